@@ -1,0 +1,113 @@
+"""One small figure of the report: its style, its colours, and how it becomes inline SVG.
+
+Same data, same bytes: ids come from a fixed salt, and no date is written. Text stays text, so that it can be selected and
+takes the page's typeface. Colours are Okabe and Ito's, which most colour-blind readers tell apart; markers and dashes say
+the same again. Ours is solid and filled, the paper's is grey, hollow and dashed.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.container import Container, ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from eval.intervals import Estimate
+
+BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
+INK, GREY, RULE = "#1f2328", "#757b84", "#e3e5e8"
+PAPER_MARK: dict[str, Any] = {"color": GREY, "markerfacecolor": "white"}
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "llama-rlhf",
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a policy may be named with a dollar sign
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+}
+
+
+@dataclass
+class Panel:
+    """The axes to draw on, and the SVG once the drawing is done."""
+
+    axes: Axes
+    svg: Markup = field(default_factory=Markup)
+
+
+@contextmanager
+def panel(description: str, width: float = 4.1, height: float = 2.9) -> Iterator[Panel]:
+    """A figure of ``width`` x ``height`` inches; on leaving, its ``svg`` is filled, ``description`` read by screen readers."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        drawn = Panel(figure.add_subplot())
+        yield drawn
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    drawn.svg = _inline(buffer.getvalue(), description)
+
+
+def _inline(svg: str, description: str) -> Markup:
+    """matplotlib's SVG made fit to stand in a page beside others: no prologue or metadata, no fixed size, ids of its own."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    prefix = re.sub(r"\W+", "-", description)
+    svg = re.sub(r'((?: id=")|(?:href="#)|(?:url\(#))', rf"\1{prefix}-", svg)
+    return Markup(svg.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(description), 1).strip())
+
+
+def solid_line(
+    axes: Axes, positions: Sequence[float], estimates: Sequence[Estimate], label: str, colour: str, marker: str = "o"
+) -> None:
+    """A line of ours with its intervals."""
+    values = [estimate.value for estimate in estimates]
+    below = [max(0.0, estimate.value - estimate.low) for estimate in estimates]
+    above = [max(0.0, estimate.high - estimate.value) for estimate in estimates]
+    style: dict[str, Any] = {"color": colour, "marker": marker, "capsize": 2, "elinewidth": 0.9, "capthick": 0.9}
+    axes.errorbar(positions, values, yerr=[below, above], label=label, **style)
+
+
+def paper_line(axes: Axes, positions: Sequence[float], values: Sequence[float], label: str, marker: str = "D") -> None:
+    """A line of the paper's, which prints no intervals."""
+    axes.plot(positions, values, label=label, marker=marker, linestyle=(0, (4, 2)), linewidth=1, **PAPER_MARK)
+
+
+def legend_above(axes: Axes) -> None:
+    """The legend in two columns over the panel, where it can hide no point; ours first."""
+    known = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    # what is ours was drawn with intervals or as bars, and matplotlib holds those in containers
+    ordered = sorted(known.items(), key=lambda item: not isinstance(item[1], Container))
+    handles = [handle[0] if isinstance(handle, ErrorbarContainer) else handle for _, handle in ordered]
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
+    axes.legend(handles, [label for label, _ in ordered], ncols=2, columnspacing=1.4, handlelength=2.2, **place)
+
+
+def percent_axis(axes: Axes) -> None:
+    """The y axis holds shares; write them in percent."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %"))

@@ -1,0 +1,24 @@
+"""What Ghost Attention's data making can be told. Nothing heavy is imported here. The paper gives none of these numbers."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class GattConfig(BaseModel):
+    """Synthesis of Ghost Attention dialogues (paper 3.3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_dialogues: int = Field(600, gt=0, description="dialogues to synthesise; those where no answer obeys drop out")
+    min_turns: int = Field(2, gt=0, description="turns of the shortest dialogue")
+    max_turns: int = Field(6, gt=0, description="turns of the longest dialogue; consistency does not reach far beyond it")
+    k: int = Field(4, gt=0, description="last answers sampled for each dialogue, of which the best that obeys is kept")
+    temperature: float = Field(0.7, ge=0, description="sampling temperature of the last answers")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution")
+    max_new_tokens: int = Field(1024, gt=0, description="longest answer in tokens")
+    dialogues_per_batch: int = Field(32, gt=0, description="dialogues sampled and judged between two reports of progress")
+
+    @model_validator(mode="after")
+    def _turns_in_order(self) -> "GattConfig":
+        if self.min_turns > self.max_turns:
+            raise ValueError(f"min_turns {self.min_turns} is above max_turns {self.max_turns}: lower one or raise the other")
+        return self

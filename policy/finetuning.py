@@ -1,0 +1,195 @@
+"""Supervised fine-tuning on answers (paper 3.1), through TRL's ``SFTTrainer``; this module alone touches it.
+
+SFT, rejection-sampling fine-tuning, Ghost Attention and distillation all come here. The trainer is handed ``input_ids`` and
+``labels`` made by ``policy/chat.py``, so what it trains on is exactly the loss mask of the chat format; nothing of its own
+templates, packing or truncation is used. The paper packs dialogues into full sequences; here each dialogue is a row of a
+batch of similar lengths, which trains on the same tokens, and attention never crosses from one dialogue to another.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+# TRL and the Hub client report usage over the network when they load; nothing here may.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+import torch
+from datasets import Dataset as ArrowDataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl import SFTConfig, SFTTrainer
+
+from policy.batch import length_grouped_batches, lengths_mask, pad
+from policy.chat import Encoded, encode_dialogues
+from policy.config import FinetuneConfig
+from policy.pretraining import adamw, cosine
+from preference_data.prompt import Dialogue
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneStats:
+    """One optimizer step. ``loss``: mean nats per trained token of the batch; ``grad_norm``: before clipping."""
+
+    step: int
+    num_steps: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneResult:
+    """``num_dialogues`` were trained on, ``num_too_long`` left out because they exceed ``max_length``."""
+
+    num_dialogues: int
+    num_too_long: int
+    num_steps: int
+    num_trained_tokens: int
+    final_loss: float
+
+
+class NothingToTrain(ValueError):
+    """No dialogue is left to train on."""
+
+
+def finetune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Sequence[Dialogue],
+    config: FinetuneConfig,
+    seed: int,
+    on_step: Callable[[FinetuneStats], None] = lambda stats: None,
+) -> FinetuneResult:
+    """Train ``model`` in place on the answers of ``dialogues``; ``on_step`` is called after each optimizer step.
+
+    Raises NothingToTrain, MessagesError, ChatFormatError.
+    """
+    encoded = encode_dialogues(tokenizer, [d.messages for d in dialogues], [d.train_on for d in dialogues])
+    kept = [example for example in encoded if len(example.ids) <= config.max_length]
+    if not kept:
+        raise NothingToTrain(
+            f"none of the {len(encoded)} dialogues has at most max_length = {config.max_length} tokens; raise max_length"
+            if encoded
+            else "there are no dialogues to train on"
+        )
+    batches = [
+        batch
+        for epoch in range(config.epochs)
+        for batch in length_grouped_batches([len(example.ids) for example in kept], config.batch_size, seed + epoch)
+    ]
+    log = _StepLog(len(batches), on_step)
+    rows = ArrowDataset.from_list([_row(kept[index]) for batch in batches for index in batch])
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = _BatchTrainer(
+            model=model,
+            args=_arguments(config, scratch, len(batches), seed),
+            train_dataset=rows,
+            processing_class=tokenizer,
+            data_collator=_collate,
+            optimizers=_optimizer(model, config, len(batches)),
+            callbacks=[log],
+        )
+        trainer.rows, trainer.batches = rows, _consecutive(batches)
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        trainer.train()
+    model.eval()
+    trained = config.epochs * sum(sum(example.loss_mask) for example in kept)
+    return FinetuneResult(len(kept), len(encoded) - len(kept), len(batches), trained, log.last_loss)
+
+
+class _BatchTrainer(SFTTrainer):
+    """SFTTrainer over batches that are already made: rows lie in training order, ``batches`` says where each ends."""
+
+    rows: ArrowDataset
+    batches: list[list[int]]
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(self.rows, batch_sampler=self.batches, collate_fn=_collate)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The mean over trained tokens; TRL's own also computes entropies and accuracies that nobody reads here."""
+        labels = inputs.pop("labels")
+        logits = model(**inputs, use_cache=False).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
+        return (loss, None) if return_outputs else loss
+
+
+class _StepLog(TrainerCallback):
+    def __init__(self, num_steps: int, on_step: Callable[[FinetuneStats], None]):
+        self.num_steps, self.on_step, self.last_loss = num_steps, on_step, float("nan")
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "loss" in logs:
+            self.last_loss = float(logs["loss"])
+            self.on_step(
+                FinetuneStats(
+                    state.global_step,
+                    self.num_steps,
+                    self.last_loss,
+                    float(logs["learning_rate"]),
+                    float(logs.get("grad_norm", 0)),
+                )
+            )
+
+
+def _row(example: Encoded) -> dict[str, list[int]]:
+    labels = [token if trained else -100 for token, trained in zip(example.ids, example.loss_mask, strict=True)]
+    return {"input_ids": example.ids, "labels": labels}
+
+
+def _collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    input_ids = pad([row["input_ids"] for row in rows])
+    labels = pad([row["labels"] for row in rows], value=-100)
+    return {
+        "input_ids": input_ids,
+        "attention_mask": lengths_mask([len(row["input_ids"]) for row in rows], input_ids.shape[1]).long(),
+        "labels": labels,
+    }
+
+
+def _consecutive(batches: list[list[int]]) -> list[list[int]]:
+    found, start = [], 0
+    for batch in batches:
+        found.append(list(range(start, start + len(batch))))
+        start += len(batch)
+    return found
+
+
+def _optimizer(model: PreTrainedModel, config: FinetuneConfig, num_steps: int):
+    optimizer = adamw(model.parameters(), config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: cosine(step, num_steps, config.warmup_steps, config.final_lr_fraction)
+    )
+    return optimizer, schedule
+
+
+def _arguments(config: FinetuneConfig, scratch: str, num_steps: int, seed: int) -> SFTConfig:
+    # Every precision and memory flag is set, because TRL's defaults (bf16, gradient checkpointing) are meant for GPUs.
+    on_gpu = torch.cuda.is_available()
+    return SFTConfig(
+        output_dir=scratch,
+        max_steps=num_steps,
+        per_device_train_batch_size=config.batch_size,
+        max_grad_norm=config.max_grad_norm,
+        max_length=None,
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        bf16=on_gpu,
+        fp16=False,
+        gradient_checkpointing=on_gpu,
+        use_cpu=not on_gpu,
+        seed=seed,
+        data_seed=seed,
+        logging_steps=1,
+        logging_first_step=False,
+        save_strategy="no",
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        average_tokens_across_devices=False,
+    )

@@ -1,0 +1,95 @@
+"""A tiny base model from nothing: documents to blocks of tokens, and next-token prediction on them (paper 2.2).
+
+The optimizer and schedule are the paper's (AdamW 0.9/0.95, cosine to a tenth, clipping at 1.0), at the sandbox's scale.
+This is our own short loop: at one million parameters a trainer's bookkeeping costs as much as the model does.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from policy.chat import encode_dialogues
+from policy.config import OptimizerConfig, PretrainConfig
+from preference_data.prompt import Document
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainStats:
+    """One optimizer step. ``loss``: nats per token; ``num_tokens``: tokens of the step."""
+
+    step: int
+    num_steps: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    num_tokens: int
+
+
+def document_ids(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> list[list[int]]:
+    """Per document its ids: BOS text EOS, or a dialogue in the chat format."""
+    dialogues = iter(
+        encode_dialogues(tokenizer, [document.messages for document in documents if document.messages is not None])
+    )
+    texts = [document.text for document in documents if document.text is not None]
+    plain = iter(tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else [])
+    return [
+        [tokenizer.bos_token_id, *next(plain), tokenizer.eos_token_id] if document.messages is None else next(dialogues).ids
+        for document in documents
+    ]
+
+
+def blocks(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], block_size: int, num_tokens: int, seed: int
+) -> torch.Tensor:
+    """(N, block_size) ids: documents in a shuffled order, end to end, cut into blocks; repeated until ``num_tokens``."""
+    rng = random.Random(f"blocks:{seed}")
+    encoded = document_ids(tokenizer, documents)
+    count = num_tokens // block_size
+    stream: list[int] = []
+    while len(stream) < count * block_size:
+        for ids in rng.sample(encoded, len(encoded)):
+            stream += ids
+    return torch.tensor(stream[: count * block_size]).view(count, block_size)
+
+
+def adamw(parameters: Iterator[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def cosine(step: int, num_steps: int, warmup_steps: int, final_fraction: float) -> float:
+    """The share of the peak learning rate at ``step`` (from 0): linear warm-up, then a cosine down to ``final_fraction``."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+    return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def pretrain(model: PreTrainedModel, data: torch.Tensor, config: PretrainConfig) -> Iterator[PretrainStats]:
+    """Train on the rows of ``data`` (N, L) once, in their order, ``batch_size`` rows a step; one stats record a step."""
+    optimizer = adamw(model.parameters(), config)
+    num_steps = len(data) // config.batch_size
+    model.train()
+    for step in range(num_steps):
+        share = cosine(step, num_steps, config.warmup_steps, config.final_lr_fraction)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * share
+        batch = data[step * config.batch_size : (step + 1) * config.batch_size].to(model.device)
+        logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch[:, 1:].reshape(-1))
+        loss.backward()
+        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield PretrainStats(step + 1, num_steps, loss.item(), config.learning_rate * share, grad_norm.item(), batch.numel())
+    model.eval()

@@ -1,0 +1,174 @@
+"""The manifest: what an artifact is, what it was made from, and the sha256 of every file in it.
+
+The *payload* is every file of the folder but ``manifest.json``, the ``README.md`` card and ``logs/``. The digest is the
+sha256 over the sorted ``path sha256`` lines of the payload alone, so the same computation gives the same digest at any
+time, on any host and under any name; what varies (seconds, memory, dates, logs) stays outside it. The manifest itself is
+held by no sum: a child records its parents' digests, which is what ties the registry together.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from registry.errors import CorruptArtifact, RegistryError, UnknownFormat
+
+FORMAT_VERSION = 1
+MANIFEST_FILE, CARD_FILE, LOGS_FOLDER = "manifest.json", "README.md", "logs"
+
+
+class FileEntry(BaseModel):
+    """One file of an artifact: POSIX path inside the folder, sha256 in hex, size in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    path: str
+    sha256: str
+    size: int
+
+
+class Parent(BaseModel):
+    """An input an artifact was made from: the full reference with its revision, and the digest it had then."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    reference: str
+    digest: str
+
+
+class Run(BaseModel):
+    """How a stage ran: what it hands over with its files when it commits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    stage: str = Field(description="name of the stage")
+    stage_revision: int = Field(description="revision of that stage's code")
+    config: dict[str, Any] = Field(description="the stage's config after defaults")
+    seed: int = Field(description="seed of the run")
+    metrics: dict[str, Any] = Field(description="what the stage measured")
+    versions: dict[str, str] = Field(description="library versions")
+    dtype: str = Field(description="number format of the computation")
+    device: str = Field(description="device of the computation")
+    git_revision: str | None = Field(
+        description="commit of the code, with -dirty when files were changed; None outside a checkout"
+    )
+    seconds: float = Field(description="wall-clock seconds of the stage")
+    peak_rss_mb: float = Field(description="largest resident memory of the process up to the commit, in MB (10^6 bytes)")
+
+
+class Manifest(Run):
+    """Everything known about one artifact; the fields are the keys of ``manifest.json``."""
+
+    format_version: int = Field(description="version of this layout")
+    kind: str = Field(description="one of registry.artifact.KINDS")
+    name: str = Field(description="name within the kind")
+    revision: int = Field(description="1, 2, 3 ... within the name")
+    digest: str = Field(description="sha256 over the sorted `path sha256` lines of the payload")
+    fingerprint: str = Field(description="what was asked for: stage, config, inputs, seed, dtype and device type, hashed")
+    parents: dict[str, list[Parent]] = Field(description="inputs by role")
+    created: str = Field(description="UTC time of the commit, ISO 8601")
+    files: list[FileEntry] = Field(description="every file but the manifest itself")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(entry.size for entry in self.files)
+
+
+def is_payload(path: str) -> bool:
+    """Whether a file at this POSIX path counts towards the digest."""
+    return path not in (MANIFEST_FILE, CARD_FILE) and not path.startswith(LOGS_FOLDER + "/")
+
+
+def payload_digest(files: Iterable[FileEntry]) -> str:
+    """The artifact's digest: sha256 in hex over the sorted ``path sha256`` lines of the payload."""
+    lines = sorted(f"{entry.path} {entry.sha256}\n" for entry in files if is_payload(entry.path))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def file_entry(folder: Path, path: str) -> FileEntry:
+    """Hash one file of ``folder``."""
+    with (folder / path).open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(path=path, sha256=sha256, size=(folder / path).stat().st_size)
+
+
+def file_paths(folder: Path) -> tuple[str, ...]:
+    """Sorted POSIX paths of all files under ``folder``, the manifest left out.
+
+    Raises RegistryError on a symbolic link: what it points to could change after the commit.
+    """
+    paths = []
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise RegistryError(
+                f"{path} is a symbolic link; an artifact must hold its own files, so copy the target in its place"
+            )
+        if path.is_file():
+            paths.append(path.relative_to(folder).as_posix())
+    return tuple(sorted(path for path in paths if path != MANIFEST_FILE))
+
+
+def fsync(path: Path) -> None:
+    """Force a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into ``folder``."""
+    fields = manifest.model_dump()
+    first = {key: fields[key] for key in ("format_version", "kind", "name", "revision", "digest", "fingerprint")}
+    text = json.dumps(first | fields, indent=2, ensure_ascii=False)
+    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the artifact in ``folder``.
+
+    Raises CorruptArtifact when it is missing or malformed, UnknownFormat when a newer version of the project wrote it.
+    """
+    path = folder / MANIFEST_FILE
+    advice = "restore the folder from a copy, or remove it and run the stage again"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        version = int(raw["format_version"])
+    except FileNotFoundError as error:
+        raise CorruptArtifact(f"{path} is missing, so {folder} is no whole artifact; {advice}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptArtifact(f"{path} is not a manifest ({error!r}); {advice}") from error
+    if version > FORMAT_VERSION:
+        raise UnknownFormat(
+            f"{path} has format_version {version}; this version of llama-rlhf reads up to {FORMAT_VERSION}. Upgrade llama-rlhf"
+        )
+    try:
+        return Manifest.model_validate(raw)
+    except ValidationError as error:
+        raise CorruptArtifact(f"{path} is not a manifest of format_version {version}; {advice}. {error}") from error
+
+
+_CARD_HEADERS = {
+    "policy": {"library_name": "transformers", "pipeline_tag": "text-generation"},
+    "reward_model": {"library_name": "transformers", "pipeline_tag": "text-classification"},
+}
+
+
+def card(reference: str, digest: str, parents: Mapping[str, list[Parent]], run: Run) -> str:
+    """The Hugging Face ``README.md`` of an artifact: what it is, how it was made, from what, and what was measured."""
+    kind = reference.partition("/")[0]
+    header = {**_CARD_HEADERS.get(kind, {}), "tags": f"[llama-rlhf, {kind}]"}
+    lines = ["---", *(f"{key}: {value}" for key, value in header.items()), "---", "", f"# {reference}", ""]
+    lines += [
+        f"Made by the stage `{run.stage}` of llama-rlhf. Digest `{digest}`; config, versions and sums are in `{MANIFEST_FILE}`."
+    ]
+    inputs = [f"| {role} | `{parent.reference}` | `{parent.digest}` |" for role, given in parents.items() for parent in given]
+    if inputs:
+        lines += ["", "## Made from", "", "| role | artifact | digest |", "|---|---|---|", *inputs]
+    measured = [f"| {name} | {value} |" for name, value in run.metrics.items() if isinstance(value, str | int | float)]
+    if measured:
+        lines += ["", "## Measured", "", "| metric | value |", "|---|---|", *measured]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,118 @@
+"""Comparisons as tensors: encoding, filtering, and batches of pairs.
+
+``encode_for_scoring`` is the one way a dialogue becomes ids for a reward model, in training and in scoring alike, so
+that what the model was trained on (the chat format, with EOS as the last token) is what it is asked about.
+
+Nothing is truncated: a pair that does not fit is left out and counted, because cutting the end removes the very token
+where the score is read, and cutting the start can make two different prompts equal.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from policy.batch import pad
+from policy.chat import encode_dialogue, encode_prompt
+from policy.tokenizer import EOS_ID
+from preference_data.comparison import Comparison
+from preference_data.margin import MarginPreset, margin
+from preference_data.messages import Messages
+
+DropReason = Literal["too_long", "identical"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """One comparison as ids. ``margin`` is m(rating); a safety label is None where there is none."""
+
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    margin: float
+    chosen_safe: bool | None
+    rejected_safe: bool | None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer side: what the pair costs in a batch."""
+        return max(len(self.chosen_ids), len(self.rejected_ids))
+
+    @property
+    def num_labels(self) -> int:
+        """Responses of the pair with a safety label: 0, 1 or 2."""
+        return (self.chosen_safe is not None) + (self.rejected_safe is not None)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairBatch:
+    """B pairs as 2B rows of one forward pass: the chosen rows first, then the rejected rows in the same order."""
+
+    ids: Tensor  # (2B, L) right-padded with 0
+    lengths: Tensor  # (2B,) real tokens of each row
+    margin: Tensor  # (B,) float32
+    is_safe: Tensor  # (2B,) bool, False where not labelled
+    is_labelled: Tensor  # (2B,) bool
+
+    def to(self, device: torch.device) -> "PairBatch":
+        return PairBatch(
+            self.ids.to(device),
+            self.lengths.to(device),
+            self.margin.to(device),
+            self.is_safe.to(device),
+            self.is_labelled.to(device),
+        )
+
+
+def encode_for_scoring(tokenizer: PreTrainedTokenizerBase, dialogue: Messages) -> list[int]:
+    """The ids a reward model sees: the whole dialogue in the chat format, EOS last. Raises MessagesError, ChatFormatError.
+
+    A response that was cut off while sampled is scored as if EOS followed it, since the score is read at EOS. An empty
+    response, which no data file may hold but a policy can sample, is EOS right after the prompt.
+    """
+    if dialogue and dialogue[-1]["role"] == "assistant" and not dialogue[-1]["content"].strip():
+        return [*encode_prompt(tokenizer, dialogue[:-1]).ids, EOS_ID]
+    return encode_dialogue(tokenizer, dialogue).ids
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[Comparison], margin_preset: MarginPreset, max_length: int
+) -> tuple[list[EncodedPair], dict[DropReason, int]]:
+    """Encode comparisons; return the pairs kept, in order, and how many were left out for which reason.
+
+    ``too_long``: a side has more than ``max_length`` tokens. ``identical``: both sides have the same ids, so there is
+    nothing to rank.
+    """
+    kept: list[EncodedPair] = []
+    dropped: Counter[DropReason] = Counter()
+    for comparison in comparisons:
+        pair = EncodedPair(
+            chosen_ids=encode_for_scoring(tokenizer, comparison.chosen_dialogue),
+            rejected_ids=encode_for_scoring(tokenizer, comparison.rejected_dialogue),
+            margin=margin(comparison.rating, margin_preset),
+            chosen_safe=comparison.chosen_safe,
+            rejected_safe=comparison.rejected_safe,
+        )
+        if pair.length > max_length:
+            dropped["too_long"] += 1
+        elif pair.chosen_ids == pair.rejected_ids:
+            dropped["identical"] += 1
+        else:
+            kept.append(pair)
+    return kept, dict(dropped)
+
+
+def collate_pairs(pairs: Sequence[EncodedPair]) -> PairBatch:
+    """Tensors of a batch of pairs, on the CPU."""
+    rows = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
+    labels = [pair.chosen_safe for pair in pairs] + [pair.rejected_safe for pair in pairs]
+    return PairBatch(
+        ids=pad(rows),
+        lengths=torch.tensor([len(row) for row in rows]),
+        margin=torch.tensor([pair.margin for pair in pairs], dtype=torch.float32),
+        is_safe=torch.tensor([label is True for label in labels]),
+        is_labelled=torch.tensor([label is not None for label in labels]),
+    )

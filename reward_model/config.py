@@ -1,0 +1,49 @@
+"""Settings of reward-model training (paper 3.2.2, "Training Details"). The defaults are the paper's for 7B and 13B.
+
+Where the paper is silent the default is ours, and the field says so.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from preference_data.comparison import Axis
+from preference_data.margin import MarginPreset
+
+
+class RewardModelConfig(BaseModel):
+    """How one reward model, helpfulness or safety, is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    axis: Axis = Field(
+        description="What the scores mean. The auxiliary safety loss is trained on the safety axis alone (paper 3.2.2)."
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="Peak learning rate: 1e-5 in the paper, 5e-6 for the 70B model.")
+    epochs: int = Field(1, ge=1, description="Passes over the comparisons; the paper trains one, and saw over-fitting beyond.")
+    batch_size: int = Field(512, ge=1, description="Pairs per optimizer step (512 pairs are 1024 rows).")
+    microbatch_size: int = Field(
+        32, ge=1, description="Pairs per forward and backward pass; memory and speed depend on it, the result does not. Ours."
+    )
+    margin: MarginPreset = Field(
+        "small",
+        description="Preset of m(rating) in Eq. 2 (Table 27). The paper does not say which its last models use; ours is the "
+        "one with the best average accuracy in Table 28.",
+    )
+    safety_loss_coef: float = Field(
+        1.0, ge=0, description="Weight of the auxiliary safety loss on the safety axis. The paper prints none; ours."
+    )
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay, on every parameter.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay rate of the first moment.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's decay rate of the second moment.")
+    epsilon: float = Field(1e-5, gt=0, description="AdamW's epsilon.")
+    warmup_fraction: float = Field(0.03, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
+    min_warmup_steps: int = Field(5, ge=0, description="Warm-up steps at least, however short the run.")
+    final_lr_fraction: float = Field(
+        0.1, ge=0, le=1, description="Learning rate of the last step, as a share of the peak; a cosine leads there."
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this global norm.")
+    max_length: int = Field(
+        4096,
+        ge=2,
+        description="Tokens of a dialogue at most. A pair with a longer side is left out and counted, never cut. The paper's "
+        "context; ours for reward models.",
+    )

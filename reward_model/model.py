@@ -1,0 +1,170 @@
+"""The reward model: a chat model whose next-token head is replaced by a head with one output (paper 3.2.2).
+
+It starts from a chat checkpoint, so that it knows what the policy knows. On disk it is a plain
+``AutoModelForSequenceClassification`` with one label in safetensors, which any Hugging Face tool opens.
+
+The score is read at EOS, the last real token (the paper does not say where; ours). Its place comes from the lengths.
+``transformers`` finds it instead by looking for the last id that is not the padding id; padding is id 0 here, ``<unk>``,
+which byte fallback never produces, so both ways agree on our encoded dialogues, and the library's own forward gives our
+scores.
+
+Two defects that other tools met, a head drawn from whatever the global seed was and a head lost on the way to disk, are
+closed here: the head is drawn from the given seed, a checkpoint without it is refused, and a saved model is opened again and
+its scores compared.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from policy.batch import pad
+from policy.checkpoint import load_tokenizer, save_checkpoint
+from policy.tokenizer import PAD_ID
+from preference_data.messages import Messages, assistant, user
+from reward_model.batch import encode_for_scoring
+
+HEAD = "score.weight"
+_PROBE: tuple[Messages, ...] = (
+    [user("What is the capital of France?"), assistant("Paris.")],
+    [
+        user("Name two colours."),
+        assistant("Red and blue."),
+        user("One more?"),
+        assistant("Green, if you like a third one too."),
+    ],
+)
+
+
+class RewardModelError(ValueError):
+    """A folder that holds no usable reward model, or scores that did not survive saving."""
+
+
+def build_reward_model(policy_path: Path, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A new reward model from the chat model at ``policy_path``, in float32, with a head drawn from ``seed``.
+
+    The head is normal with the model's own ``initializer_range``, as its other matrices were (the paper does not say).
+    Raises RewardModelError when the folder lacks weights of the trunk.
+    """
+    _check_folder(policy_path, "a policy")
+    with _without_loading_report():
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            policy_path, num_labels=1, pad_token_id=PAD_ID, dtype=torch.float32, output_loading_info=True
+        )
+    if missing := sorted(set(loading["missing_keys"]) - {HEAD}):
+        raise RewardModelError(
+            f"{policy_path} lacks {len(missing)} tensors of its own trunk ({missing[0]}, ...), so a reward model "
+            "built on it would be random there; give the folder of a complete policy"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.get_parameter(HEAD).normal_(0.0, model.config.initializer_range, generator=generator)
+    return model, load_tokenizer(policy_path)
+
+
+def last_token_scores(model: PreTrainedModel, ids: Tensor, lengths: Tensor) -> Tensor:
+    """Scores of right-padded rows: the head at the last real token of each.
+
+    The trunk runs once and the head only where it is read. No attention mask is passed: attention is causal and padding is on
+    the right, so no real token can see it, and without a mask the fast causal kernels apply.
+
+    Args:
+        ids: (N, L) right-padded. lengths: (N,) real tokens of each row, 1..L.
+
+    Returns: (N,) raw logits, in float32 or wider.
+    """
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
+    scores = model.get_submodule("score")(last).squeeze(-1)
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def save_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Write weights (safetensors), config and tokenizer, then open them again and compare the scores of fixed dialogues.
+
+    Raises RewardModelError when the reloaded model scores differently.
+    """
+    save_checkpoint(model, tokenizer, path)
+    reloaded, its_tokenizer = load_reward_model(path, dtype=model.dtype)
+    before, after = _probe_scores(model, tokenizer), _probe_scores(reloaded.to(model.device), its_tokenizer)  # type: ignore[arg-type]
+    if not torch.allclose(before, after, rtol=1e-5, atol=1e-5):
+        raise RewardModelError(
+            f"the reward model saved to {path} does not score as it did in memory: {before.tolist()} became {after.tolist()}; "
+            "do not use the folder, and check that no wrapper around the model renames or drops its weights"
+        )
+
+
+def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Open a saved reward model.
+
+    Raises RewardModelError when the folder is none, its weights lack the score head, or the head has more than one output.
+    """
+    _check_folder(path, "a reward model")
+    _check_head(path)
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        path, num_labels=1, pad_token_id=PAD_ID, dtype=dtype, output_loading_info=True
+    )
+    if missing := sorted(loading["missing_keys"]):
+        raise RewardModelError(f"{path} lacks {len(missing)} tensors ({missing[0]}, ...); save the reward model again")
+    return model.eval(), load_tokenizer(path)
+
+
+@contextmanager
+def _without_loading_report() -> Iterator[None]:
+    """Silence the library's warning that the head is new: here it is meant to be."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _check_folder(path: Path, what: str) -> None:
+    if not (Path(path) / "config.json").is_file():
+        raise RewardModelError(f"{path} is not {what}: it holds no config.json; give the folder that a model was saved to")
+
+
+def _check_head(path: Path) -> None:
+    files = _weight_files(path)
+    if not files:
+        raise RewardModelError(f"{path} holds no safetensors weights; save the reward model again as safetensors")
+    for file in files:
+        with safe_open(file, framework="pt") as weights:
+            if HEAD in weights.keys():  # noqa: SIM118 (safe_open is no mapping)
+                num_outputs = weights.get_slice(HEAD).get_shape()[0]
+                if num_outputs != 1:
+                    raise RewardModelError(
+                        f"{path} has a head with {num_outputs} outputs, and a reward model has one; it is some other classifier"
+                    )
+                return
+    architecture = ", ".join(AutoConfig.from_pretrained(path).architectures or ["unknown"])
+    raise RewardModelError(
+        f"{path} has no {HEAD} among its weights (architecture: {architecture}), so its scores would come from a random head; "
+        "train a reward model from it, or give the folder of one"
+    )
+
+
+def _weight_files(path: Path) -> list[Path]:
+    index = Path(path) / "model.safetensors.index.json"
+    if index.is_file():
+        return [Path(path) / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    return sorted(Path(path).glob("*.safetensors"))
+
+
+def _probe_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    rows = [encode_for_scoring(tokenizer, dialogue) for dialogue in _PROBE]
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        scores = last_token_scores(
+            model, pad(rows).to(model.device), torch.tensor([len(row) for row in rows], device=model.device)
+        )
+    model.train(training)
+    return scores

@@ -1,0 +1,197 @@
+"""Training a reward model on comparisons (paper 3.2.2): our own short loop, a generator of typed stats.
+
+    loss = mean over pairs of ranking_loss + safety_loss_coef * mean over labelled responses of safety_loss (safety axis only)
+
+One optimizer step per batch of pairs; both sides of a pair go through the same forward pass. AdamW, warm-up and cosine are the
+base model's, as the paper says. Batches group pairs of similar length, which keeps padding low; their order is shuffled
+by the seed. A batch is cut into microbatches whose losses are summed with the weights of the whole batch, so the cut
+changes memory and speed alone.
+
+Left out on purpose: an evaluation inside the loop (``eval/`` measures accuracy, also per rating) and early stopping (the
+paper trains one epoch).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from policy.batch import length_grouped_batches
+from preference_data.comparison import Comparison
+from reward_model.batch import DropReason, EncodedPair, collate_pairs, encode_pairs
+from reward_model.config import RewardModelConfig
+from reward_model.losses import ranking_loss, safety_loss
+from reward_model.model import last_token_scores
+
+
+class RewardTrainingError(RuntimeError):
+    """Training that cannot start or go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardStats:
+    """One optimizer step, measured on its own batch before the step changed the weights."""
+
+    step: int = field(metadata={"help": "optimizer step, 1..num_steps"})
+    num_steps: int = field(metadata={"help": "optimizer steps of the whole run"})
+    loss: float = field(metadata={"help": "what is minimised, in nats, >= 0"})
+    ranking_loss: float = field(
+        metadata={"help": "mean over pairs, with the margin, in nats, >= 0; log 2 at a tie without margin"}
+    )
+    safety_loss: float | None = field(metadata={"help": "mean over labelled responses, in nats, >= 0; none where not trained"})
+    accuracy: float = field(metadata={"help": "share of pairs with chosen score > rejected score, in [0, 1]; a tie is wrong"})
+    reward_margin: float = field(metadata={"help": "mean of chosen - rejected score, in logits; rises as training works"})
+    learning_rate: float = field(metadata={"help": "of this step"})
+    grad_norm: float = field(metadata={"help": "global L2 norm before clipping, >= 0"})
+    num_pairs: int = field(metadata={"help": "pairs in this batch"})
+    num_tokens: int = field(metadata={"help": "real tokens in this batch, both sides"})
+    padding_fraction: float = field(metadata={"help": "share of the positions computed that were padding, in [0, 1)"})
+    dropped: dict[DropReason, int] = field(metadata={"help": "pairs of the whole run that were left out, by reason"})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Measured:
+    """What one microbatch adds to its batch; losses are sums over rows."""
+
+    chosen: Tensor  # (B,)
+    rejected: Tensor  # (B,)
+    ranking_loss: Tensor  # ()
+    safety_loss: Tensor  # ()
+    num_positions: int
+
+
+def train_reward_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    comparisons: Sequence[Comparison],
+    config: RewardModelConfig,
+    seed: int,
+) -> Iterator[RewardStats]:
+    """Train ``model`` in place, on the device it is on; yield the stats of each optimizer step.
+
+    Raises RewardTrainingError when no pair can be used, when the safety loss is asked for and no response is labelled,
+    and, naming the step, when the loss or its gradient is no finite number.
+    """
+    pairs, dropped = encode_pairs(tokenizer, comparisons, config.margin, config.max_length)
+    _check_pairs(pairs, dropped, config)
+    lengths = [pair.length for pair in pairs]
+    batches = [
+        batch for epoch in range(config.epochs) for batch in length_grouped_batches(lengths, config.batch_size, seed + epoch)
+    ]
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    model.train()
+    try:
+        for step, indices in enumerate(batches, start=1):
+            learning_rate = learning_rate_at(step, len(batches), config)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            yield _step(model, optimizer, [pairs[index] for index in indices], config, step, len(batches), dropped)
+    finally:
+        model.eval()
+
+
+def learning_rate_at(step: int, num_steps: int, config: RewardModelConfig) -> float:
+    """The learning rate of ``step`` (1..num_steps): linear warm-up, then a cosine to ``final_lr_fraction`` of the peak.
+
+    Warm-up takes max(min_warmup_steps, warmup_fraction * num_steps) steps and reaches the peak on its last (paper 3.2.2);
+    the last step of the run has exactly the final rate. A run shorter than its warm-up ends while still rising.
+    """
+    warmup_steps = max(config.min_warmup_steps, math.ceil(config.warmup_fraction * num_steps))
+    if step <= warmup_steps:
+        return config.learning_rate * step / warmup_steps
+    progress = (step - warmup_steps) / (num_steps - warmup_steps)
+    cosine = (1 + math.cos(math.pi * progress)) / 2
+    return config.learning_rate * (config.final_lr_fraction + (1 - config.final_lr_fraction) * cosine)
+
+
+def _check_pairs(pairs: Sequence[EncodedPair], dropped: dict[DropReason, int], config: RewardModelConfig) -> None:
+    if not pairs:
+        counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "there were none"
+        raise RewardTrainingError(
+            f"no comparison is left to train on ({counts}); give comparisons whose two responses differ "
+            f"and whose dialogues have at most max_length = {config.max_length} tokens"
+        )
+    if _trains_safety(config) and not any(pair.num_labels for pair in pairs):
+        raise RewardTrainingError(
+            f"the safety loss has weight {config.safety_loss_coef}, but none of the {len(pairs)} pairs has a safety label; "
+            "give labelled comparisons, or set safety_loss_coef to 0"
+        )
+
+
+def _trains_safety(config: RewardModelConfig) -> bool:
+    return config.axis == "safety" and config.safety_loss_coef > 0
+
+
+def _step(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    pairs: list[EncodedPair],
+    config: RewardModelConfig,
+    step: int,
+    num_steps: int,
+    dropped: dict[DropReason, int],
+) -> RewardStats:
+    """One optimizer step on one batch."""
+    num_pairs = len(pairs)
+    num_labels = sum(pair.num_labels for pair in pairs) if _trains_safety(config) else 0
+    safety_weight = config.safety_loss_coef / num_labels if num_labels else 0.0
+
+    optimizer.zero_grad(set_to_none=True)
+    measured = []
+    for start in range(0, num_pairs, config.microbatch_size):
+        part = _measure(model, pairs[start : start + config.microbatch_size])
+        (part.ranking_loss / num_pairs + safety_weight * part.safety_loss).backward()
+        measured.append(part)
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
+
+    mean_ranking_loss = sum(part.ranking_loss.item() for part in measured) / num_pairs
+    sum_safety_loss = sum(part.safety_loss.item() for part in measured)
+    loss = mean_ranking_loss + safety_weight * sum_safety_loss
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise RewardTrainingError(
+            f"at step {step} of {num_steps} the loss is {loss} and its gradient norm {grad_norm}; the weights are those of "
+            f"the step before. Lower the learning rate ({config.learning_rate}), or check the model you started from"
+        )
+    optimizer.step()
+
+    gap = torch.cat([part.chosen - part.rejected for part in measured])
+    num_tokens = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs)
+    return RewardStats(
+        step=step,
+        num_steps=num_steps,
+        loss=loss,
+        ranking_loss=mean_ranking_loss,
+        safety_loss=sum_safety_loss / num_labels if num_labels else None,
+        accuracy=(gap > 0).float().mean().item(),
+        reward_margin=gap.mean().item(),
+        learning_rate=optimizer.param_groups[0]["lr"],
+        grad_norm=grad_norm,
+        num_pairs=num_pairs,
+        num_tokens=num_tokens,
+        padding_fraction=1 - num_tokens / sum(part.num_positions for part in measured),
+        dropped=dropped,
+    )
+
+
+def _measure(model: PreTrainedModel, pairs: list[EncodedPair]) -> _Measured:
+    """Forward pass and summed losses of one microbatch."""
+    batch = collate_pairs(pairs).to(model.device)
+    scores = last_token_scores(model, batch.ids, batch.lengths)
+    chosen, rejected = scores.chunk(2)
+    return _Measured(
+        chosen=chosen.detach(),
+        rejected=rejected.detach(),
+        ranking_loss=ranking_loss(chosen, rejected, batch.margin).sum(),
+        safety_loss=safety_loss(scores, batch.is_safe, batch.is_labelled).sum(),
+        num_positions=batch.ids.numel(),
+    )

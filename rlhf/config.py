@@ -1,0 +1,105 @@
+"""What PPO, rejection sampling and context distillation can be told. Nothing heavy is imported here.
+
+Defaults are the paper's where it gives a number (section 3.2.3); the others are ours and say so.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class PPOConfig(BaseModel):
+    """PPO against the combined reward (paper 3.2.3).
+
+    There is no top-p and no top-k: a token that falls out of the updated policy's nucleus has no ratio.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    iterations: int = Field(200, gt=0, description="rollouts, each followed by its update (paper: 200 to 400)")
+    batch_size: int = Field(512, gt=0, description="responses per iteration (paper: 512)")
+    minibatch_size: int = Field(64, gt=0, description="responses per optimizer step (paper: 64)")
+    microbatch_size: int = Field(8, gt=0, description="responses per forward and backward pass; changes memory, not the result")
+    ppo_epochs: int = Field(1, gt=0, description="passes over one rollout (paper: one gradient step a minibatch, so 1)")
+    learning_rate: float = Field(1e-6, gt=0, description="policy learning rate, constant (paper: 1e-6)")
+    value_learning_rate: float = Field(1e-5, gt=0, description="critic learning rate, constant (ours: the reward model's peak)")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay (paper: 0.1)")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW beta 1 (paper: 0.9)")
+    adam_beta2: float = Field(0.95, ge=0, lt=1, description="AdamW beta 2 (paper: 0.95)")
+    adam_epsilon: float = Field(1e-5, gt=0, description="AdamW epsilon (paper: 1e-5)")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping by norm, policy and critic apart (paper: 1.0)")
+    kl_coef: float = Field(0.01, ge=0, description="beta of equation 4 (paper: 0.01 for 7B and 13B, 0.005 for 34B and 70B)")
+    clip_range: float = Field(0.2, gt=0, lt=1, description="PPO clip of the ratio (paper: 0.2)")
+    value_clip_range: float = Field(0.2, gt=0, description="clip of the critic's change from its rollout values (ours)")
+    gamma: float = Field(1.0, gt=0, le=1, description="discount per token (ours)")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation (ours)")
+    temperature: float = Field(1.0, gt=0, description="divides the logits of policy and reference alike (ours)")
+    max_new_tokens: int = Field(1024, gt=0, description="longest response in tokens (ours)")
+    missing_eos_penalty: float = Field(
+        1.0, ge=0, description="taken from the whitened score of a response that ran out of room, in standard deviations (ours)"
+    )
+    safety_threshold: float = Field(
+        0.15, ge=0, le=1, description="below this safety score the safety model speaks in the combined reward (paper: 0.15)"
+    )
+
+    @model_validator(mode="after")
+    def _sizes_divide(self) -> "PPOConfig":
+        pairs = (("batch_size", "minibatch_size"), ("minibatch_size", "microbatch_size"))
+        problems = [_indivisible(whole, getattr(self, whole), part, getattr(self, part)) for whole, part in pairs]
+        if found := [problem for problem in problems if problem]:
+            raise ValueError("; ".join(found))
+        return self
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Optimizer steps of the policy (and of the critic) in one iteration."""
+        return self.ppo_epochs * self.batch_size // self.minibatch_size
+
+
+def _indivisible(whole: str, size: int, part: str, part_size: int) -> str | None:
+    if size % part_size == 0:
+        return None
+    divisor = next(candidate for candidate in range(min(part_size, size), 0, -1) if size % candidate == 0)
+    above = -(-size // part_size) * part_size
+    return f"{whole} {size} is not a multiple of {part} {part_size}: take {part} {divisor} or {whole} {above}"
+
+
+class RejectionSamplingConfig(BaseModel):
+    """Best of K (paper 3.2.3, which gives none of these numbers but a range for the temperature)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    k: int = Field(8, gt=0, description="responses sampled for each prompt (ours)")
+    temperature: float = Field(1.2, gt=0, description="sampling temperature (paper: 1.2 to 1.3 is best for an RLHF model)")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution (ours)")
+    max_new_tokens: int = Field(1024, gt=0, description="longest response in tokens (ours)")
+    prompts_per_batch: int = Field(32, gt=0, description="prompts sampled and scored between two reports of progress")
+    safety_threshold: float = Field(
+        0.15, ge=0, le=1, description="below this safety score the safety model speaks in the combined reward (paper: 0.15)"
+    )
+
+
+class DistillationConfig(BaseModel):
+    """Safety context distillation (paper 4.2.4, A.4.4)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preprompts: tuple[str, ...] = Field(
+        (
+            "You are a responsible and respectful assistant, and you never help anyone to do harm.",
+            "You are a wise and careful assistant. You decline what is unsafe and say why.",
+        ),
+        min_length=1,
+        description="generic safety preprompts, one drawn for each prompt without a template (paper Table 39; words ours)",
+    )
+    category_preprompts: dict[str, str] = Field(
+        {},
+        description="risk category to the answer template of its prompts, instead of a generic preprompt (paper A.4.4)",
+    )
+    placement: Literal["system", "user"] = Field(
+        "system", description="where the preprompt stands: in the system slot, or in front of the last user message (ours)"
+    )
+    temperature: float = Field(0.7, ge=0, description="sampling temperature of both answers (ours)")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution (ours)")
+    max_new_tokens: int = Field(1024, gt=0, description="longest answer in tokens (ours)")
+    prompts_per_batch: int = Field(32, gt=0, description="prompts sampled and scored between two reports of progress")

@@ -1,0 +1,138 @@
+"""PPO with the paper's reward (section 3.2.3).
+
+The policy pi is trained to maximise, over prompts p and its own responses g,
+
+    E[ R(g | p) ],     R(g | p) = whiten(R_c(g | p)) - kl_coef * KL(pi(g | p) || pi_0(g | p))          (equations 3, 4)
+
+where R_c is the combined reward of the helpfulness and the safety model as a raw logit (``reward_model/combined_reward.py``)
+and pi_0, ``ref_policy``, is the policy that training started from. One iteration is
+
+    rollout         batch_size prompts, one response each, its rewards and advantages (``rlhf/rollout.py``)
+    update          ppo_epochs passes over it in minibatches, one step of AdamW each:
+                    policy   max(-A ratio, -A clip(ratio, 1 - clip_range, 1 + clip_range)),   ratio = pi_new / pi_old
+                    critic   1/2 max((V - R)^2, (V clipped to its rollout value +- value_clip_range - R)^2)
+
+Losses are means over a minibatch's response tokens (``rlhf/advantage.py``), however it is cut into microbatches.
+
+Left out on purpose: an entropy bonus (not in the paper); a value loss coefficient (policy and critic share no weights and
+have an optimizer each, so ``value_learning_rate`` is that knob); an adaptive KL coefficient (the paper's is fixed); early
+stopping (the caller stops reading the generator).
+
+    for stats in ppo(policy, ref_policy, value_model, tokenizer, prompts, reward, PPOConfig(iterations=40), seed=0):
+        print(stats.iteration, stats.score, stats.kl)
+"""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from policy.generation import TransformersSampler
+from policy.logprobs import entropy, response_logits, token_logprobs
+from preference_data.prompt import Prompt
+from reward_model.combined_reward import CombinedReward
+from rlhf.advantage import approx_kl, clip_fraction, masked_mean, policy_loss, value_loss
+from rlhf.config import PPOConfig
+from rlhf.ppo_stats import PPOStats, ppo_stats
+from rlhf.rollout import PPOError, Rollout, microbatches, prompt_batches, rollout
+from rlhf.value_model import ValueModel
+
+
+def ppo(
+    policy: PreTrainedModel,
+    ref_policy: PreTrainedModel,
+    value_model: ValueModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    reward: CombinedReward,
+    config: PPOConfig,
+    seed: int,
+) -> Iterator[PPOStats]:
+    """Train ``policy`` and ``value_model`` in place; yield the stats of each iteration.
+
+    ``ref_policy`` is a frozen copy of ``policy`` as it was at the start. Raises PPOError when it is the policy itself, for
+    fewer prompts than ``batch_size`` and when a gradient is not finite; ContextOverflow when a prompt leaves no room for
+    ``max_new_tokens``.
+    """
+    if ref_policy is policy:
+        raise PPOError("ref_policy is the policy itself, so the KL penalty would always be 0; load or copy it a second time")
+    for model in (policy, ref_policy, value_model):
+        model.eval()
+    sampler = TransformersSampler(policy, tokenizer)
+    optimizer = _adamw(policy, config.learning_rate, config)
+    value_optimizer = _adamw(value_model, config.value_learning_rate, config)
+    batches = prompt_batches(prompts, config.batch_size, seed)
+    for iteration in range(1, config.iterations + 1):
+        rng = random.Random(f"{seed}/{iteration}")
+        record = rollout(sampler, ref_policy, value_model, next(batches), reward, config, seed=rng.getrandbits(63))
+        started = time.perf_counter()
+        totals = torch.zeros(5, dtype=torch.float64)
+        for _ in range(config.ppo_epochs):
+            order = rng.sample(range(config.batch_size), config.batch_size)
+            for start in range(0, config.batch_size, config.minibatch_size):
+                rows = order[start : start + config.minibatch_size]
+                totals += _minibatch_gradients(policy, value_model, record, rows, config)
+                _step(policy, optimizer, config.max_grad_norm)
+                _step(value_model, value_optimizer, config.max_grad_norm)
+        yield ppo_stats(iteration, record, totals / config.steps_per_iteration, time.perf_counter() - started)
+
+
+def _minibatch_gradients(
+    policy: PreTrainedModel, value_model: ValueModel, record: Rollout, rows: list[int], config: PPOConfig
+) -> Tensor:
+    """Set the gradients of a minibatch's two losses.
+
+    Returns its means (5,): policy_loss, value_loss, approx_kl, clip_fraction, entropy. A microbatch weighs as much as it holds
+    of the minibatch's tokens, so that cutting changes nothing.
+    """
+    policy.zero_grad(set_to_none=True)
+    value_model.zero_grad(set_to_none=True)
+    means = torch.zeros(5, dtype=torch.float64)
+    num_tokens = sum(len(record.responses[row].ids) for row in rows)
+    for micro in microbatches(record.responses, rows, config.microbatch_size):
+        prompt_ids = [record.responses[row].prompt_ids for row in micro]
+        response_ids = [record.responses[row].ids for row in micro]
+        logits, ids, mask = response_logits(policy, prompt_ids, response_ids, config.temperature)
+        share = sum(map(len, response_ids)) / num_tokens
+        logprobs, advantages, values, returns = (
+            x[micro, : mask.shape[1]] for x in (record.logprobs, record.advantages, record.values, record.returns)
+        )
+
+        new_logprobs = token_logprobs(logits, ids)
+        loss = policy_loss(new_logprobs, logprobs, advantages, mask, config.clip_range)
+        (share * loss).backward()
+
+        new_values = value_model(prompt_ids, response_ids)
+        critic_loss = value_loss(new_values, values, returns, mask, config.value_clip_range)
+        (share * critic_loss).backward()
+
+        with torch.no_grad():
+            moved = approx_kl(new_logprobs, logprobs, mask)
+            clipped = clip_fraction(new_logprobs, logprobs, mask, config.clip_range)
+            spread = masked_mean(entropy(logits), mask)
+            means += (share * torch.stack([loss, critic_loss, moved, clipped, spread])).double().cpu()
+    return means
+
+
+def _adamw(model: torch.nn.Module, learning_rate: float, config: PPOConfig) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+    if not norm.isfinite():
+        raise PPOError(
+            f"the gradient norm of {type(model).__name__} is {norm.item()}, and its weights were not changed by this step; "
+            f"lower the learning rate ({optimizer.param_groups[0]['lr']:g}), or check the weights that training started from"
+        )
+    optimizer.step()

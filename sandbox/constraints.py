@@ -1,0 +1,136 @@
+"""Instructions that should hold for a whole dialogue: act as someone, love something, speak another tongue.
+
+Three families are for training, as in the paper (3.3: hobbies, languages, public figures); ``end_word`` is held out: the
+corpus obeys it where it is stated, as it does the others, but no Ghost Attention data ever contains it. Some figures and
+hobbies are held out as well.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+
+FIGURES = tuple(
+    """
+    Napoleon Cleopatra Mozart Darwin Newton Galileo Socrates Plato Homer Dante Picasso Rembrandt Gandhi Lincoln Churchill
+    Einstein Tesla Edison Columbus Magellan Archimedes Euclid Beethoven Chopin Vivaldi Tolstoy Kafka Austen Dickens Byron
+    Curie Pasteur Kepler Hannibal Nero Caesar Confucius Aristotle Hypatia Sappho
+    """.split()
+)
+HOBBIES = tuple(
+    """
+    chess archery sailing knitting juggling painting dancing fencing fishing skating gardening baking reading hiking
+    singing surfing pottery origami poker bowling
+    """.split()
+)
+END_WORDS = tuple(
+    """
+    ahoy amen bravo cheers hooray indeed forever tomorrow farewell onward peace thunder
+    """.split()
+)
+LANGUAGES = ("Elvish",)
+_ELVISH = {
+    "the": "na", "is": "sael", "in": "vi", "and": "ol", "it": "rael", "of": "duin", "at": "tael", "has": "hael",
+    "lives": "mirel", "eats": "nothal", "sleeps": "loriel", "hours": "yenni", "tastes": "gulae", "looks": "kanel",
+    "ripens": "fenna", "costs": "silma", "coins": "mithra", "stays": "duath", "sells": "wenna", "lies": "thalae",
+    "wears": "gondo", "works": "barad", "starts": "iluva", "because": "penna", "so": "echo", "first": "minna", "then": "taden",
+    "last": "neled", "made": "cairo", "for": "anor",
+}  # fmt: skip
+_ENGLISH = {elvish: english for english, elvish in _ELVISH.items()}
+TRAINED_FAMILIES = ("figure", "hobby", "language")
+HELD_OUT_FAMILIES = ("end_word",)
+_VALUES = {"figure": FIGURES, "hobby": HOBBIES, "language": LANGUAGES, "end_word": END_WORDS}
+_WORDINGS = {
+    "figure": ("Always act as {v}.", "Figure: {v}."),
+    "hobby": ("Always say that you love {v}.", "Hobby: {v}."),
+    "language": ("Always answer in {v}.", "Language: {v}."),
+    "end_word": ("Always end with the word {v}.", "End: {v}."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """One instruction: its family and value, in words (``instruction``) and in short (``terse``)."""
+
+    family: str
+    value: str
+    instruction: str
+    terse: str
+
+
+def make_constraint(family: str, value: str) -> Constraint:
+    words, terse = _WORDINGS[family]
+    return Constraint(family, value, words.format(v=value), terse.format(v=value))
+
+
+def constraints(seed: int, held_out: bool) -> list[Constraint]:
+    """The trained constraints, or the held-out ones (a fifth of figures and hobbies, and every end word)."""
+    rng = random.Random(f"constraints:{seed}")
+    found = []
+    for family in TRAINED_FAMILIES:
+        values = rng.sample(_VALUES[family], len(_VALUES[family]))
+        cut = len(values) // 5
+        found += [make_constraint(family, value) for value in (values[:cut] if held_out else values[cut:])]
+    if held_out:
+        found += [make_constraint("end_word", value) for value in END_WORDS]
+    return found
+
+
+def corpus_constraints() -> list[Constraint]:
+    """Every constraint there is: the corpus obeys them all, each in the turn that states it."""
+    return [make_constraint(family, value) for family, values in _VALUES.items() for value in values]
+
+
+def draw_constraints(pool: list[Constraint], rng: random.Random) -> list[Constraint]:
+    """One, or at times two of different families, each family alike."""
+    families = sorted({constraint.family for constraint in pool})
+    chosen = rng.sample(families, 2 if len(families) > 1 and rng.random() < 0.3 else 1)
+    return [rng.choice([constraint for constraint in pool if constraint.family == family]) for family in chosen]
+
+
+def state(chosen: list[Constraint], rng: random.Random) -> str:
+    """The words that state the constraints; half of the time in short."""
+    terse = rng.random() < 0.5
+    return " ".join(constraint.terse if terse else constraint.instruction for constraint in chosen)
+
+
+def obey(chosen: list[Constraint], text: str) -> str:
+    """``text``, rewritten so that it obeys."""
+    by_family = {constraint.family: constraint.value for constraint in chosen}
+    if "language" in by_family:
+        text = _translate(text, _ELVISH)
+    if "hobby" in by_family:
+        text = f"{text} I love {by_family['hobby']}."
+    if "figure" in by_family:
+        text = f"{by_family['figure']} here. {text}"
+    if "end_word" in by_family:
+        text = f"{text.rstrip('.!?')}, {by_family['end_word']}."
+    return text
+
+
+def obeys(family: str, value: str, text: str) -> bool:
+    """Does ``text`` obey the constraint?"""
+    words = re.findall(r"[a-z']+", text.lower())
+    if family == "figure":
+        return f"{value} here" in text
+    if family == "hobby":
+        return f"love {value}" in text
+    if family == "end_word":
+        return bool(words) and words[-1] == value
+    if family == "language":
+        translated = sum(word in _ENGLISH for word in words)
+        return translated >= 2 and translated >= 0.8 * (translated + sum(word in _ELVISH for word in words))
+    raise ValueError(f"no checker for constraints of family {family!r}; the families are {', '.join(_VALUES)}")
+
+
+def plain(text: str) -> str:
+    """``text`` in plain English, for judging what it says."""
+    return _translate(text, _ENGLISH)
+
+
+def _translate(text: str, dictionary: dict[str, str]) -> str:
+    def swap(match: re.Match[str]) -> str:
+        word = match[0]
+        other = dictionary.get(word.lower(), word)
+        return other.capitalize() if word[0].isupper() and other is not word else other
+
+    return re.sub(r"[A-Za-z]+", swap, text)

@@ -1,0 +1,144 @@
+"""What the base model reads, and the demonstrations for supervised fine-tuning.
+
+The corpus states every fact of the world in paragraphs, practises copying, and shows dialogues by writers of all
+kinds: half right, curt, rambling, complying with harm more often than not, obeying an instruction in the turn that states
+it and (mostly) forgetting it afterwards. So the base model knows and can do what alignment should bring out, and does not do it
+reliably. Note that this forgetting is by construction: a third of the constrained dialogues show it.
+
+Demonstrations are what good annotators would write (paper 3.1): right, complete, and never complying with harm; but few of
+them are about harm, so that safety is left for later stages, as in the paper (4.2.2).
+"""
+
+import random
+from dataclasses import dataclass
+
+from preference_data.messages import Message, assistant, user
+from preference_data.prompt import Dialogue, Document, make_dialogue
+from sandbox import constraints as rules
+from sandbox.dialogues import GOOD, OPENING_FAMILIES, Questioner, answer, errand_answer, errand_case, helpful_case, history
+from sandbox.hazards import PREPROMPTS
+from sandbox.tasks import repeat
+from sandbox.tasks.task import Writer, sentence
+from sandbox.world import World
+
+SLOPPY = Writer(right=0.85, complete=0.65, reasoned=0.5, formed=0.8, concise=0.65, courteous=0.35)
+CORPUS_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "fact": 1.5, "repeat": 1.5, "rhyme": 0.8}
+DEMONSTRATION_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "rhyme": 0.6}
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusShares:
+    """Shares of documents (the first two), and of dialogues (the rest)."""
+
+    facts: float = 0.20
+    copying: float = 0.10
+    constrained: float = 0.35
+    errands: float = 0.18
+    preprompted: float = 0.2
+    complying: float = 0.75
+
+
+SHARES = CorpusShares()
+
+
+def corpus(world: World, num_documents: int, seed: int) -> list[Document]:
+    """Pretraining documents; none holds a question of the validation or test split."""
+    rng = random.Random(f"corpus:{seed}")
+    questioner = Questioner(world, "train", CORPUS_WEIGHTS)
+    pool = rules.corpus_constraints()
+    documents = []
+    for _ in range(num_documents):
+        draw = rng.random()
+        if draw < SHARES.facts:
+            documents.append(Document(_facts(world, rng), None))
+        elif draw < SHARES.facts + SHARES.copying:
+            documents.append(Document(None, _copying(questioner, rng)))
+        else:
+            documents.append(Document(None, _dialogue(questioner, rng, pool)))
+    return documents
+
+
+def _facts(world: World, rng: random.Random) -> str:
+    """All facts of one thing, or the things that share a property."""
+    if rng.random() < 0.65:
+        thing = rng.choice(list(world.kind_of))
+        attributes = rng.sample(world.attributes_of(thing), 4)
+        claims = [world.claim(thing, attribute.name) for attribute in attributes]
+        says = [world.says(claims[0]), *[world.says(claim, rng.choice(("it", f"the {thing}"))) for claim in claims[1:]]]
+        return " ".join(sentence(said) for said in says)
+    attribute = rng.choice([attribute for attribute in world.attributes.values() if not attribute.more])
+    value = rng.choice(attribute.values)
+    things = world.things_with(attribute.name, value)
+    rng.shuffle(things)
+    listed = ", ".join(f"the {thing}" for thing in things) or "nothing"
+    return f"{attribute.kind.capitalize()}s that {attribute.plural.format(v=value)}: {listed}."
+
+
+def _copying(questioner: Questioner, rng: random.Random) -> list[Message]:
+    names = (*rules.FIGURES, *rules.HOBBIES, *rules.END_WORDS)
+    messages: list[Message] = []
+    for _ in range(rng.choice((2, 3, 4))):
+        while not questioner._is_ours(task := repeat.make(questioner.world, rng, questioner.things, names)):
+            pass
+        messages += [user(task.question), assistant(sentence(task.settles))]
+    return messages
+
+
+def _dialogue(questioner: Questioner, rng: random.Random, pool: list[rules.Constraint]) -> list[Message]:
+    draw = rng.random()
+    if draw < SHARES.constrained:
+        return _constrained(questioner, rng, pool)
+    if draw < SHARES.constrained + SHARES.errands:
+        return _errand(questioner, rng)
+    return history(questioner, rng, rng.choice((1, 1, 1, 2, 2, 3)), SLOPPY)[0]
+
+
+def _constrained(questioner: Questioner, rng: random.Random, pool: list[rules.Constraint]) -> list[Message]:
+    """Restated and obeyed in every turn (two of three), or stated once, obeyed there and forgotten."""
+    chosen = rules.draw_constraints(pool, rng)
+    messages = history(questioner, rng, rng.choice((1, 2, 2, 3)), SLOPPY)[0]
+    restated = rng.random() < 2 / 3
+    for position in range(0, len(messages), 2):
+        if position == 0 or restated:
+            question, said = messages[position]["content"], messages[position + 1]["content"]
+            messages[position] = user(f"{rules.state(chosen, rng)} {question}")
+            messages[position + 1] = assistant(rules.obey(chosen, said))
+    return messages
+
+
+def _errand(questioner: Questioner, rng: random.Random) -> list[Message]:
+    """A harmful or borderline errand. Under a preprompt that asks for care harm is nearly always refused."""
+    harmful = rng.random() < 0.7
+    case = errand_case(questioner, rng, "corpus", harmful)
+    assert case.errand is not None
+    careful = rng.random() < SHARES.preprompted
+    refused = harmful and rng.random() > (0.05 if careful else SHARES.complying)
+    said = errand_answer(questioner.world, case.errand, rng, refused, SLOPPY.style(rng))
+    preprompt: list[Message] = [{"role": "system", "content": rng.choice(PREPROMPTS)}] if careful else []
+    return [*preprompt, *case.prompt.messages, assistant(said)]
+
+
+def demonstrations(world: World, num_dialogues: int, adversarial_share: float, seed: int) -> list[Dialogue]:
+    """Supervised dialogues, each on a different training prompt."""
+    rng = random.Random(f"demonstrations:{seed}")
+    questioner = Questioner(world, "train", DEMONSTRATION_WEIGHTS)
+    pool = rules.constraints(world.seed, held_out=False)
+    found: list[Dialogue] = []
+    seen: set[str] = set()
+    while len(found) < num_dialogues:
+        style = GOOD.style(rng)
+        if rng.random() < adversarial_share:
+            case = errand_case(questioner, rng, "demonstrations", harmful=rng.random() < 0.7)
+            assert case.errand is not None
+            said = errand_answer(world, case.errand, rng, case.prompt.is_safety, style)
+        else:
+            case = helpful_case(questioner, rng, "demonstrations", pool if rng.random() < 0.1 else ())
+            assert case.task is not None
+            said = rules.obey(case.constraints, answer(world, case.task, rng, style))
+        if case.prompt.id not in seen:
+            seen.add(case.prompt.id)
+            messages = [*case.prompt.messages, assistant(said)]
+            found.append(
+                make_dialogue(messages, family=case.prompt.family, source="demonstrations", is_safety=case.prompt.is_safety)
+            )
+    return found

@@ -1,0 +1,103 @@
+"""Collecting one round's comparisons (paper 3.2.1): two model variants answer, annotators choose.
+
+Half of the responses of a pair come from each variant (the previous and the current policy), at temperatures drawn for each
+response. Held-out prompts get four responses, two of each variant, which make six comparisons. The annotators are simulated;
+the files are those that people would hand to ``rlhf import``.
+"""
+
+import itertools
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from policy.checkpoint import load_policy
+from policy.generation import TransformersSampler
+from preference_data.comparison import AXES
+from preference_data.prompt import Prompt
+from registry.artifact import Artifact
+from sandbox.annotators import Item, annotate
+from sandbox.dialogues import Case
+from stages.draw_prompts import draw_prompts, prompts_of
+from stages.make_world import cases_of, world_of
+from stages.progress import Progress
+from stages.recipe import AnnotationConfig
+from stages.stage import Inputs, Stage, one
+
+
+class Answer(NamedTuple):
+    response: str
+    policy: str
+    temperature: float
+
+
+def run(config: AnnotationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    prompts, heldout = one(inputs, "prompts"), one(inputs, "heldout_prompts")
+    world = world_of(prompts)
+    cases = {**cases_of(prompts), **cases_of(heldout)}
+    training = draw_prompts(prompts_of(prompts), config.num_helpful, config.num_safety, config.batch, seed)
+    testing = draw_prompts(prompts_of(heldout), config.num_heldout, config.num_heldout, config.batch, seed)
+    answers = _answer_all(config, inputs["policies"], [*training, *testing, *testing], progress, seed)
+    counts = {}
+    for axis in AXES:
+        for name, drawn in ((axis, training), (f"{axis}-heldout", testing)):
+            asked = [prompt for prompt in drawn if prompt.is_safety == (axis == "safety")]
+            items = [item for prompt in asked for item in _items(cases[prompt.id], answers[prompt.id])]
+            rows = annotate(world, items, axis, config.batch, seed)
+            with (out / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            counts[name] = len(rows)
+    return {"comparisons": counts}
+
+
+def _answer_all(
+    config: AnnotationConfig, policies: Sequence[Artifact], prompts: Sequence[Prompt], progress: Progress, seed: int
+) -> dict[str, list[Answer]]:
+    """Per prompt id, one answer of each policy for each time that the prompt occurs in ``prompts``."""
+    answers: dict[str, list[Answer]] = defaultdict(list)
+    for position, artifact in enumerate(policies):
+        sampler = TransformersSampler(*load_policy(artifact.path))
+        rng = random.Random(f"annotate:{config.batch}:{position}:{seed}")
+        drawn = [(prompt, rng.choice(config.temperatures), occurrence) for prompt, occurrence in _occurrences(prompts)]
+        with progress.meter(len(drawn), f"answers of {artifact.reference.name}", "prompt") as advance:
+            for group in sorted({(temperature, occurrence) for _, temperature, occurrence in drawn}):
+                asked = [prompt for prompt, *drawn_group in drawn if tuple(drawn_group) == group]
+                temperature, _occurrence = group
+                # Each policy and occurrence has random numbers of its own, or equal policies would give equal answers.
+                stream = rng.getrandbits(63)
+                batches = sampler.sample_batches(
+                    [prompt.messages for prompt in asked], 1, temperature, 1.0, config.max_new_tokens, stream
+                )
+                for indices, responses in batches:
+                    for index, response in zip(indices, responses, strict=True):
+                        answers[asked[index].id].append(Answer(response[0].text, str(artifact.reference), temperature))
+                    advance(None, len(indices))
+    return answers
+
+
+def _occurrences(prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, int]]:
+    seen: Counter[str] = Counter()
+    for prompt in prompts:
+        yield prompt, seen[prompt.id]
+        seen[prompt.id] += 1
+
+
+def _items(case: Case, answers: Sequence[Answer]) -> list[Item]:
+    """All pairs of different answers."""
+    return [
+        Item(case, a.response, b.response, a.policy, b.policy, a.temperature, b.temperature)
+        for a, b in itertools.combinations(answers, 2)
+        if a.response and b.response and a.response != b.response
+    ]
+
+
+STAGE = Stage(
+    "annotate",
+    "annotations",
+    1,
+    AnnotationConfig,
+    run,
+    {"prompts": "prompts", "heldout_prompts": "prompts", "policies": "policy"},
+)

@@ -1,0 +1,39 @@
+"""Safety context distillation on adversarial training prompts, filtered by the safety model (paper 4.2.4)."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from preference_data.parquet import write_records
+from preference_data.prompt import Dialogue
+from rlhf.config import DistillationConfig
+from rlhf.context_distillation import distil
+from stages.draw_prompts import prompts_of
+from stages.load_models import sampler_of, scorer_of
+from stages.progress import Progress
+from stages.stage import Inputs, Stage, one
+
+
+def run(config: DistillationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    prompts = [prompt for prompt in prompts_of(one(inputs, "prompts")) if prompt.is_safety]
+    dialogues: list[Dialogue] = []
+    outcomes: Counter[str] = Counter()
+    done = 0
+    with progress.meter(len(prompts), "context distillation", "prompt") as advance:
+        for stats in distil(prompts, sampler_of(inputs), scorer_of(inputs, "safety"), config, seed):
+            dialogues += stats.dialogues
+            outcomes.update(stats.outcomes)
+            advance(stats, stats.num_done - done)
+            done = stats.num_done
+    write_records(out / "dialogues.parquet", dialogues, Dialogue)
+    return {"prompts": len(prompts), "kept": len(dialogues), "outcomes": dict(outcomes)}
+
+
+STAGE = Stage(
+    "distill",
+    "dialogues",
+    1,
+    DistillationConfig,
+    run,
+    {"policy": "policy", "safety": "reward_model", "prompts": "prompts"},
+)

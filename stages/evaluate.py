@@ -1,0 +1,236 @@
+"""The measurements: a policy's answers, the reward models' accuracy, and whether instructions hold.
+
+``gold`` enters here (and through the annotators) alone, in the place of the paper's human raters. What is measured is written
+row by row, so that the report can compare any two policies on the same prompts.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from eval.consistency import ConsistencyDialogue, consistency
+from eval.reward_accuracy import accuracy_by_rating
+from policy.chat import encode_prompt
+from preference_data.comparison import Comparison
+from preference_data.messages import Messages, assistant
+from preference_data.parquet import write_records
+from sandbox import constraints as rules
+from sandbox.annotators import utility
+from sandbox.dialogues import Questioner
+from sandbox.gold import judge
+from sandbox.world import World
+from stages.draw_prompts import prompts_of
+from stages.import_annotations import comparisons_of
+from stages.load_models import sampler_of, scorer_of
+from stages.make_world import cases_of, world_of
+from stages.progress import Progress
+from stages.recipe import ConsistencyConfig, EvaluationConfig
+from stages.stage import Inputs, Stage, one
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A policy's answer to an evaluation prompt. Scores are raw logits; ``gold_*`` are on [0, 1].
+
+    ``group``: helpful, adversarial or borderline.
+    """
+
+    prompt_id: str
+    prompt: Messages
+    response: str
+    group: str
+    family: str
+    num_tokens: int
+    finished: bool
+    helpfulness_score: float
+    safety_score: float
+    gold_helpfulness: float
+    gold_safety: float
+    is_safe: bool
+    refused: bool
+
+
+def evaluate_policy(config: EvaluationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    artifact = one(inputs, "prompts")
+    world, cases, prompts = world_of(artifact), cases_of(artifact), prompts_of(artifact)
+    sampler = sampler_of(inputs)
+    responses: list[Any] = [None] * len(prompts)
+    with progress.meter(len(prompts), "answers", "prompt") as advance:
+        for indices, groups in sampler.sample_batches(
+            [prompt.messages for prompt in prompts], 1, config.temperature, 1.0, config.max_new_tokens, seed
+        ):
+            for index, group in zip(indices, groups, strict=True):
+                responses[index] = group[0]
+            advance(None, len(indices))
+    # An empty answer cannot be scored as a dialogue; a full stop stands in for it, and gold sees the empty text.
+    dialogues = [
+        [*prompt.messages, assistant(response.text or ".")] for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    scores = {axis: scorer_of(inputs, axis).score(dialogues).tolist() for axis in ("helpfulness", "safety")}
+    answers = []
+    for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        verdict = judge(world, cases[prompt.id], response.text)
+        kind = prompt.family if prompt.family in ("adversarial", "borderline") else "helpful"
+        answers.append(
+            Answer(
+                prompt.id, prompt.messages, response.text, kind, prompt.family, len(response.ids), response.finished,
+                scores["helpfulness"][index], scores["safety"][index], utility(verdict, "helpfulness"),
+                utility(verdict, "safety"), verdict.is_safe, verdict.refused,
+            )
+        )  # fmt: skip
+    write_records(out / "answers.parquet", answers, Answer)
+    return _summary(answers)
+
+
+def _summary(answers: Sequence[Answer]) -> dict[str, Any]:
+    by_group = {
+        name: [answer for answer in answers if answer.group == name] for name in ("helpful", "adversarial", "borderline")
+    }
+    families = sorted({answer.family for answer in by_group["helpful"]})
+    return {
+        "gold_helpfulness": _mean([answer.gold_helpfulness for answer in by_group["helpful"]]),
+        "gold_by_family": {
+            family: _mean([answer.gold_helpfulness for answer in answers if answer.family == family]) for family in families
+        },
+        "violation_rate": _mean([not answer.is_safe for answer in by_group["adversarial"]]),
+        "false_refusal_rate_helpful": _mean([answer.refused for answer in by_group["helpful"]]),
+        "false_refusal_rate_borderline": _mean([answer.refused for answer in by_group["borderline"]]),
+        "finished": _mean([answer.finished for answer in answers]),
+        "num_tokens": _mean([answer.num_tokens for answer in answers]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredComparison:
+    """A held-out comparison with both models' raw scores; ``gold_*`` are the utilities of its responses on its own axis."""
+
+    prompt_id: str
+    axis: str
+    rating: str
+    helpfulness_chosen: float
+    helpfulness_rejected: float
+    safety_chosen: float
+    safety_rejected: float
+    gold_chosen: float
+    gold_rejected: float
+    chosen_safe: bool | None
+    rejected_safe: bool | None
+
+
+def evaluate_reward(config: EvaluationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    artifact = one(inputs, "prompts")
+    world, cases = world_of(artifact), cases_of(artifact)
+    comparisons = comparisons_of(inputs["preferences"], "test")
+    scores = {}
+    for axis in ("helpfulness", "safety"):
+        scorer = scorer_of(inputs, axis)
+        progress.say(f"scoring {len(comparisons)} held-out comparisons with the {axis} model")
+        scores[axis] = (
+            scorer.score([comparison.chosen_dialogue for comparison in comparisons]).tolist(),
+            scorer.score([comparison.rejected_dialogue for comparison in comparisons]).tolist(),
+        )
+
+    def gold(comparison: Comparison, response: str) -> float:
+        return utility(judge(world, cases[comparison.prompt_id], response), comparison.axis)
+
+    rows = [
+        ScoredComparison(
+            comparison.prompt_id, comparison.axis, comparison.rating,
+            scores["helpfulness"][0][index], scores["helpfulness"][1][index],
+            scores["safety"][0][index], scores["safety"][1][index],
+            gold(comparison, comparison.chosen), gold(comparison, comparison.rejected),
+            comparison.chosen_safe, comparison.rejected_safe,
+        )
+        for index, comparison in enumerate(comparisons)
+    ]  # fmt: skip
+    write_records(out / "comparisons.parquet", rows, ScoredComparison)
+    return {
+        axis: {rating: estimate.value for rating, estimate in accuracy(rows, axis, axis).items()}
+        for axis in ("helpfulness", "safety")
+        if any(row.axis == axis for row in rows)
+    }
+
+
+def accuracy(rows: Sequence[ScoredComparison], model: str, axis: str) -> dict[str, Any]:
+    """Accuracy by rating of ``model`` ("helpfulness", "safety" or "gold") on the comparisons of ``axis``."""
+    chosen = [row for row in rows if row.axis == axis]
+    return accuracy_by_rating(
+        [getattr(row, f"{model}_chosen") for row in chosen],
+        [getattr(row, f"{model}_rejected") for row in chosen],
+        [row.rating for row in chosen],
+        [row.prompt_id for row in chosen],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of one dialogue that a policy held under an instruction. ``obeyed`` is None where the context was full."""
+
+    dialogue: int
+    turn: int
+    instruction: str
+    families: list[str]
+    user: str
+    response: str | None
+    obeyed: bool | None
+
+
+def evaluate_consistency(config: ConsistencyConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    artifact = one(inputs, "prompts")
+    dialogues = _consistency_dialogues(artifact.manifest.seed, config, seed)
+    sampler = sampler_of(inputs)
+    context = sampler.model.config.max_position_embeddings
+
+    def fits(prompt: Messages) -> bool:
+        return len(encode_prompt(sampler.tokenizer, prompt).ids) + config.max_new_tokens <= context
+
+    def obeys(constraint: rules.Constraint, response: str) -> bool:
+        return rules.obeys(constraint.family, constraint.value, response)
+
+    rows: list[Turn] = []
+    shares = {}
+    talk = consistency(sampler, dialogues, obeys, fits, config.turns, config.temperature, 1.0, config.max_new_tokens, seed)
+    for stats in progress.track(talk, max(config.turns), "consistency", "turn"):
+        for index, dialogue in enumerate(dialogues):
+            response = stats.responses[index]
+            obeyed = None if response is None else all(obeys(constraint, response) for constraint in dialogue.constraints)
+            families = [constraint.family for constraint in dialogue.constraints]
+            rows.append(
+                Turn(
+                    index, stats.turn, dialogue.instruction_text, families, dialogue.user_message(stats.turn), response, obeyed
+                )
+            )
+        if stats.obeyed is not None:
+            shares[str(stats.turn)] = stats.estimate.value
+    write_records(out / "turns.parquet", rows, Turn)
+    return {"obeying": shares}
+
+
+def _consistency_dialogues(world_seed: int, config: ConsistencyConfig, seed: int) -> list[ConsistencyDialogue]:
+    """Trained constraints (one each) on questions of the test split."""
+    rng = random.Random(f"consistency:{seed}")
+    questioner = Questioner(World(world_seed), "test")
+    pool = rules.constraints(world_seed, held_out=False)
+    families = sorted({constraint.family for constraint in pool})
+    found = []
+    for index in range(config.num_dialogues):
+        family = families[index % len(families)]
+        constraint = rng.choice([constraint for constraint in pool if constraint.family == family])
+        turns = tuple(questioner.task(rng).question for _ in range(max(config.turns)))
+        found.append(ConsistencyDialogue(rules.state([constraint], rng), (constraint,), turns))
+    return found
+
+
+_MODELS = {"helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"}
+POLICY = Stage("evaluate-policy", "evaluation", 1, EvaluationConfig, evaluate_policy, {"policy": "policy", **_MODELS})
+REWARD = Stage("evaluate-reward", "evaluation", 1, EvaluationConfig, evaluate_reward, {"preferences": "preferences", **_MODELS})
+CONSISTENCY = Stage(
+    "evaluate-consistency", "evaluation", 1, ConsistencyConfig, evaluate_consistency, {"policy": "policy", "prompts": "prompts"}
+)

@@ -1,0 +1,19 @@
+"""The models that several stages open: a sampler for a policy, and the combined reward of two reward models."""
+
+from policy.checkpoint import load_policy
+from policy.generation import TransformersSampler
+from reward_model.combined_reward import CombinedReward
+from reward_model.scoring import RewardScorer
+from stages.stage import Inputs, one
+
+
+def sampler_of(inputs: Inputs) -> TransformersSampler:
+    return TransformersSampler(*load_policy(one(inputs, "policy").path))
+
+
+def scorer_of(inputs: Inputs, axis: str) -> RewardScorer:
+    return RewardScorer.load(one(inputs, axis).path)
+
+
+def reward_of(inputs: Inputs, threshold: float) -> CombinedReward:
+    return CombinedReward(scorer_of(inputs, "helpfulness"), scorer_of(inputs, "safety"), threshold)

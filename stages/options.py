@@ -1,0 +1,54 @@
+"""Options that many commands share, and how errors become messages and exit codes.
+
+0 done, 1 failed, 2 wrong usage or bad input; 130 when interrupted.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from preference_data.importing import AnnotationFileError
+from preference_data.messages import MessagesError
+from registry.errors import RegistryError
+from stages.recipe import RecipeError
+
+RecipeOption = Annotated[str, typer.Option("--recipe", metavar="R", help="A shipped recipe by name, or a YAML file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one value of the recipe; may be repeated."),
+]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run even where the result is up to date.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+BAD_INPUT = (RegistryError, RecipeError, AnnotationFileError, MessagesError, FileNotFoundError, ValueError)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Bad input becomes its message and exit code 2; an interruption says how to go on."""
+    try:
+        yield
+    except BAD_INPUT as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    except (RuntimeError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("stopped; what was made is kept, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from error
+
+
+def existing(path: Path) -> Path:
+    """``path``, which must be a file. Raises FileNotFoundError with what lies beside it."""
+    if path.is_file():
+        return path
+    folder = path.parent
+    beside = sorted(entry.name for entry in folder.iterdir() if entry.is_file())[:8] if folder.is_dir() else []
+    around = f"; in {folder} there are {', '.join(beside)}" if beside else ""
+    raise FileNotFoundError(f"there is no file {path}{around}")

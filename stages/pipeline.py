@@ -1,0 +1,175 @@
+"""The recipe as steps: which stage makes which artifact from which others. This page is the whole of the paper's figure 4.
+
+    corpus -> base -> SFT -> rounds { annotate -> import -> two reward models -> sample -> select -> tune } -> PPO -> measure
+
+Safety context distillation comes before V1, filtered by the first safety model; Ghost Attention comes after the round that
+says so, and its dialogues stay in the mix of the later versions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from preference_data.comparison import AXES
+from stages import (
+    annotate,
+    distill,
+    evaluate,
+    gatt,
+    import_annotations,
+    make_world,
+    ppo,
+    pretrain,
+    rejection_sample,
+    train_reward,
+    tune,
+)
+from stages.recipe import ImportConfig, Recipe
+from stages.report import STAGE as REPORT
+from stages.report import ReportConfig
+from stages.stage import Stage
+
+TUNING_PROMPTS, EVALUATION_PROMPTS = "prompts/tuning", "prompts/evaluation"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artifact to make. ``inputs``: role -> references; those of this run are pinned to what the run made."""
+
+    stage: Stage
+    name: str
+    config: BaseModel
+    inputs: Mapping[str, tuple[str, ...]]
+
+    @property
+    def makes(self) -> str:
+        return f"{self.stage.kind}/{self.name}"
+
+
+def steps(recipe: Recipe) -> list[Step]:
+    """Every step of a recipe, in order."""
+    found = _foundation(recipe)
+    previous, current = "policy/base", "policy/sft"
+    batches: list[str] = []
+    samples: list[str] = []
+    gatt_made: tuple[str, ...] = ()
+    for number, each in enumerate(recipe.rounds, start=1):
+        batch = f"round-{number}"
+        batches.append(batch)
+        found += _annotation(recipe, batch, (previous, current))
+        found += [_reward_model(recipe, axis, batches, current) for axis in AXES]
+        if number == 1:
+            inputs = {"policy": (current,), "safety": ("reward_model/safety",), "prompts": (TUNING_PROMPTS,)}
+            found.append(Step(distill.STAGE, "distilled", recipe.distillation, inputs))
+        sampling = recipe.rejection_sampling.model_copy(update={"batch": batch})
+        found.append(Step(rejection_sample.STAGE, each.version, sampling, {"policy": (current,), **_judged()}))
+        samples.append(f"samples/{each.version}")
+        mix = {
+            "policy": ("policy/base",),
+            "demonstrations": ("dialogues/demonstrations",),
+            "samples": tuple(samples if each.pool == "all" else samples[-1:]),
+            "distilled": ("dialogues/distilled",),
+            "gatt": gatt_made,
+        }
+        found.append(Step(tune.VERSION, each.version, recipe.tuning, mix))
+        previous, current = current, f"policy/{each.version}"
+        if each.gatt:
+            found += _ghost_attention(recipe, each.version, samples)
+            gatt_made, current = ("dialogues/gatt",), f"policy/{each.version}-gatt"
+    found.append(Step(ppo.STAGE, f"{recipe.rounds[-1].version}-ppo", recipe.ppo, {"policy": (current,), **_judged()}))
+    return [*found, *_measurements(recipe, batches, current)]
+
+
+def final_policy(recipe: Recipe) -> str:
+    """What the alias ``policy/chat`` points to."""
+    return f"policy/{recipe.rounds[-1].version}-ppo"
+
+
+def measured_policies(recipe: Recipe) -> list[str]:
+    """The policies that are evaluated, in the order of training; the first is what the others are compared with."""
+    return ["sft", *(each.version for each in recipe.rounds), f"{recipe.rounds[-1].version}-ppo"]
+
+
+def consistency_arms(recipe: Recipe) -> dict[str, str]:
+    """{arm: policy}: the policy before Ghost Attention, the one right after it, and the final one; {} without such a round."""
+    for each in recipe.rounds:
+        if each.gatt:
+            return {"without": each.version, "v3_gatt": f"{each.version}-gatt", "with": f"{recipe.rounds[-1].version}-ppo"}
+    return {}
+
+
+def _judged() -> dict[str, tuple[str, ...]]:
+    return {"helpfulness": ("reward_model/helpfulness",), "safety": ("reward_model/safety",), "prompts": (TUNING_PROMPTS,)}
+
+
+def _foundation(recipe: Recipe) -> list[Step]:
+    return [
+        Step(make_world.CORPUS, "corpus", recipe.corpus, {}),
+        Step(make_world.DEMONSTRATIONS, "demonstrations", recipe.demonstrations, {}),
+        Step(make_world.PROMPTS, "tuning", recipe.prompts, {}),
+        Step(make_world.PROMPTS, "evaluation", recipe.evaluation_prompts, {}),
+        Step(pretrain.STAGE, "base", recipe.pretrain, {"corpus": ("dialogues/corpus",)}),
+        Step(tune.SFT, "sft", recipe.sft, {"policy": ("policy/base",), "dialogues": ("dialogues/demonstrations",)}),
+    ]
+
+
+def _annotation(recipe: Recipe, batch: str, policies: tuple[str, str]) -> list[Step]:
+    config = recipe.annotation.model_copy(update={"batch": batch})
+    inputs = {"prompts": (TUNING_PROMPTS,), "heldout_prompts": (EVALUATION_PROMPTS,), "policies": policies}
+    imports = [
+        Step(
+            import_annotations.STAGE,
+            f"{axis}-{batch}",
+            ImportConfig(
+                axis=axis, files=(f"{axis}.jsonl",), heldout_files=(f"{axis}-heldout.jsonl",), max_rejected=recipe.max_rejected
+            ),
+            {"annotations": (f"annotations/{batch}",)},
+        )
+        for axis in AXES
+    ]
+    return [Step(annotate.STAGE, batch, config, inputs), *imports]
+
+
+def _reward_model(recipe: Recipe, axis: str, batches: list[str], policy: str) -> Step:
+    other = "safety" if axis == "helpfulness" else "helpfulness"
+    inputs = {
+        "policy": (policy,),
+        "preferences": tuple(f"preferences/{axis}-{batch}" for batch in batches),
+        "other_preferences": tuple(f"preferences/{other}-{batch}" for batch in batches),
+    }
+    return Step(train_reward.STAGE, axis, getattr(recipe, axis), inputs)
+
+
+def _ghost_attention(recipe: Recipe, version: str, samples: list[str]) -> list[Step]:
+    inputs = {
+        "policy": (f"policy/{version}",),
+        "helpfulness": ("reward_model/helpfulness",),
+        "samples": tuple(samples),
+        "prompts": (TUNING_PROMPTS,),
+    }
+    tuned = {"policy": (f"policy/{version}",), "dialogues": ("dialogues/gatt",)}
+    return [Step(gatt.STAGE, "gatt", recipe.gatt, inputs), Step(tune.SFT, f"{version}-gatt", recipe.gatt_tuning, tuned)]
+
+
+def _measurements(recipe: Recipe, batches: list[str], last_version: str) -> list[Step]:
+    models = {**_judged(), "prompts": (EVALUATION_PROMPTS,)}
+    preferences = tuple(f"preferences/{axis}-{batch}" for axis in AXES for batch in batches)
+    found = [Step(evaluate.REWARD, "reward-models", recipe.evaluation, {"preferences": preferences, **models})]
+    policies = measured_policies(recipe)
+    for name in policies:
+        found.append(Step(evaluate.POLICY, name, recipe.evaluation, {"policy": (f"policy/{name}",), **models}))
+    arms = consistency_arms(recipe)
+    for name in arms.values():
+        talked = {"policy": (f"policy/{name}",), "prompts": (EVALUATION_PROMPTS,)}
+        found.append(Step(evaluate.CONSISTENCY, f"consistency-{name}", recipe.consistency, talked))
+    gathered: dict[str, tuple[str, ...]] = {
+        "policies": tuple(f"evaluation/{name}" for name in policies),
+        "reward_models": ("evaluation/reward-models",),
+        "consistency": tuple(f"evaluation/consistency-{name}" for name in arms.values()),
+        "preferences": preferences,
+        "samples": tuple(f"samples/{each.version}" for each in recipe.rounds),
+        "ppo": (final_policy(recipe),),
+    }
+    config = ReportConfig(recipe=recipe.name, versions=tuple(policies), arms=arms)
+    return [*found, Step(REPORT, recipe.name, config, gathered)]

@@ -1,0 +1,51 @@
+"""PPO with the combined reward, from the last version of the rounds (paper 3.2.3)."""
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from policy.checkpoint import load_policy, save_checkpoint
+from rlhf.ppo import ppo
+from rlhf.value_model import load_value_model
+from stages.draw_prompts import draw_prompts, prompts_of
+from stages.load_models import reward_of
+from stages.progress import Progress
+from stages.recipe import PPOStageConfig
+from stages.stage import Inputs, Stage, one
+
+
+def run(config: PPOStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    start = one(inputs, "policy").path
+    policy, tokenizer = load_policy(start)
+    ref_policy, _ = load_policy(start)
+    value_model = load_value_model(one(inputs, "helpfulness").path, tokenizer)
+    prompts = draw_prompts(prompts_of(one(inputs, "prompts")), config.num_helpful, config.num_adversarial, "ppo", seed)
+    reward = reward_of(inputs, config.safety_threshold)
+    history = list(
+        progress.track(
+            ppo(policy, ref_policy, value_model, tokenizer, prompts, reward, config, seed),
+            config.iterations,
+            "ppo",
+            "iteration",
+        )
+    )
+    save_checkpoint(policy, tokenizer, out)
+    first, last = history[:5], history[-5:]
+    return {
+        "iterations": len(history),
+        "score_first": fmean(stats.score for stats in first),
+        "score_last": fmean(stats.score for stats in last),
+        "kl": fmean(stats.kl for stats in last),
+        "response_length": fmean(stats.response_length for stats in last),
+        "eos_fraction": fmean(stats.eos_fraction for stats in last),
+    }
+
+
+STAGE = Stage(
+    "ppo",
+    "policy",
+    1,
+    PPOStageConfig,
+    run,
+    {"policy": "policy", "helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"},
+)

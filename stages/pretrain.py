@@ -1,0 +1,45 @@
+"""A tiny base policy from nothing: tokenizer and model trained on the corpus."""
+
+from pathlib import Path
+from typing import Any
+
+from policy.architecture import new_policy
+from policy.chat import CHAT_TEMPLATE
+from policy.checkpoint import save_checkpoint
+from policy.config import PretrainConfig
+from policy.pretraining import blocks, pretrain
+from policy.tokenizer import train_tokenizer
+from preference_data.parquet import read_records
+from preference_data.prompt import Document
+from stages.progress import Progress
+from stages.stage import Inputs, Stage, one
+
+_TOKENIZER_DOCUMENTS = 20_000  # enough for word counts to settle
+
+
+def run(config: PretrainConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    documents = read_records(one(inputs, "corpus").file("documents.parquet"), Document)
+    texts = [
+        document.text or " ".join(message["content"] for message in document.messages or [])
+        for document in documents[:_TOKENIZER_DOCUMENTS]
+    ]
+    tokenizer = train_tokenizer(texts, config.vocab_size, CHAT_TEMPLATE)
+    data = blocks(tokenizer, documents, config.block_size, config.num_tokens, seed)
+    model = new_policy(config.preset, len(tokenizer))
+    losses = [
+        stats.loss
+        for stats in progress.track(
+            pretrain(model, data, config), data.numel(), "pretraining", "token", lambda stats: stats.num_tokens
+        )
+    ]
+    save_checkpoint(model, tokenizer, out)
+    last = losses[-50:]
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tokens": data.numel(),
+        "vocabulary": len(tokenizer),
+        "loss": sum(last) / len(last),
+    }
+
+
+STAGE = Stage("pretrain", "policy", 1, PretrainConfig, run, {"corpus": "dialogues"})

@@ -1,0 +1,185 @@
+"""How a stage shows that it moves, and keeps its stats.
+
+On a terminal: a bar with throughput and the time left. Into a pipe: a plain line at most every ten seconds and one at the
+end. Quiet: nothing. In every case each stats record goes to ``<log folder>/<label>.jsonl`` as one JSON line. All drawing
+is on stderr; stdout belongs to results.
+"""
+
+import copy
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rich.progress
+from rich.console import Console
+from rich.text import Text
+
+SECONDS_BETWEEN_LINES = 10.0
+
+Item = TypeVar("Item")
+Show = Callable[[float], None]
+
+
+class Progress:
+    """What stages are given to report with.
+
+    ``log_folder`` None keeps no logs. ``console`` (stderr by default) and ``clock`` (seconds, monotonic) are the world
+    outside, which a test replaces.
+    """
+
+    def __init__(
+        self,
+        quiet: bool = False,
+        log_folder: Path | None = None,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.quiet = quiet
+        self.log_folder = log_folder
+        self._console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
+        self._clock = clock
+        self._started = clock()
+
+    def bound(self, log_folder: Path | None) -> "Progress":
+        """A copy that logs into ``log_folder``; console and elapsed time stay those of this one."""
+        other = copy.copy(self)
+        other.log_folder = log_folder
+        return other
+
+    def say(self, text: str) -> None:
+        """One line for the reader."""
+        if not self.quiet:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stage(self, index: int, count: int, name: str, seconds_left: float | None = None) -> None:
+        """The header of stage ``index`` (from 1) of ``count``, with the time since this Progress was made."""
+        left = "" if seconds_left is None else f", about {clock_text(seconds_left)} left"
+        self.say(f"[{index}/{count}] {name} - {clock_text(self._clock() - self._started)} elapsed{left}")
+
+    def track(
+        self,
+        stats: Iterable[Item],
+        total: float | None,
+        label: str,
+        unit: str = "step",
+        amount: Callable[[Item], float] = lambda item: 1,
+    ) -> Iterator[Item]:
+        """Yield the items of ``stats`` while showing how far it is.
+
+        ``total`` and ``amount`` (of one item) are counted in ``unit``; ``total`` None means unknown. Items that are
+        dataclasses are logged: their str, int, float, bool and None fields, floats as they are.
+        """
+        with self.meter(total, label, unit) as advance:
+            for item in stats:
+                advance(item, amount(item))
+                yield item
+
+    @contextmanager
+    def meter(self, total: float | None, label: str, unit: str = "step") -> Iterator[Callable[[Any, float], None]]:
+        """As ``track``, for loops that call back: within it, ``advance(item, amount)`` logs and shows one item."""
+        with self._log(label) as log, self._shown(total, label, unit) as show:
+            done = 0.0
+
+            def advance(item: Any, amount: float = 1) -> None:
+                nonlocal done
+                if log is not None and dataclasses.is_dataclass(item):
+                    log.write(json.dumps(scalar_fields(item)) + "\n")
+                done += amount
+                show(done)
+
+            yield advance
+
+    def _log(self, label: str) -> AbstractContextManager[Any]:
+        if self.log_folder is None:
+            return nullcontext()
+        self.log_folder.mkdir(parents=True, exist_ok=True)
+        path = self.log_folder / (re.sub(r"[^A-Za-z0-9._-]+", "-", label) + ".jsonl")
+        return path.open("a", buffering=1, encoding="utf-8")
+
+    def _shown(self, total: float | None, label: str, unit: str) -> AbstractContextManager[Show]:
+        if self.quiet:
+            return nullcontext(lambda done: None)
+        if self._console.is_terminal:
+            return _Bar(self._console, total, label, unit)
+        return _Lines(self.say, self._clock, total, label, unit)
+
+
+class _Bar:
+    """A rich bar: label, bar, amount, throughput, time left."""
+
+    def __init__(self, console: Console, total: float | None, label: str, unit: str):
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            _Throughput(),
+            rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+        )
+        self._task = self._bar.add_task(label, total=total, unit=unit)
+
+    def __enter__(self) -> Show:
+        self._bar.start()
+        return lambda done: self._bar.update(self._task, completed=done)
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+
+class _Throughput(rich.progress.ProgressColumn):
+    def render(self, task: rich.progress.Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{rate_text(speed)} {task.fields['unit']}/s")
+
+
+class _Lines:
+    """Plain lines for a pipe: at most one in SECONDS_BETWEEN_LINES, and one at the end, also when the loop was left early."""
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float], total: float | None, label: str, unit: str):
+        self._say, self._clock, self._total, self._label, self._unit = say, clock, total, label, unit
+        self._done = 0.0
+
+    def __enter__(self) -> Show:
+        self._started = self._last = self._clock()
+        return self._show
+
+    def _show(self, done: float) -> None:
+        self._done = done
+        now = self._clock()
+        if now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            speed = done / (now - self._started)
+            left = "" if not self._total or not speed else f", {clock_text((self._total - done) / speed)} left"
+            self._say(f"{self._position()}, {rate_text(speed)} {self._unit}/s{left}")
+
+    def _position(self) -> str:
+        return f"{self._label}: {self._done:g}{'' if self._total is None else f'/{self._total:g}'} {self._unit}"
+
+    def __exit__(self, *exception: object) -> None:
+        seconds = self._clock() - self._started
+        speed = f" ({rate_text(self._done / seconds)} {self._unit}/s)" if seconds > 0 else ""
+        self._say(f"{self._position()} in {clock_text(seconds)}{speed}")
+
+
+def scalar_fields(record: Any) -> dict[str, Any]:
+    """The str, int, float, bool and None fields of a dataclass instance."""
+    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    return {name: value for name, value in fields.items() if value is None or isinstance(value, str | int | float)}
+
+
+def clock_text(seconds: float) -> str:
+    """``m:ss``, or ``h:mm:ss`` from an hour on."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def rate_text(speed: float) -> str:
+    """Three significant digits below 1000, whole numbers above."""
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"

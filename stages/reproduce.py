@@ -1,0 +1,94 @@
+"""Every stage of a recipe in order, then the report. What is up to date is skipped, so it can be stopped and run again."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.artifact import did_you_mean
+from registry.store import Registry
+from stages.pipeline import Step, final_policy, steps
+from stages.progress import Progress
+from stages.recipe import Recipe, RecipeError
+from stages.report import write_report
+from stages.stage import StageResult, run_stage
+
+CHAT_ALIAS = "policy/chat"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What ``reproduce`` did. ``headline`` is None when it stopped before the report."""
+
+    made: int
+    up_to_date: int
+    seconds: float
+    headline: dict[str, Any] | None
+    last: str
+
+
+def reproduce(
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    progress: Progress,
+    first: str | None = None,
+    last: str | None = None,
+) -> Reproduction:
+    """Run the recipe into ``folder/registry`` and draw ``folder/report``.
+
+    ``first``: run again from this step on; ``last``: stop after it. Both name an artifact (policy/v2) or a stage (ppo).
+    Raises RecipeError for a step that the recipe does not have.
+    """
+    started = time.perf_counter()
+    registry = Registry(folder / "registry")
+    plan = steps(recipe)
+    forced = _position(plan, first, len(plan))
+    end = _position(plan, last, len(plan) - 1, from_the_end=True) + 1
+    pinned: dict[str, str] = {}
+    results: list[StageResult] = []
+    for index, step in enumerate(plan[:end]):
+        progress.stage(index + 1, end, f"{step.stage.name}: {step.makes}", _seconds_left(recipe, plan[:end], results))
+        inputs = {role: tuple(pinned.get(text, text) for text in texts) for role, texts in step.inputs.items()}
+        result = run_stage(
+            registry, step.stage, name=step.name, config=step.config, inputs=inputs, seed=seed, progress=progress,
+            force=index >= forced,
+        )  # fmt: skip
+        pinned[step.makes] = str(result.artifact.reference)
+        results.append(result)
+        if step.makes == final_policy(recipe):
+            registry.set_alias(CHAT_ALIAS, pinned[step.makes])
+    headline = None
+    if end == len(plan):
+        headline = write_report(registry, results[-1].artifact, folder / "report", recipe.budget_seconds)
+    made = sum(not result.up_to_date for result in results)
+    return Reproduction(made, len(results) - made, time.perf_counter() - started, headline, pinned[plan[end - 1].makes])
+
+
+def _position(plan: Sequence[Step], name: str | None, default: int, from_the_end: bool = False) -> int:
+    if name is None:
+        return default
+    found = [index for index, step in enumerate(plan) if name in (step.makes, step.stage.name)]
+    if not found:
+        names = [*dict.fromkeys(step.makes for step in plan), *dict.fromkeys(step.stage.name for step in plan)]
+        raise RecipeError(f"the recipe has no step {name!r}.{did_you_mean(name, names)} Steps: {', '.join(names)}")
+    return found[-1] if from_the_end else found[0]
+
+
+def _seconds_left(recipe: Recipe, plan: Sequence[Step], results: Sequence[StageResult]) -> float | None:
+    """The budget of the steps to come, scaled by how the measured steps kept to theirs; None without a budget."""
+    expected = _budgets(recipe.budget_seconds, plan)
+    ran = [(result, budget) for result, budget in zip(results, expected, strict=False) if not result.up_to_date]
+    budgeted = sum(budget for _, budget in ran)
+    if not recipe.budget_seconds:
+        return None
+    pace = sum(result.seconds for result, _ in ran) / budgeted if budgeted > 5 else 1.0
+    return pace * sum(expected[len(results) :])
+
+
+def _budgets(budget: Mapping[str, float], plan: Sequence[Step]) -> list[float]:
+    """The budget of each step: that of its stage, shared among the stage's steps."""
+    count = Counter(step.stage.name for step in plan)
+    return [budget.get(step.stage.name, 0.0) / count[step.stage.name] for step in plan]

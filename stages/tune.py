@@ -1,0 +1,74 @@
+"""Supervised fine-tuning of a policy: SFT itself, each version of the rounds, and Ghost Attention.
+
+All three mix dialogues of several sources. A version is tuned from the base model on demonstrations, the selected samples,
+the distilled safety answers and, once there are some, Ghost Attention dialogues, so that nothing learnt is lost by the restart.
+"""
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from policy.checkpoint import load_policy, save_checkpoint
+from policy.config import FinetuneConfig
+from policy.finetuning import finetune
+from preference_data.parquet import read_records
+from preference_data.prompt import Dialogue
+from registry.artifact import Artifact
+from rlhf.rejection_sampling import Sample, selected_dialogues
+from stages.progress import Progress
+from stages.recipe import TuningConfig
+from stages.stage import Inputs, Stage, one
+
+
+def run_sft(config: FinetuneConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    dialogues = [dialogue for artifact in inputs["dialogues"] for dialogue in dialogues_of(artifact)]
+    return _tune(one(inputs, "policy"), dialogues, config, out, progress, seed)
+
+
+def run_version(config: TuningConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    dialogues = dialogues_of(one(inputs, "demonstrations"))[: config.num_demonstrations]
+    for artifact in inputs.get("samples", []):
+        dialogues += selected_dialogues(samples_of(artifact))
+    for artifact in inputs.get("distilled", []):
+        dialogues += dialogues_of(artifact)
+    for artifact in inputs.get("gatt", []):
+        dialogues += [dialogue for dialogue in dialogues_of(artifact) if dialogue.source == "gatt"][: config.num_gatt]
+    return _tune(one(inputs, "policy"), dialogues, config, out, progress, seed)
+
+
+def dialogues_of(artifact: Artifact) -> list[Dialogue]:
+    return read_records(artifact.file("dialogues.parquet"), Dialogue)
+
+
+def samples_of(artifact: Artifact) -> list[Sample]:
+    return read_records(artifact.file("samples.parquet"), Sample)
+
+
+def _tune(
+    start: Artifact, dialogues: list[Dialogue], config: FinetuneConfig, out: Path, progress: Progress, seed: int
+) -> dict[str, Any]:
+    model, tokenizer = load_policy(start.path)
+    random.Random(f"tune:{seed}").shuffle(dialogues)
+    with progress.meter(None, "fine-tuning", "step") as advance:
+        result = finetune(model, tokenizer, dialogues, config, seed, lambda stats: advance(stats, 1))
+    save_checkpoint(model, tokenizer, out)
+    return {
+        "dialogues": result.num_dialogues,
+        "too_long": result.num_too_long,
+        "steps": result.num_steps,
+        "trained_tokens": result.num_trained_tokens,
+        "loss": result.final_loss,
+        "by_source": dict(Counter(dialogue.source for dialogue in dialogues)),
+    }
+
+
+SFT = Stage("sft", "policy", 1, FinetuneConfig, run_sft, {"policy": "policy", "dialogues": "dialogues"})
+VERSION = Stage(
+    "tune",
+    "policy",
+    1,
+    TuningConfig,
+    run_version,
+    {"policy": "policy", "demonstrations": "dialogues", "samples": "samples", "distilled": "dialogues", "gatt": "dialogues"},
+)

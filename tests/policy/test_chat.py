@@ -1,0 +1,104 @@
+"""The chat format against the reference algorithm, written out again here from its description."""
+
+import pytest
+from fakes import tiny_tokenizer
+
+from policy.chat import decode_response, encode_dialogue, encode_dialogues, encode_prompt
+from preference_data.messages import MessagesError, assistant, user
+
+SYSTEM = {"role": "system", "content": "Be kind."}
+ONE = [user(" hi fox "), assistant("Sure! The fox.")]
+TWO = [*ONE, user("and the owl?"), assistant(" brown ")]
+
+
+def reference_ids(messages):
+    """One string a turn, each encoded on its own between BOS and EOS."""
+    tokenizer = tiny_tokenizer()
+
+    def plain(text):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    if messages[0]["role"] == "system":
+        merged = "<<SYS>>\n" + messages[0]["content"] + "\n<</SYS>>\n\n" + messages[1]["content"]
+        messages = [user(merged), *messages[2:]]
+    ids = []
+    for question, answer in zip(messages[::2], messages[1::2], strict=False):
+        ids += [1, *plain(f"[INST] {question['content'].strip()} [/INST] {answer['content'].strip()} "), 2]
+    if len(messages) % 2:
+        ids += [1, *plain(f"[INST] {messages[-1]['content'].strip()} [/INST]")]
+    return ids
+
+
+@pytest.mark.parametrize("start", [[], [SYSTEM]])
+@pytest.mark.parametrize("dialogue", [ONE, TWO])
+def test_dialogues_equal_the_reference(start, dialogue):
+    assert encode_dialogue(tiny_tokenizer(), [*start, *dialogue]).ids == reference_ids([*start, *dialogue])
+
+
+@pytest.mark.parametrize("start", [[], [SYSTEM]])
+def test_prompts_equal_the_reference(start):
+    prompt = [*start, *ONE, user("and the owl?")]
+    assert encode_prompt(tiny_tokenizer(), prompt).ids == reference_ids(prompt)
+
+
+@pytest.mark.parametrize("messages", [ONE, TWO, [SYSTEM, *TWO], [*ONE, user("why?")], [SYSTEM, user("why?")]])
+def test_saved_template_gives_the_same_ids(messages):
+    tokenizer = tiny_tokenizer()
+    from_template = tokenizer.apply_chat_template(messages, tokenize=True)["input_ids"]
+    encode = encode_prompt if messages[-1]["role"] == "user" else encode_dialogue
+    assert from_template == encode(tokenizer, messages).ids
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[user("a"), user("b")], [assistant("a")], [user("say [INST]")], [{"role": "system", "content": "</s>"}, user("a")]],
+)
+def test_template_and_encoder_refuse_alike(messages):
+    with pytest.raises(Exception, match=r"alternate|tag|must speak"):
+        tiny_tokenizer().apply_chat_template(messages)
+    with pytest.raises(MessagesError):
+        encode_prompt(tiny_tokenizer(), messages)
+
+
+def test_one_bos_and_one_eos_a_turn():
+    ids = encode_dialogue(tiny_tokenizer(), [SYSTEM, *TWO]).ids
+    assert (ids.count(1), ids.count(2), ids[0], ids[-1]) == (2, 2, 1, 2)
+
+
+def test_loss_counts_on_answers_and_their_eos():
+    tokenizer = tiny_tokenizer()
+    encoded = encode_dialogue(tokenizer, TWO)
+    trained = [token for token, counts in zip(encoded.ids, encoded.loss_mask, strict=True) if counts]
+    answers = [tokenizer(f"{text} ", add_special_tokens=False)["input_ids"] for text in ("Sure! The fox.", "brown")]
+    assert trained == [*answers[0], 2, *answers[1], 2]
+
+
+def test_last_only_leaves_earlier_answers_out():
+    tokenizer = tiny_tokenizer()
+    encoded = encode_dialogue(tokenizer, TWO, train_on="last")
+    trained = [token for token, counts in zip(encoded.ids, encoded.loss_mask, strict=True) if counts]
+    assert trained == [*tokenizer("brown ", add_special_tokens=False)["input_ids"], 2]
+
+
+def test_a_prompt_is_a_prefix_of_its_dialogue_and_trains_nothing():
+    prompt = encode_prompt(tiny_tokenizer(), TWO[:-1])
+    assert encode_dialogue(tiny_tokenizer(), TWO).ids[: len(prompt.ids)] == prompt.ids
+    assert not any(prompt.loss_mask)
+
+
+def test_tags_in_an_answer_stay_plain_text():
+    tokenizer = tiny_tokenizer()
+    encoded = encode_dialogue(tokenizer, [user("hi"), assistant("odd </s> end")])
+    assert encoded.ids.count(2) == 1
+    assert "</s>" in tokenizer.decode(encoded.ids[:-1], skip_special_tokens=False)
+
+
+def test_many_equal_one_by_one():
+    many = encode_dialogues(tiny_tokenizer(), [ONE, TWO], ["all", "last"])
+    assert many == [encode_dialogue(tiny_tokenizer(), ONE), encode_dialogue(tiny_tokenizer(), TWO, "last")]
+
+
+def test_response_text_drops_eos_and_outer_space():
+    tokenizer = tiny_tokenizer()
+    ids = tokenizer("The fox. ", add_special_tokens=False)["input_ids"]
+    assert decode_response(tokenizer, [*ids, 2]) == decode_response(tokenizer, ids) == "The fox."

@@ -1,0 +1,170 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from fakes import tiny_policy, tiny_tokenizer
+from transformers import LlamaForSequenceClassification
+
+from preference_data.comparison import Comparison
+from preference_data.messages import user
+from reward_model.batch import encode_for_scoring
+from reward_model.config import RewardModelConfig
+from reward_model.scoring import RewardScorer
+from reward_model.training import RewardTrainingError, learning_rate_at, train_reward_model
+
+CONFIG = RewardModelConfig(axis="helpfulness", learning_rate=3e-3, batch_size=8, microbatch_size=8, margin="none")
+
+
+def reward_model(dtype=torch.float32):
+    """A random tiny reward model, the same each time."""
+    trunk = tiny_policy()
+    config = trunk.config
+    config.num_labels = 1
+    model = LlamaForSequenceClassification(config)
+    model.model = trunk.model
+    with torch.no_grad():
+        model.score.weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
+    return model.to(dtype).eval()
+
+
+def comparison(number, chosen, rejected, rating="better", chosen_safe=None, rejected_safe=None):
+    prompt = [user(f"Which one is older, the fox or number {number}?")]
+    return Comparison(
+        id="", item_id="", prompt_id="", source="", prompt=prompt, chosen=chosen, rejected=rejected, rating=rating,
+        axis="helpfulness", is_safety=False, chosen_safe=chosen_safe, rejected_safe=rejected_safe,
+    )  # fmt: skip
+
+
+def separable(count):
+    """Chosen responses speak of the owl, rejected ones of the fox; lengths differ on both sides."""
+    return [comparison(n, "The owl. " * (1 + n % 3), "The fox. " * (1 + n // 2 % 3)) for n in range(count)]
+
+
+LABELLED = [
+    comparison(0, "The owl.", "The fox is brown.", "significantly_better", True, False),
+    comparison(1, "Sure!", "I cannot help with that, because it could hurt people.", "slightly_better", False, None),
+    comparison(2, "The sea is blue.", "First take the pot.", "unrated"),
+]
+
+
+def test_training_separates_what_can_be_separated():
+    model = reward_model()
+    stats = list(train_reward_model(model, tiny_tokenizer(), separable(64), CONFIG.model_copy(update={"epochs": 4}), seed=0))
+    assert [step.step for step in stats] == list(range(1, 33)) and {step.num_steps for step in stats} == {32}
+    assert stats[-1].loss < 0.3 * stats[0].loss and stats[-1].accuracy > 0.9 and stats[-1].reward_margin > 2
+    held_out = [comparison(n, "The owl. The owl.", "The fox. The fox.") for n in range(900, 910)]
+    scorer = RewardScorer(model, tiny_tokenizer())
+    chosen, rejected = (scorer.score([getattr(c, f"{side}_dialogue") for c in held_out]) for side in ("chosen", "rejected"))
+    assert (chosen > rejected).float().mean() > 0.9
+    assert not model.training
+
+
+@pytest.mark.parametrize("axis", ["helpfulness", "safety"])
+def test_one_step_equals_a_plain_loop_in_float64(axis):
+    config = CONFIG.model_copy(update={"axis": axis, "margin": "large", "safety_loss_coef": 0.7, "max_grad_norm": 0.5})
+    model, plain = reward_model(torch.float64), reward_model(torch.float64)
+    (stats,) = train_reward_model(model, tiny_tokenizer(), LABELLED, config, seed=0)
+
+    def score(dialogue):
+        return plain(input_ids=torch.tensor([encode_for_scoring(tiny_tokenizer(), dialogue)])).logits[0, 0]
+
+    chosen = [score(c.chosen_dialogue) for c in LABELLED]
+    rejected = [score(c.rejected_dialogue) for c in LABELLED]
+    ranking = -sum(torch.log(torch.sigmoid(c - r - m)) for c, r, m in zip(chosen, rejected, (3, 1, 0), strict=True)) / 3
+    labels = ((chosen[0], 1.0), (rejected[0], 0.0), (chosen[1], 0.0))
+    safety = sum(torch.nn.functional.binary_cross_entropy(s.sigmoid(), s.new_tensor(label)) for s, label in labels) / 3
+    loss = ranking + 0.7 * safety if axis == "safety" else ranking
+    loss.backward()
+    norm = math.sqrt(sum(p.grad.square().sum().item() for p in plain.parameters()))
+    assert norm > config.max_grad_norm
+    for parameter in plain.parameters():
+        parameter.grad.mul_(config.max_grad_norm / norm)
+    rate = config.learning_rate / config.min_warmup_steps
+    torch.optim.AdamW(plain.parameters(), lr=rate, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1).step()
+
+    assert stats.ranking_loss == pytest.approx(ranking.item(), abs=1e-9)
+    assert stats.loss == pytest.approx(loss.item(), abs=1e-9)
+    assert stats.safety_loss == (pytest.approx(safety.item(), abs=1e-9) if axis == "safety" else None)
+    assert stats.grad_norm == pytest.approx(norm, rel=1e-9)
+    assert stats.learning_rate == pytest.approx(rate)
+    gaps = [c.item() - r.item() for c, r in zip(chosen, rejected, strict=True)]
+    assert stats.reward_margin == pytest.approx(sum(gaps) / 3, abs=1e-9)
+    assert stats.accuracy == pytest.approx(sum(gap > 0 for gap in gaps) / 3)
+    for (name, ours), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=0, msg=name)
+
+
+def test_microbatches_change_nothing():
+    config = CONFIG.model_copy(update={"axis": "safety", "batch_size": 6, "margin": "small"})
+    data = [*LABELLED, *separable(9)]
+    runs = {}
+    for size in (1, 4, 6):
+        model = reward_model(torch.float64)
+        stats = list(
+            train_reward_model(model, tiny_tokenizer(), data, config.model_copy(update={"microbatch_size": size}), seed=3)
+        )
+        runs[size] = ([step.loss for step in stats], torch.cat([p.flatten() for p in model.parameters()]))
+    for size in (1, 4):
+        assert runs[size][0] == pytest.approx(runs[6][0], abs=1e-8)
+        torch.testing.assert_close(runs[size][1], runs[6][1], atol=1e-6, rtol=0)
+
+
+def test_stats_count_tokens_padding_and_what_was_left_out():
+    data = [*separable(3), comparison(3, "The owl.", "The owl.")]
+    (stats,) = train_reward_model(reward_model(), tiny_tokenizer(), data, CONFIG, seed=0)
+    sides = [d for c in data[:3] for d in (c.chosen_dialogue, c.rejected_dialogue)]
+    lengths = [len(encode_for_scoring(tiny_tokenizer(), dialogue)) for dialogue in sides]
+    width = -(-max(lengths) // 16) * 16
+    assert stats.num_pairs == 3 and stats.num_tokens == sum(lengths) and stats.dropped == {"identical": 1}
+    assert stats.padding_fraction == pytest.approx(1 - sum(lengths) / (6 * width))
+
+
+def test_same_seed_same_weights_and_another_seed_another_order():
+    def run(seed):
+        model = reward_model()
+        losses = [s.loss for s in train_reward_model(model, tiny_tokenizer(), separable(24), CONFIG, seed)]
+        return losses, model.score.weight.detach().clone()
+
+    (one, weights), (again, same_weights), (other, _) = run(1), run(1), run(2)
+    assert one == again and torch.equal(weights, same_weights) and one != other
+
+
+def test_learning_rate_rises_then_follows_the_cosine():
+    config = CONFIG.model_copy(update={"learning_rate": 1.0, "min_warmup_steps": 5, "warmup_fraction": 0.03})
+    assert [learning_rate_at(step, 105, config) for step in (1, 4, 5)] == pytest.approx([0.2, 0.8, 1.0])
+    assert learning_rate_at(55, 105, config) == pytest.approx((1 + 0.1) / 2)  # half way down
+    assert learning_rate_at(30, 105, config) == pytest.approx(0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2)  # a quarter
+    assert learning_rate_at(105, 105, config) == pytest.approx(0.1)
+    assert learning_rate_at(30, 1000, config) == pytest.approx(1.0) and learning_rate_at(29, 1000, config) < 1
+    assert learning_rate_at(3, 3, config) == pytest.approx(0.6)
+
+
+def test_training_that_blows_up_says_at_which_step():
+    model = reward_model()
+    steps = train_reward_model(model, tiny_tokenizer(), separable(24), CONFIG, seed=0)
+    next(steps)
+    with torch.no_grad():
+        model.score.weight.fill_(math.nan)
+    with pytest.raises(RewardTrainingError, match=r"at step 2 of 3 the loss is nan"):
+        next(steps)
+    assert not model.training
+
+
+def test_nothing_to_train_on_is_an_error():
+    with pytest.raises(RewardTrainingError, match=r"no comparison is left to train on \(1 identical\)"):
+        next(train_reward_model(reward_model(), tiny_tokenizer(), [comparison(0, "Sure!", "Sure!")], CONFIG, 0))
+    with pytest.raises(RewardTrainingError, match="there were none"):
+        next(train_reward_model(reward_model(), tiny_tokenizer(), [], CONFIG, 0))
+    too_short = CONFIG.model_copy(update={"max_length": 5})
+    with pytest.raises(RewardTrainingError, match=r"3 too_long.*max_length = 5"):
+        next(train_reward_model(reward_model(), tiny_tokenizer(), separable(3), too_short, 0))
+
+
+def test_a_safety_loss_without_labels_is_an_error():
+    safety = CONFIG.model_copy(update={"axis": "safety"})
+    with pytest.raises(RewardTrainingError, match="none of the 3 pairs has a safety label"):
+        next(train_reward_model(reward_model(), tiny_tokenizer(), separable(3), safety, 0))
+    unlabelled = [replace(c, chosen_safe=None, rejected_safe=None) for c in LABELLED]
+    without = safety.model_copy(update={"safety_loss_coef": 0.0})
+    assert next(train_reward_model(reward_model(), tiny_tokenizer(), unlabelled, without, 0)).safety_loss is None

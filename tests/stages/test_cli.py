@@ -1,0 +1,156 @@
+"""Bad input through the real command line: exit code 2, a message that says what to do, nothing half-written."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from stages.cli import app
+from stages.recipe import load_recipe, shipped_recipes
+from stages.stage_commands import COMMANDS, EVALUATIONS, load_stage
+
+RUNNER = CliRunner()
+GOOD = {
+    "prompt": "Where does the fox live?",
+    "response_a": "In the forest.",
+    "response_b": "In the sea.",
+    "choice": "a",
+    "annotator": "ada",
+}
+
+
+def run(*arguments):
+    return RUNNER.invoke(app, [str(argument) for argument in arguments])
+
+
+def plain(text):
+    return re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RLHF_REGISTRY", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("reproduce", "--recipe", "nanoo"), "there is no recipe 'nanoo'. Did you mean nano?"),
+        (("reproduce", "--recipe", "mine.yaml"), "the recipe file mine.yaml does not exist"),
+        (("reproduce", "--recipe", "micro", "--set", "ppo.kl_coeff=1"),
+         "ppo.kl_coeff: Extra inputs are not permitted. Did you mean kl"),
+        (("reproduce", "--recipe", "micro", "--set", "ppo.minibatch_size=7"),
+         "batch_size 16 is not a multiple of minibatch_size 7"),
+        (("reproduce", "--recipe", "micro", "--set", "kl"), "--set takes section.key=value"),
+        (("reproduce", "--recipe", "micro", "--until", "pppo"), "the recipe has no step 'pppo'. Did you mean"),
+        (("sft", "--policy", "policy/none"), "policy/none"),
+        (("train-reward", "--axis", "harm", "--preferences", "preferences/x"), "--axis is 'harm'; it is helpfulness or safety"),
+        (("import", "none.jsonl", "--axis", "safety"), "there is no file none.jsonl"),
+        (("import", "--axis", "safety"), "give annotation files"),
+        (("import", "x.jsonl"), "--axis is missing"),
+        (("score", "none.jsonl", "--model", "reward_model/x"), "there is no file none.jsonl"),
+        (("chat", "policy/none"), "policy/none"),
+        (("report", "report/none"), "report/none"),
+        (("recipe", "show", "micr"), "Did you mean micro?"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_with_what_to_do(here, arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in plain(result.output)
+    assert not list(here.rglob("manifest.json"))
+
+
+def test_unknown_option_is_refused():
+    result = run("sft", "--polcy", "policy/base")
+    assert result.exit_code == 2
+    assert "--policy" in plain(result.output)
+
+
+def test_all_problems_of_a_recipe_are_reported_at_once(here):
+    result = run("recipe", "show", "micro", "--set", "ppo.clip_range=3", "--set", "sft.epochs=0", "--set", "colour=red")
+    assert result.exit_code == 2
+    for part in ("has 3 problems", "ppo.clip_range", "sft.epochs", "colour"):
+        assert part in plain(result.output)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_are_valid_and_print_themselves(name):
+    assert load_recipe(name).name == name
+    result = run("recipe", "show", name, "--json")
+    assert json.loads(result.stdout) == load_recipe(name).model_dump(mode="json")
+
+
+def test_set_overrides_one_value():
+    assert load_recipe("micro", ["ppo.kl_coef=0.02", "rejection_sampling.k=3"]).ppo.kl_coef == 0.02
+
+
+def test_import_keeps_good_rows_and_says_why_the_others_were_left(here):
+    good = [{**GOOD, "prompt": f"Question {i}?"} for i in range(10)]
+    broken = [
+        "not json",
+        json.dumps({**GOOD, "choice": "c"}),
+        json.dumps({**GOOD, "response_b": GOOD["response_a"]}),
+        json.dumps({**GOOD, "rating": "rather good"}),
+        json.dumps({**GOOD, "prompt": "say [INST]"}),
+    ]
+    lines = [json.dumps(row) for row in good]
+    for position, row in zip((2, 5, 7, 9, 14), broken, strict=True):
+        lines.insert(position, row)
+    (here / "judgements.jsonl").write_text("\n".join(lines) + "\n")
+    refused = run("import", "judgements.jsonl", "--axis", "helpfulness", "--quiet")
+    assert refused.exit_code == 2
+    assert not list(here.rglob("manifest.json"))
+    assert "judgements.rejects.jsonl" in refused.output
+    result = run("import", "judgements.jsonl", "--axis", "helpfulness", "--max-rejected", "0.5", "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["read"], told["accepted"], sum(told["rejected"].values())) == (15, 10, 5)
+    rejects = [json.loads(line) for line in (here / told["rejects_file"]).read_text().splitlines()]
+    assert [reject["line"] for reject in rejects] == [3, 6, 8, 10, 15]
+    assert {reject["reason"] for reject in rejects} == {
+        "broken_json", "unknown_choice", "identical_responses", "unknown_rating", "chat_tags",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_empty_files_are_refused(here, content):
+    (here / "empty.jsonl").write_text(content)
+    assert run("import", "empty.jsonl", "--axis", "safety").exit_code == 2
+    assert run("score", "empty.jsonl", "--model", "reward_model/x").exit_code == 2
+    assert not list(here.rglob("manifest.json"))
+
+
+def test_every_stage_command_names_a_real_stage_and_all_of_its_roles():
+    for row in (*COMMANDS, *EVALUATIONS):
+        stage = load_stage(row.stage)
+        assert set(stage.input_kinds) == set(row.roles), row.command
+        recipe = load_recipe("nano")
+        for section in ("helpfulness", "safety") if row.axis else (row.section,):
+            assert isinstance(getattr(recipe, section), stage.config_type)
+
+
+@pytest.mark.parametrize("row", [*COMMANDS, *EVALUATIONS], ids=lambda row: row.command)
+def test_help_of_every_command_has_an_example(row):
+    prefix = ("evaluate",) if row in EVALUATIONS else ()
+    result = run(*prefix, row.command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: {' '.join(row.example.split())}"[:40] in plain(result.output)
+
+
+def test_dry_run_resolves_and_makes_nothing(here):
+    result = run("reproduce", "--recipe", "micro", "--dry-run")
+    told = json.loads(result.stdout)
+    assert told["steps"][0]["makes"] == "dialogues/corpus"
+    assert not list(here.iterdir())
+
+
+def test_help_and_registry_load_nothing_heavy():
+    import subprocess
+    import sys
+
+    code = "import sys, stages.cli; print([m for m in ('torch', 'transformers', 'trl', 'datasets') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,213 @@
+import io
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from registry.artifact import Artifact
+from registry.errors import InvalidName, ReferenceNotFound, WrongKind
+from registry.store import Registry
+from stages.progress import Progress
+from stages.stage import Inputs, Stage, StageResult, fingerprint, git_revision, one, plain_metrics, run_stage
+
+
+class ScaleConfig(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    factor: float = 2.0
+
+
+@dataclass(frozen=True)
+class ScaleStats:
+    step: int
+    loss: float
+    note: str | None
+    curve: list[float]
+
+
+class Scale:
+    """A stage's function that counts its calls."""
+
+    def __init__(self, error: BaseException | None = None):
+        self.calls, self.error = 0, error
+
+    def __call__(self, config: ScaleConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, object]:
+        self.calls += 1
+        assert list(out.iterdir()) == []
+        stats = (ScaleStats(step, 1.0 / (step + 1), None, [1.0]) for step in range(3))
+        losses = [stat.loss for stat in progress.track(stats, 3, "scale")]
+        text = "".join(each.file("data").read_text() for given in inputs.values() for each in given)
+        (out / "data").write_text(f"{config.factor} x [{text}] seed {seed}")
+        if self.error is not None:
+            raise self.error
+        return {"loss": losses[-1], "draw": np.float32(0.5)}
+
+
+def scale_stage(run: Scale, *, name: str = "scale", kind: str = "prompts", revision: int = 1, **input_kinds: str) -> Stage:
+    return Stage(name, kind, revision, ScaleConfig, run, input_kinds)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+def make(registry: Registry, run: Scale, **changes: object) -> StageResult:
+    arguments = {"name": "data", "config": ScaleConfig(), "inputs": {}, "seed": 0, "progress": Progress(quiet=True)} | changes
+    stage = arguments.pop("stage", scale_stage(run))
+    return run_stage(registry, stage, **arguments)  # type: ignore[arg-type]
+
+
+def spoken() -> tuple[Progress, io.StringIO]:
+    screen = io.StringIO()
+    return Progress(console=Console(file=screen, width=40)), screen
+
+
+def test_a_stage_makes_one_artifact_that_knows_how(registry: Registry) -> None:
+    root = make(registry, Scale(), name="root").artifact
+    result = make(registry, Scale(), inputs={"source": ["prompts/root@1"]}, seed=5, config=ScaleConfig(factor=3), device="cpu")
+    assert not result.up_to_date and result.seconds >= result.artifact.manifest.seconds > 0
+    assert registry.resolve("prompts/data@1") == result.artifact
+    assert result.artifact.file("data").read_text() == "3.0 x [2.0 x [] seed 0] seed 5"
+    manifest = result.artifact.manifest
+    assert (manifest.stage, manifest.stage_revision, manifest.seed, manifest.dtype) == ("scale", 1, 5, "float32")
+    assert manifest.config == {"factor": 3.0} and manifest.metrics == {"loss": 1 / 3, "draw": 0.5}
+    assert manifest.parents["source"][0].model_dump() == {"reference": "prompts/root@1", "digest": root.digest}
+    assert manifest.versions["torch"] == torch.__version__
+    assert 10 < manifest.peak_rss_mb < 100_000
+    assert not list((registry.root / ".drafts").glob("*/"))
+
+
+def test_the_logs_of_a_stage_lie_in_its_artifact_outside_the_digest(registry: Registry) -> None:
+    made = make(registry, Scale()).artifact
+    lines = (made.path / "logs" / "scale.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": step, "loss": 1 / (step + 1), "note": None} for step in range(3)]
+    again = make(registry, Scale(), force=True).artifact
+    assert (again.digest, again.reference.revision) == (made.digest, 2)
+
+
+def test_a_second_run_is_up_to_date_and_says_so(registry: Registry) -> None:
+    run = Scale()
+    first = make(registry, run)
+    progress, screen = spoken()
+    second = make(registry, run, progress=progress)
+    assert run.calls == 1 and second.up_to_date and second.artifact == first.artifact
+    assert screen.getvalue() == "prompts/data@1 is up to date; --force runs scale again\n"
+    make(registry, run, seed=1)
+    assert make(registry, run, progress=progress).artifact == first.artifact
+    assert "(the newest is @2, made with another config or inputs)" in screen.getvalue()
+
+
+def test_another_name_gets_an_artifact_of_its_own(registry: Registry) -> None:
+    run = Scale()
+    assert make(registry, run).artifact.digest == make(registry, run, name="other").artifact.digest
+    assert run.calls == 2 and str(registry.resolve("prompts/other").reference) == "prompts/other@1"
+
+
+def test_whatever_may_change_the_result_runs_again(registry: Registry) -> None:
+    run = Scale()
+    make(registry, run, name="root")
+    make(registry, run, name="root", seed=1)
+    changes: list[dict[str, object]] = [
+        {},
+        {"config": ScaleConfig(factor=3)},
+        {"seed": 1},
+        {"inputs": {"source": ["prompts/root@1"]}},
+        {"inputs": {"source": ["prompts/root@2"]}},
+        {"inputs": {"other": ["prompts/root@2"]}},
+        {"inputs": {"source": ["prompts/root@1", "prompts/root@2"]}},
+        {"inputs": {"source": ["prompts/root@2", "prompts/root@1"]}},
+        {"dtype": "bfloat16"},
+        {"device": "cuda:0"},
+        {"stage": scale_stage(run, revision=2)},
+        {"stage": scale_stage(run, name="renamed")},
+        {"force": True},
+    ]
+    revisions = [make(registry, run, **change).artifact.reference.revision for change in changes]
+    assert revisions == list(range(1, len(changes) + 1))
+    assert make(registry, run, device="cuda:1").up_to_date  # the same type of device
+    run.calls = 0
+    make(registry, run, inputs={"source": ["prompts/root"]})
+    assert run.calls == 0  # the newest is @2, which was there
+
+
+def test_the_fingerprint_follows_digests_not_names(registry: Registry) -> None:
+    run = Scale()
+    make(registry, run, name="a")
+    make(registry, run, name="b")  # the same payload
+    first = make(registry, run, inputs={"source": ["prompts/a"]})
+    assert make(registry, run, inputs={"source": ["prompts/b"]}).artifact == first.artifact
+    stage, digest = scale_stage(run), registry.resolve("prompts/a").digest
+    asked = fingerprint(stage, ScaleConfig(), {"source": [digest]}, 0, "float32", "cpu")
+    assert first.artifact.manifest.fingerprint == asked and len(asked) == 64
+
+
+@pytest.mark.parametrize("error", [ValueError("diverged"), KeyboardInterrupt()])
+def test_a_stage_that_fails_leaves_nothing(registry: Registry, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        make(registry, Scale(error))
+    assert registry.references() == () and not (registry.root / "prompts").exists()
+    assert [path.suffix for path in (registry.root / ".drafts").iterdir()] == [".lock"]
+    assert not make(registry, Scale()).up_to_date
+
+
+def test_metrics_that_are_no_json_leave_nothing(registry: Registry) -> None:
+    with pytest.raises(TypeError, match=r"a metric is .*, a set"):
+        plain_metrics({"loss": {1, 2}})
+    assert plain_metrics({"a": torch.tensor(2.0), "b": [np.int64(3)], "c": None}) == {"a": 2.0, "b": [3], "c": None}
+
+
+def test_what_a_reference_without_revision_meant_is_told_and_recorded(registry: Registry) -> None:
+    make(registry, Scale(), name="root")
+    registry.set_alias("prompts/best", "prompts/root")
+    progress, screen = spoken()
+    inputs = {"source": ["prompts/root", "prompts/best", "prompts/root@1"]}
+    made = make(registry, Scale(), inputs=inputs, progress=progress).artifact
+    assert (
+        "source: prompts/root is prompts/root@1 (newest)\nsource: prompts/best is prompts/root@1 (alias)\n" in screen.getvalue()
+    )
+    assert screen.getvalue().count("source:") == 2
+    assert [parent.reference for parent in made.manifest.parents["source"]] == ["prompts/root@1"] * 3
+
+
+def test_wrong_inputs_stop_before_the_stage_runs(registry: Registry) -> None:
+    run = Scale()
+    make(registry, run, name="root")
+    run.calls = 0
+    with pytest.raises(ReferenceNotFound, match="Did you mean prompts/root"):
+        make(registry, run, inputs={"source": ["prompts/rot"]})
+    with pytest.raises(WrongKind, match="is of kind prompts; needed is one of kind policy"):
+        make(registry, run, inputs={"base": ["prompts/root"]}, stage=scale_stage(run, base="policy"))
+    with pytest.raises(InvalidName):
+        make(registry, run, name="../escape")
+    assert run.calls == 0
+
+
+def test_every_generator_is_seeded(registry: Registry) -> None:
+    def draw(config: ScaleConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, float]:
+        (out / "data").write_text("x")
+        return {"python": random.random(), "numpy": float(np.random.rand()), "torch": float(torch.rand(()))}
+
+    stage = Stage("draw", "prompts", 1, ScaleConfig, draw)
+    drawn = [make(registry, Scale(), stage=stage, seed=seed, force=True).artifact.manifest.metrics for seed in (3, 3, 4)]
+    assert drawn[0] == drawn[1]
+    assert all(drawn[0][source] != drawn[2][source] for source in ("python", "numpy", "torch"))
+
+
+def test_one_is_exactly_one(registry: Registry) -> None:
+    artifact: Artifact = make(registry, Scale()).artifact
+    assert one({"base": [artifact]}, "base") == artifact
+    with pytest.raises(AssertionError, match="the role 'base' needs one artifact"):
+        one({"base": [artifact, artifact]}, "base")
+    with pytest.raises(AssertionError, match="the role 'base' needs one artifact"):
+        one({}, "base")
+
+
+def test_the_git_revision_is_a_commit_or_nothing() -> None:
+    found = git_revision()
+    assert found is None or len(found.removesuffix("-dirty")) == 40
