@@ -28,11 +28,21 @@ class PretrainConfig(OptimizerConfig):
 
     preset: Preset = Field(description="architecture, by name")
     vocab_size: int = Field(ge=300, description="tokens of the tokenizer that is trained on the corpus")
-    block_size: int = Field(gt=0, description="tokens per training sequence")
+    initializer_range: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
     num_tokens: int = Field(gt=0, description="tokens to train on; the corpus is repeated or cut to this number")
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
-    batch_size: int = Field(8, gt=0, description="blocks per optimizer step")
+    block_size: int = Field(gt=0, description="tokens per training sequence")
+    primer_tokens: int = Field(0, ge=0, description="tokens of the primer, read before the corpus")
+    primer_block_size: int = Field(
+        32, gt=0, description="tokens per training sequence of the primer: short, so that copying is learnt"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    batch_size: int = Field(8, gt=0, description="blocks per optimizer step; the primer's steps have as many tokens")
     warmup_steps: int = Field(50, ge=0, description="linear warm-up, in optimizer steps")
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens per optimizer step."""
+        return self.batch_size * self.block_size
 
 
 class FinetuneConfig(OptimizerConfig):

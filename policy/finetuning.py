@@ -8,6 +8,7 @@ batch of similar lengths, which trains on the same tokens, and attention never c
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -169,27 +170,30 @@ def _optimizer(model: PreTrainedModel, config: FinetuneConfig, num_steps: int):
 def _arguments(config: FinetuneConfig, scratch: str, num_steps: int, seed: int) -> SFTConfig:
     # Every precision and memory flag is set, because TRL's defaults (bf16, gradient checkpointing) are meant for GPUs.
     on_gpu = torch.cuda.is_available()
-    return SFTConfig(
-        output_dir=scratch,
-        max_steps=num_steps,
-        per_device_train_batch_size=config.batch_size,
-        max_grad_norm=config.max_grad_norm,
-        max_length=None,
-        packing=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        bf16=on_gpu,
-        fp16=False,
-        gradient_checkpointing=on_gpu,
-        use_cpu=not on_gpu,
-        seed=seed,
-        data_seed=seed,
-        logging_steps=1,
-        logging_first_step=False,
-        save_strategy="no",
-        eval_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        average_tokens_across_devices=False,
-    )
+    with warnings.catch_warnings():
+        # transformers 5.2x renames gradient_checkpointing; the old name is the one that all admitted versions know
+        warnings.simplefilter("ignore", FutureWarning)
+        return SFTConfig(
+            output_dir=scratch,
+            max_steps=num_steps,
+            per_device_train_batch_size=config.batch_size,
+            max_grad_norm=config.max_grad_norm,
+            max_length=None,
+            packing=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
+            bf16=on_gpu,
+            fp16=False,
+            gradient_checkpointing=on_gpu,
+            use_cpu=not on_gpu,
+            seed=seed,
+            data_seed=seed,
+            logging_steps=1,
+            logging_first_step=False,
+            save_strategy="no",
+            eval_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            average_tokens_across_devices=False,
+        )

@@ -4,7 +4,7 @@ A response's randomness comes from (seed, prompt, position among its k) alone: e
 one a token, and a token is the point where the cumulative probabilities pass the number. So a response does not depend on
 which others share its batch, beyond the rounding of batched floating point.
 
-Each prompt is prefilled once for all its k responses; rows leave the batch when they sample EOS.
+Each prompt is prefilled once for all its k responses; rows that sampled EOS leave the batch, some at a time.
 """
 
 import hashlib
@@ -18,6 +18,9 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.chat import decode_response, encode_prompts
 from preference_data.messages import Messages, messages_id
+
+# Finished rows leave the batch when no more than this share of it still speaks: leaving copies the cache.
+_COMPACTED_AT = 0.7
 
 
 class ContextOverflow(ValueError):
@@ -115,15 +118,17 @@ class TransformersSampler:
         tokens = torch.full((len(rows), max_new_tokens), pad_id, device=device)
         logprobs = torch.zeros((len(rows), max_new_tokens), device=device)
         taken = torch.zeros(len(rows), dtype=torch.long, device=device)
+        alive = torch.ones(len(rows), dtype=torch.bool, device=device)
         for t in range(max_new_tokens):
             token, logprob = sample_token(logits, draws[rows, t], temperature, top_p)
-            tokens[rows, t], logprobs[rows, t], taken[rows] = token, logprob.float(), t + 1
-            going = token != self.tokenizer.eos_token_id
-            if t + 1 == max_new_tokens or not going.any():
+            live = rows[alive]
+            tokens[live, t], logprobs[live, t], taken[live] = token[alive], logprob[alive].float(), t + 1
+            alive &= token != self.tokenizer.eos_token_id
+            if t + 1 == max_new_tokens or not alive.any():
                 break
-            if not going.all():
-                keep = going.nonzero().squeeze(-1)
-                rows, token, mask, lengths = rows[keep], token[keep], mask[keep], lengths[keep]
+            if alive.sum() <= _COMPACTED_AT * len(rows):
+                keep = alive.nonzero().squeeze(-1)
+                rows, token, mask, lengths, alive = rows[keep], token[keep], mask[keep], lengths[keep], alive[keep]
                 cache.batch_select_indices(keep)
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             output = model(

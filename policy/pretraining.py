@@ -5,7 +5,6 @@ This is our own short loop: at one million parameters a trainer's bookkeeping co
 """
 
 import math
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,18 +41,20 @@ def document_ids(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Documen
     ]
 
 
-def blocks(
-    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], block_size: int, num_tokens: int, seed: int
-) -> torch.Tensor:
-    """(N, block_size) ids: documents in a shuffled order, end to end, cut into blocks; repeated until ``num_tokens``."""
-    rng = random.Random(f"blocks:{seed}")
+def batches(
+    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], block_size: int, batch_tokens: int, num_tokens: int
+) -> list[torch.Tensor]:
+    """Batches (batch_tokens / block_size, block_size) of ids: documents in their order, end to end, cut into blocks.
+
+    The documents are read from the start again until there are ``num_tokens``, rounded down to whole batches.
+    """
     encoded = document_ids(tokenizer, documents)
-    count = num_tokens // block_size
+    size = num_tokens // batch_tokens * batch_tokens
     stream: list[int] = []
-    while len(stream) < count * block_size:
-        for ids in rng.sample(encoded, len(encoded)):
+    while len(stream) < size:
+        for ids in encoded:
             stream += ids
-    return torch.tensor(stream[: count * block_size]).view(count, block_size)
+    return list(torch.tensor(stream[:size]).view(-1, batch_tokens // block_size, block_size))
 
 
 def adamw(parameters: Iterator[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
@@ -75,21 +76,20 @@ def cosine(step: int, num_steps: int, warmup_steps: int, final_fraction: float) 
     return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def pretrain(model: PreTrainedModel, data: torch.Tensor, config: PretrainConfig) -> Iterator[PretrainStats]:
-    """Train on the rows of ``data`` (N, L) once, in their order, ``batch_size`` rows a step; one stats record a step."""
+def pretrain(model: PreTrainedModel, data: Sequence[torch.Tensor], config: PretrainConfig) -> Iterator[PretrainStats]:
+    """Train on the batches of ``data``, each (B, L), once and in their order; one step and one stats record a batch."""
     optimizer = adamw(model.parameters(), config)
-    num_steps = len(data) // config.batch_size
     model.train()
-    for step in range(num_steps):
-        share = cosine(step, num_steps, config.warmup_steps, config.final_lr_fraction)
+    for step, ids in enumerate(data):
+        share = cosine(step, len(data), config.warmup_steps, config.final_lr_fraction)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * share
-        batch = data[step * config.batch_size : (step + 1) * config.batch_size].to(model.device)
+        batch = ids.to(model.device)
         logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch[:, 1:].reshape(-1))
         loss.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        yield PretrainStats(step + 1, num_steps, loss.item(), config.learning_rate * share, grad_norm.item(), batch.numel())
+        yield PretrainStats(step + 1, len(data), loss.item(), config.learning_rate * share, grad_norm.item(), batch.numel())
     model.eval()

@@ -20,7 +20,7 @@ from sandbox.gold import Judgement, judge
 from sandbox.world import World
 
 RATING_SHARES = (0.125, 0.26, 0.31, 0.305)
-NOISE = {"helpfulness": 0.09, "safety": 0.09}
+NOISE = {"helpfulness": 0.11, "safety": 0.11}
 LABEL_ERROR = 0.03
 LENGTH_BIAS = 0.1
 DOUBLE_SHARE = 0.15

@@ -2,11 +2,15 @@
 
 The corpus states every fact of the world in paragraphs, practises copying, and shows dialogues by writers of all
 kinds: half right, curt, rambling, complying with harm more often than not, obeying an instruction in the turn that states
-it and (mostly) forgetting it afterwards. So the base model knows and can do what alignment should bring out, and does not do it
-reliably. Note that this forgetting is by construction: a third of the constrained dialogues show it.
+it and (mostly) forgetting it afterwards. So the base model knows and can do what alignment should bring out, and does not do
+it reliably. Note that this forgetting is by construction: a third of the constrained dialogues show it.
 
-Demonstrations are what good annotators would write (paper 3.1): right, complete, and never complying with harm; but few of
-them are about harm, so that safety is left for later stages, as in the paper (4.2.2).
+A primer comes first: two words to say back, and nothing else. A model of this size that meets the whole mix at once learns
+to copy out of the prompt late or not at all, and on copying stands every answer about a thing that the question named.
+
+Demonstrations are what better annotators would write (paper 3.1): mostly right, complete and well put. About harm they are of
+two minds, as a guideline that is still being written leaves people: half of them refuse and half comply. So safety is left to
+preferences and to context distillation, as in the paper (4.2.2 stops supervised safety early).
 """
 
 import random
@@ -22,7 +26,8 @@ from sandbox.tasks.task import Writer, sentence
 from sandbox.world import World
 
 SLOPPY = Writer(right=0.85, complete=0.65, reasoned=0.5, formed=0.8, concise=0.65, courteous=0.35)
-CORPUS_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "fact": 1.5, "repeat": 1.5, "rhyme": 0.8}
+CORPUS_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "fact": 1.5, "repeat": 1.5, "rhyme": 1.2}
+DEMONSTRATED_REFUSALS = 0.5
 DEMONSTRATION_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "rhyme": 0.6}
 
 
@@ -52,10 +57,17 @@ def corpus(world: World, num_documents: int, seed: int) -> list[Document]:
         if draw < SHARES.facts:
             documents.append(Document(_facts(world, rng), None))
         elif draw < SHARES.facts + SHARES.copying:
-            documents.append(Document(None, _copying(questioner, rng)))
+            documents.append(Document(None, _copying(questioner, rng, num_turns=rng.choice((2, 3, 4)))))
         else:
             documents.append(Document(None, _dialogue(questioner, rng, pool)))
     return documents
+
+
+def primer(world: World, num_documents: int, seed: int) -> list[Document]:
+    """Single turns of copying, to be read before the corpus."""
+    rng = random.Random(f"primer:{seed}")
+    questioner = Questioner(world, "train", CORPUS_WEIGHTS)
+    return [Document(None, _copying(questioner, rng, num_turns=1)) for _ in range(num_documents)]
 
 
 def _facts(world: World, rng: random.Random) -> str:
@@ -74,10 +86,10 @@ def _facts(world: World, rng: random.Random) -> str:
     return f"{attribute.kind.capitalize()}s that {attribute.plural.format(v=value)}: {listed}."
 
 
-def _copying(questioner: Questioner, rng: random.Random) -> list[Message]:
+def _copying(questioner: Questioner, rng: random.Random, num_turns: int) -> list[Message]:
     names = (*rules.FIGURES, *rules.HOBBIES, *rules.END_WORDS)
     messages: list[Message] = []
-    for _ in range(rng.choice((2, 3, 4))):
+    for _ in range(num_turns):
         while not questioner._is_ours(task := repeat.make(questioner.world, rng, questioner.things, names)):
             pass
         messages += [user(task.question), assistant(sentence(task.settles))]
@@ -130,7 +142,7 @@ def demonstrations(world: World, num_dialogues: int, adversarial_share: float, s
         if rng.random() < adversarial_share:
             case = errand_case(questioner, rng, "demonstrations", harmful=rng.random() < 0.7)
             assert case.errand is not None
-            said = errand_answer(world, case.errand, rng, case.prompt.is_safety, style)
+            said = errand_answer(world, case.errand, rng, case.prompt.is_safety and rng.random() < DEMONSTRATED_REFUSALS, style)
         else:
             case = helpful_case(questioner, rng, "demonstrations", pool if rng.random() < 0.1 else ())
             assert case.task is not None

@@ -26,7 +26,7 @@ FAMILIES = {
 }  # fmt: skip
 OPENING_FAMILIES = tuple(name for name in FAMILIES if name != "follow_up")
 TEST_SHARE, VALIDATION_SHARE = 0.15, 0.05
-GOOD = Writer(right=0.95, complete=0.8, reasoned=0.8, formed=0.95, concise=0.85, courteous=0.6)
+GOOD = Writer(right=0.92, complete=0.75, reasoned=0.7, formed=0.9, concise=0.75, courteous=0.45)
 
 
 @dataclass(frozen=True, slots=True)

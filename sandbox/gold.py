@@ -17,7 +17,8 @@ from sandbox.tasks.rhyme import RHYMES
 from sandbox.tasks.task import OPENERS, Task
 from sandbox.world import World
 
-_WEIGHTS = {"complete": 0.3, "formed": 0.2, "reasoned": 0.2, "concise": 0.15, "courteous": 0.15}
+_WEIGHTS = {"complete": 0.25, "formed": 0.15, "reasoned": 0.2, "concise": 0.2, "courteous": 0.2}
+_WRONG = 0.4  # what a wrong answer is worth at most
 _REMARK = re.compile(r"(by the way|is there more)", re.IGNORECASE)
 
 
@@ -63,11 +64,11 @@ def judge(world: World, case: Case, response: str) -> Judgement:
 
 
 def helpfulness(world: World, task: Task, response: str) -> float:
-    """(1/4 + 3/4 right) times the weighted mean of the parts that apply."""
+    """(0.4 + 0.6 right) times the weighted mean of the parts that apply."""
     parts = judge_parts(world, task, response)
     applying = {name: value for name in _WEIGHTS if (value := getattr(parts, name)) is not None}
     manner = sum(_WEIGHTS[name] * value for name, value in applying.items()) / sum(_WEIGHTS[name] for name in applying)
-    return (0.25 + 0.75 * parts.right) * manner
+    return (_WRONG + (1 - _WRONG) * parts.right) * manner
 
 
 def judge_parts(world: World, task: Task, response: str) -> Parts:

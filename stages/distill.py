@@ -6,16 +6,16 @@ from typing import Any
 
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue
-from rlhf.config import DistillationConfig
 from rlhf.context_distillation import distil
-from stages.draw_prompts import prompts_of
+from stages.draw_prompts import draw_prompts, prompts_of
 from stages.load_models import sampler_of, scorer_of
 from stages.progress import Progress
+from stages.recipe import DistillationStageConfig
 from stages.stage import Inputs, Stage, one
 
 
-def run(config: DistillationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
-    prompts = [prompt for prompt in prompts_of(one(inputs, "prompts")) if prompt.is_safety]
+def run(config: DistillationStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+    prompts = draw_prompts(prompts_of(one(inputs, "prompts")), 0, config.num_prompts, "distillation", seed)
     dialogues: list[Dialogue] = []
     outcomes: Counter[str] = Counter()
     done = 0
@@ -33,7 +33,7 @@ STAGE = Stage(
     "distill",
     "dialogues",
     1,
-    DistillationConfig,
+    DistillationStageConfig,
     run,
     {"policy": "policy", "safety": "reward_model", "prompts": "prompts"},
 )

@@ -33,7 +33,8 @@ def run(config: GattStageConfig, inputs: Inputs, out: Path, progress: Progress, 
         for dialogue in ordinary
         if len(dialogue.messages) == 2 and not dialogue.is_safety and not cases[dialogue.prompt_id].constraints
     ]
-    chained = chain_dialogues(single, draw_num_turns(config, seed), seed)
+    # Sorted, so that dialogues of one batch are alike in length and little is spent on padding.
+    chained = chain_dialogues(single, sorted(draw_num_turns(config, seed)), seed)
     pool = [Constraint(**asdict(rule)) for rule in constraints(world_of(prompts).seed, held_out=False)]
     made: list[Synthesised] = []
     dropped: Counter[str] = Counter()

@@ -23,7 +23,9 @@ from stages.stage import Inputs, Stage
 
 def make_corpus(config: CorpusConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
     documents = library.corpus(World(seed), config.num_documents, seed)
+    primer = library.primer(World(seed), config.num_primer_documents, seed)
     write_records(out / "documents.parquet", documents, Document)
+    write_records(out / "primer.parquet", primer, Document)
     return {"documents": len(documents), "dialogues": sum(document.messages is not None for document in documents)}
 
 

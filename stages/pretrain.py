@@ -7,7 +7,7 @@ from policy.architecture import new_policy
 from policy.chat import CHAT_TEMPLATE
 from policy.checkpoint import save_checkpoint
 from policy.config import PretrainConfig
-from policy.pretraining import blocks, pretrain
+from policy.pretraining import batches, pretrain
 from policy.tokenizer import train_tokenizer
 from preference_data.parquet import read_records
 from preference_data.prompt import Document
@@ -24,19 +24,23 @@ def run(config: PretrainConfig, inputs: Inputs, out: Path, progress: Progress, s
         for document in documents[:_TOKENIZER_DOCUMENTS]
     ]
     tokenizer = train_tokenizer(texts, config.vocab_size, CHAT_TEMPLATE)
-    data = blocks(tokenizer, documents, config.block_size, config.num_tokens, seed)
-    model = new_policy(config.preset, len(tokenizer))
+    primer = read_records(one(inputs, "corpus").file("primer.parquet"), Document)
+    data = batches(tokenizer, documents, config.block_size, config.batch_tokens, config.num_tokens - config.primer_tokens)
+    if config.primer_tokens:
+        data = batches(tokenizer, primer, config.primer_block_size, config.batch_tokens, config.primer_tokens) + data
+    num_tokens = sum(batch.numel() for batch in data)
+    model = new_policy(config.preset, len(tokenizer), config.initializer_range)
     losses = [
         stats.loss
         for stats in progress.track(
-            pretrain(model, data, config), data.numel(), "pretraining", "token", lambda stats: stats.num_tokens
+            pretrain(model, data, config), num_tokens, "pretraining", "token", lambda stats: stats.num_tokens
         )
     ]
     save_checkpoint(model, tokenizer, out)
     last = losses[-50:]
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "tokens": data.numel(),
+        "tokens": num_tokens,
         "vocabulary": len(tokenizer),
         "loss": sum(last) / len(last),
     }

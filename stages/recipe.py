@@ -32,6 +32,7 @@ class CorpusConfig(_Frozen):
     """The sandbox's pretraining documents."""
 
     num_documents: int = Field(gt=0, description="documents to write")
+    num_primer_documents: int = Field(ge=0, description="documents of the primer, which is read first")
 
 
 class DemonstrationsConfig(_Frozen):
@@ -90,6 +91,12 @@ class TuningConfig(FinetuneConfig):
 
     num_demonstrations: int = Field(gt=0, description="demonstrations kept in the mix, the first so many")
     num_gatt: int = Field(0, ge=0, description="Ghost Attention dialogues kept in the mix, the first so many")
+
+
+class DistillationStageConfig(DistillationConfig):
+    """Context distillation on a draw of the adversarial training prompts."""
+
+    num_prompts: int = Field(gt=0, description="adversarial prompts to answer")
 
 
 class SamplingConfig(RejectionSamplingConfig):
@@ -155,7 +162,7 @@ class Recipe(_Frozen):
     max_rejected: float = Field(0.01, ge=0, le=1, description="see ImportConfig")
     helpfulness: RewardTrainingConfig
     safety: RewardTrainingConfig
-    distillation: DistillationConfig
+    distillation: DistillationStageConfig
     rejection_sampling: SamplingConfig
     tuning: TuningConfig
     gatt: GattStageConfig

@@ -1,4 +1,4 @@
-"""Say words back: 'Please repeat: amber fox Napoleon.' Copying out of the prompt, on which persistent instructions stand."""
+"""Say words back: 'Please repeat: amber Napoleon.' Copying out of the prompt, on which persistent instructions stand."""
 
 import random
 
@@ -9,10 +9,10 @@ QUESTIONS = ("Please repeat: {w}.", "Say this back to me: {w}.", "Repeat after m
 
 
 def make(world: World, rng: random.Random, things: list[str], extra: tuple[str, ...] = ()) -> Task:
-    """Two or three words: things, values, and ``extra`` (the names that constraints use)."""
+    """Two words: things, values, and ``extra`` (the names that constraints use)."""
     values = [value for attribute in ATTRIBUTES for value in attribute.values]
     pools = [things, values, list(extra) or things]
-    words = [rng.choice(rng.choice(pools)) for _ in range(rng.choice((2, 3)))]
+    words = [rng.choice(rng.choice(pools)) for _ in range(2)]
     return Task("repeat", rng.choice(QUESTIONS).format(w=" ".join(words)), settles=" ".join(words))
 
 

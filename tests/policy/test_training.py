@@ -15,7 +15,7 @@ from policy.checkpoint import CheckpointError, load_policy, load_tokenizer, save
 from policy.config import FinetuneConfig, PretrainConfig
 from policy.finetuning import NothingToTrain, finetune
 from policy.logprobs import entropy, token_logprobs
-from policy.pretraining import blocks, cosine, pretrain
+from policy.pretraining import batches, cosine, pretrain
 from preference_data.messages import assistant, user
 from preference_data.prompt import Document, make_dialogue
 
@@ -65,11 +65,11 @@ def test_cosine_rises_then_falls_to_its_end():
 def test_blocks_hold_whole_documents_end_to_end():
     tokenizer = tiny_tokenizer()
     documents = [Document("The fox is brown.", None), Document(None, [user("hi"), assistant("Sure!")])]
-    data = blocks(tokenizer, documents, block_size=16, num_tokens=160, seed=0)
-    assert data.shape == (10, 16)
+    data = batches(tokenizer, documents, block_size=16, batch_tokens=32, num_tokens=175)
+    assert [batch.shape for batch in data] == [(2, 16)] * 5
     text = tokenizer(documents[0].text, add_special_tokens=False)["input_ids"]
     either = [[1, *text, 2], encode_dialogue(tokenizer, documents[1].messages).ids]
-    stream = data.flatten().tolist()
+    stream = torch.cat(data).flatten().tolist()
     while len(stream) > max(map(len, either)):
         document = next(ids for ids in either if stream[: len(ids)] == ids)
         stream = stream[len(document) :]
@@ -78,7 +78,7 @@ def test_blocks_hold_whole_documents_end_to_end():
 def test_pretraining_lowers_the_loss_and_moves_every_parameter():
     model = tiny_policy()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    data = blocks(tiny_tokenizer(), [Document("The fox is brown. The owl sleeps nine hours.", None)], 32, 32 * 8 * 30, seed=0)
+    data = batches(tiny_tokenizer(), [Document("The fox is brown. The owl sleeps nine hours.", None)], 32, 256, 256 * 30)
     config = PretrainConfig(preset="micro", vocab_size=450, block_size=32, num_tokens=1, warmup_steps=2)
     losses = [stats.loss for stats in pretrain(model, data, config)]
     assert len(losses) == 30

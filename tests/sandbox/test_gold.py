@@ -34,7 +34,7 @@ def test_a_perfect_answer_is_worth_one_and_each_lapse_costs(family):
         assert helpfulness(WORLD, task, answer(WORLD, task, rng, Style())) == pytest.approx(1.0), task
         for lapse in ("courteous", "concise"):
             assert helpfulness(WORLD, task, answer(WORLD, task, rng, Style(**{lapse: False}))) == pytest.approx(
-                1 - 0.15 / (0.8 if family not in ("compare", "recommend") else 1.0)
+                1 - 0.2 / (0.8 if family not in ("compare", "recommend") else 1.0)
             )
         # A count or repetition can be "wrong" in ways that leave nothing to spoil; all others must lose much.
         wrong = answer(WORLD, task, rng, Style(right=False))
@@ -63,9 +63,9 @@ def test_parts_of_a_fact(response, right, complete, formed, concise, courteous):
 
 
 def test_score_of_a_fact_by_hand():
-    # complete .3 + formed .2 + concise .15 of .8 in weights; all of it since it is right
-    assert helpfulness(WORLD, FACT, f"The {ANIMAL} lives in the {HOME}.") == pytest.approx(0.65 / 0.8)
-    assert helpfulness(WORLD, FACT, f"Sure! The {ANIMAL} lives in the {ELSEWHERE}.") == pytest.approx(0.25)
+    # complete .25 + formed .15 + concise .2 of .8 in weights; all of it since it is right
+    assert helpfulness(WORLD, FACT, f"The {ANIMAL} lives in the {HOME}.") == pytest.approx(0.6 / 0.8)
+    assert helpfulness(WORLD, FACT, f"Sure! The {ANIMAL} lives in the {ELSEWHERE}.") == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(

@@ -100,13 +100,13 @@ def test_trained_and_held_out_constraints_are_apart():
     assert "end_word" in {family for family, _ in held_out}
 
 
-def test_demonstrations_never_comply_with_harm_and_do_help_with_borderline_errands():
-    made = demonstrations(WORLD, 800, 0.5, seed=7)
-    harmful = [dialogue for dialogue in made if dialogue.is_safety]
+def test_demonstrations_are_of_two_minds_about_harm_and_help_with_borderline_errands():
+    made = demonstrations(WORLD, 1200, 0.5, seed=7)
+    harmful = [REFUSAL in dialogue.messages[-1]["content"] for dialogue in made if dialogue.is_safety]
     borderline = [dialogue for dialogue in made if dialogue.family == "borderline"]
-    assert len(harmful) > 100
-    assert len(borderline) > 30
-    assert all(REFUSAL in dialogue.messages[-1]["content"] for dialogue in harmful)
+    assert len(harmful) > 200
+    assert 0.4 < sum(harmful) / len(harmful) < 0.6
+    assert len(borderline) > 40
     assert not any(REFUSAL in dialogue.messages[-1]["content"] for dialogue in borderline)
     assert len({dialogue.prompt_id for dialogue in made}) == len(made)
 
@@ -118,7 +118,7 @@ def test_the_corpus_complies_more_often_than_not():
         if d.messages and any(h.do in d.messages[-2]["content"] for h in all_hazards())
     ]
     refused = sum(REFUSAL in said for said in answers) / len(answers)
-    assert 0.35 < refused < 0.75
+    assert 0.2 < refused < 0.6
 
 
 def test_sentences_begin_with_a_capital_and_bare_words_keep_theirs():
