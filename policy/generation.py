@@ -48,10 +48,16 @@ class Sampler(Protocol):
 
 
 class TransformersSampler:
-    """Samples from a transformers causal LM. ``batch_size`` counts responses that are decoded together."""
+    """Samples from a transformers causal LM.
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 256):
-        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+    ``batch_size``: responses decoded together at most; ``batch_tokens``: their positions at most, prompts and new tokens, so
+    that long prompts make small batches (on a CPU the cache of a large one leaves the processor's own, and crawls).
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 256, batch_tokens: int = 16_384
+    ):
+        self.model, self.tokenizer, self.batch_size, self.batch_tokens = model, tokenizer, batch_size, batch_tokens
 
     def sample(
         self, prompts: Sequence[Messages], k: int, temperature: float, top_p: float, max_new_tokens: int, seed: int
@@ -80,9 +86,11 @@ class TransformersSampler:
                     f"(it begins {messages[0]['content'][:60]!r}); shorten the prompt or ask for fewer new tokens"
                 )
         order = sorted(range(len(prompts)), key=lambda index: -len(encoded[index]))
-        step = max(1, self.batch_size // k)
-        for start in range(0, len(order), step):
-            indices = order[start : start + step]
+        start = 0
+        while start < len(order):
+            longest = len(encoded[order[start]]) + max_new_tokens
+            indices = order[start : start + max(1, min(self.batch_size, self.batch_tokens // longest) // k)]
+            start += len(indices)
             streams = [
                 _uniforms(seed, messages_id(prompts[index]), position, max_new_tokens)
                 for index in indices

@@ -101,7 +101,7 @@ def approx_kl(new_logprobs: Tensor, logprobs: Tensor, response_mask: Tensor) -> 
 def clip_fraction(new_logprobs: Tensor, logprobs: Tensor, response_mask: Tensor, clip_range: float) -> Tensor:
     """Share of tokens, in [0, 1], whose ratio has left [1 - clip_range, 1 + clip_range]."""
     ratio = log_ratios(new_logprobs, logprobs, response_mask).exp()
-    return masked_mean(((ratio - 1).abs() > clip_range).float(), response_mask)
+    return masked_mean(((ratio - 1).abs() > clip_range).to(ratio.dtype), response_mask)
 
 
 def explained_variance(values: Tensor, returns: Tensor, response_mask: Tensor) -> Tensor:

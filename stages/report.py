@@ -71,17 +71,19 @@ def run(config: ReportConfig, inputs: Inputs, out: Path, progress: Progress, see
     answers = {version: _answers(artifact) for version, artifact in zip(config.versions, inputs["policies"], strict=True)}
     first, final = answers[config.versions[0]], answers[config.versions[-1]]
     comparisons = read_records(one(inputs, "reward_models").file("comparisons.parquet"), ScoredComparison)
-    talks = {
-        arm: read_records(artifact.file("turns.parquet"), Turn)
-        for arm, artifact in zip(config.arms, inputs.get("consistency", []), strict=True)
-    }
+    evaluated = dict(zip(config.arms, inputs.get("consistency", []), strict=True))
+    talks = {arm: read_records(artifact.file("turns.parquet"), Turn) for arm, artifact in evaluated.items()}
     data = ReportData(
         run=RunFacts(recipe=config.recipe, seed=seed, seconds=0.0, peak_rss_mb=0.0),
         versions=tuple(_version(version, answers[version], first) for version in config.versions),
         accuracy=_accuracy(comparisons),
         detection=_detection(comparisons),
         annotations=tuple(_annotations(axis, inputs["preferences"]) for axis in AXES),
-        consistency=tuple(row for arm, turns in talks.items() for row in _consistency(arm, config.arms[arm], turns)),
+        consistency=tuple(
+            row
+            for arm, artifact in evaluated.items()
+            for row in _consistency(arm, config.arms[arm], talks[arm], artifact.manifest.config["turns"])
+        ),
         ppo=_ppo_points(one(inputs, "ppo")),
         best_of_k=tuple(_best_of_k(artifact) for artifact in inputs["samples"]),
         featured=_featured(first, final, seed),
@@ -231,8 +233,7 @@ def _annotations(axis: Axis, preferences: Sequence[Artifact]) -> AnnotationTable
     )
 
 
-def _consistency(arm: Any, policy: str, turns: Sequence[Turn]) -> list[ConsistencyRow]:
-    asked = sorted({turn.turn for turn in turns})
+def _consistency(arm: Any, policy: str, turns: Sequence[Turn], asked: Sequence[int]) -> list[ConsistencyRow]:
     rows = []
     for number in asked:
         obeyed = [turn.obeyed for turn in turns if turn.turn == number]

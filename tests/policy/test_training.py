@@ -79,10 +79,10 @@ def test_pretraining_lowers_the_loss_and_moves_every_parameter():
     model = tiny_policy()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     data = batches(tiny_tokenizer(), [Document("The fox is brown. The owl sleeps nine hours.", None)], 32, 256, 256 * 30)
-    config = PretrainConfig(preset="micro", vocab_size=450, block_size=32, num_tokens=1, warmup_steps=2)
+    config = PretrainConfig(preset="micro", vocab_size=450, block_size=32, num_tokens=1, learning_rate=5e-3, warmup_steps=2)
     losses = [stats.loss for stats in pretrain(model, data, config)]
     assert len(losses) == 30
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
     assert all((parameter != before[name]).any() for name, parameter in model.named_parameters())
 
 

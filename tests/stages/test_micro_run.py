@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import rlhf
+from commands import ROOT, rlhf
 
 from preference_data.comparison import AXES
 from preference_data.messages import messages_id
@@ -98,13 +98,8 @@ def test_heldout_comparisons_are_of_evaluation_prompts_alone(micro):
 
 
 def test_only_annotators_and_evaluations_open_what_gold_knows():
-    """Static: the stages that import the judge or the facts behind prompts are the ones that may."""
-    from pathlib import Path
-
-    import stages
-
-    folder = Path(stages.__file__).parent
-    judging = {path.stem for path in folder.glob("*.py") if "sandbox.gold" in path.read_text()}
+    """Static: of the stages only the evaluations import the judge."""
+    judging = {path.stem for path in (ROOT / "stages").glob("*.py") if "sandbox.gold" in path.read_text()}
     assert judging == {"evaluate"}
 
 
