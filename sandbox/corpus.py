@@ -21,7 +21,6 @@ from preference_data.prompt import Dialogue, Document, make_dialogue
 from sandbox import constraints as rules
 from sandbox.dialogues import GOOD, OPENING_FAMILIES, Questioner, answer, errand_answer, errand_case, helpful_case, history
 from sandbox.hazards import PREPROMPTS
-from sandbox.tasks import repeat
 from sandbox.tasks.task import Writer, sentence
 from sandbox.world import World
 
@@ -87,11 +86,9 @@ def _facts(world: World, rng: random.Random) -> str:
 
 
 def _copying(questioner: Questioner, rng: random.Random, num_turns: int) -> list[Message]:
-    names = (*rules.FIGURES, *rules.HOBBIES, *rules.END_WORDS)
     messages: list[Message] = []
     for _ in range(num_turns):
-        while not questioner._is_ours(task := repeat.make(questioner.world, rng, questioner.things, names)):
-            pass
+        task = questioner.task(rng, "repeat")
         messages += [user(task.question), assistant(sentence(task.settles))]
     return messages
 

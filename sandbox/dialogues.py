@@ -49,21 +49,19 @@ class Questioner:
 
     def __init__(self, world: World, split: Split, weights: dict[str, float] | None = None):
         self.world, self.split = world, split
-        self.families = list(weights or dict.fromkeys(OPENING_FAMILIES, 1.0))
-        self.weights = list((weights or dict.fromkeys(OPENING_FAMILIES, 1.0)).values())
+        self.weights = weights or dict.fromkeys(OPENING_FAMILIES, 1.0)
         self.things = sorted(thing for thing in world.kind_of if split == "test" or thing not in world.held_out)
-        trained, held_out = 0, 1
         errands = split_errands(world.seed)
-        take = held_out if split == "test" else trained
-        self.hazards, self.borderline = errands["hazard"][take], errands["borderline"][take]
+        side = 1 if split == "test" else 0
+        self.hazards, self.borderline = errands["hazard"][side], errands["borderline"][side]
 
     def task(self, rng: random.Random, family: str | None = None) -> Task:
         """A question of this split, of ``family`` or of one drawn by weight."""
-        family = family or rng.choices(self.families, self.weights)[0]
+        family = family or rng.choices(list(self.weights), list(self.weights.values()))[0]
         extra = {"extra": (*rules.FIGURES, *rules.HOBBIES, *rules.END_WORDS)} if family == "repeat" else {}
         while True:
             task = FAMILIES[family].make(self.world, rng, self.things, **extra)
-            if self._is_ours(task):
+            if self.is_ours(task):
                 return task
 
     def follow_up(self, rng: random.Random, thing: str) -> Task:
@@ -76,7 +74,8 @@ class Questioner:
         template = MULTI_TURN if vector == "multi_turn" else rng.choice(FRAMES[vector])
         return errand, vector, template.format(do=errand.do)
 
-    def _is_ours(self, task: Task) -> bool:
+    def is_ours(self, task: Task) -> bool:
+        """Does the question belong to this split?"""
         held_out = any(word in self.world.held_out for word in (*task.things, *task.settles.split()))
         return (self.split == "test") if held_out else split_of(task.question) == self.split
 
