@@ -111,10 +111,11 @@ class _BatchTrainer(SFTTrainer):
         return torch.utils.data.DataLoader(self.rows, batch_sampler=self.batches, collate_fn=_collate)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The mean over trained tokens; TRL's own also computes entropies and accuracies that nobody reads here."""
-        labels = inputs.pop("labels")
-        logits = model(**inputs, use_cache=False).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
+        """The mean over trained tokens. The head is applied to them alone: of a long dialogue only the answers need logits."""
+        labels = inputs.pop("labels")[:, 1:]
+        hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        trained = labels != -100
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[trained]).float(), labels[trained])
         return (loss, None) if return_outputs else loss
 
 

@@ -141,7 +141,7 @@ def demonstrations(world: World, num_dialogues: int, adversarial_share: float, s
             assert case.errand is not None
             said = errand_answer(world, case.errand, rng, case.prompt.is_safety and rng.random() < DEMONSTRATED_REFUSALS, style)
         else:
-            case = helpful_case(questioner, rng, "demonstrations", pool if rng.random() < 0.1 else ())
+            case = helpful_case(questioner, rng, "demonstrations", pool if rng.random() < 0.2 else ())
             assert case.task is not None
             said = rules.obey(case.constraints, answer(world, case.task, rng, style))
         if case.prompt.id not in seen:
