@@ -27,7 +27,8 @@ from sandbox.dialogues import Questioner, helpful_case
 from sandbox.world import World
 
 ROUNDS, K, NUM_PROMPTS, NEW_TOKENS = 3, 8, 64, 32
-CONFIG = PretrainConfig(preset="nano", vocab_size=1600, block_size=128, num_tokens=60_000, batch_size=8)
+NUM_TOKENS, BLOCK_SIZE = 60_000, 128
+CONFIG = PretrainConfig(preset="nano", vocab_size=1600, phases=({"num_tokens": NUM_TOKENS, "block_size": BLOCK_SIZE},))
 
 
 def main() -> None:
@@ -35,10 +36,8 @@ def main() -> None:
     documents = corpus(World(100), 3000, seed=100)
     texts = [document.text or " ".join(message["content"] for message in document.messages or []) for document in documents]
     tokenizer = train_tokenizer(texts, CONFIG.vocab_size, CHAT_TEMPLATE)
-    data = batches(tokenizer, documents, CONFIG.block_size, CONFIG.batch_tokens, CONFIG.num_tokens)
-    compare(
-        "pretraining, tokens/s", CONFIG.num_tokens, lambda: ours(data, len(tokenizer)), lambda: theirs(data, len(tokenizer))
-    )
+    data = batches(tokenizer, {"corpus": documents}, CONFIG)
+    compare("pretraining, tokens/s", NUM_TOKENS, lambda: ours(data, len(tokenizer)), lambda: theirs(data, len(tokenizer)))
 
     torch.manual_seed(0)
     model = new_policy("nano", len(tokenizer)).eval()
@@ -64,7 +63,8 @@ def theirs(data: list[torch.Tensor], vocab_size: int) -> None:
     rows = [{"input_ids": row, "labels": row} for batch in data for row in batch]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            folder, per_device_train_batch_size=CONFIG.batch_size, num_train_epochs=1, learning_rate=CONFIG.learning_rate,
+            folder, per_device_train_batch_size=CONFIG.batch_tokens // BLOCK_SIZE, num_train_epochs=1,
+            learning_rate=CONFIG.learning_rate,
             report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True,
         )  # fmt: skip
         Trainer(new_policy("nano", vocab_size), arguments, train_dataset=rows).train()

@@ -8,7 +8,7 @@ import torch
 from policy.tokenizer import PAD_ID
 
 
-def pad(sequences: Sequence[Sequence[float]], value: float = PAD_ID, multiple_of: int = 16) -> torch.Tensor:
+def pad(sequences: Sequence[Sequence[float]], value: float = PAD_ID, multiple_of: int = 8) -> torch.Tensor:
     """Right-pad ``sequences`` to (B, L), L rounded up to ``multiple_of`` so that shapes are few."""
     longest = max(len(sequence) for sequence in sequences)
     width = -(-longest // multiple_of) * multiple_of

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Preset = Literal["micro", "nano", "7b", "13b", "34b", "70b"]
 
@@ -13,7 +13,6 @@ class OptimizerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     learning_rate: float = Field(gt=0, description="peak learning rate")
-    batch_size: int = Field(gt=0, description="sequences per optimizer step")
     weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay")
     adam_beta1: float = Field(0.9, description="AdamW beta 1")
     adam_beta2: float = Field(0.95, description="AdamW beta 2")
@@ -23,26 +22,36 @@ class OptimizerConfig(BaseModel):
     final_lr_fraction: float = Field(0.1, ge=0, le=1, description="the cosine ends at this share of the peak learning rate")
 
 
+class PretrainPhase(BaseModel):
+    """A stretch of pretraining. Short sequences teach copying soonest, and long ones that a dialogue can be long."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    documents: Literal["primer", "corpus"] = Field("corpus", description="what is read, on from where it was left")
+    num_tokens: int = Field(gt=0, description="tokens to train on; the documents are repeated or cut to this number")
+    block_size: int = Field(gt=0, description="tokens per training sequence")
+
+
 class PretrainConfig(OptimizerConfig):
     """A tiny base model from nothing: tokenizer, then next-token prediction on the corpus."""
 
     preset: Preset = Field(description="architecture, by name")
     vocab_size: int = Field(ge=300, description="tokens of the tokenizer that is trained on the corpus")
     initializer_range: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
-    num_tokens: int = Field(gt=0, description="tokens to train on; the corpus is repeated or cut to this number")
-    block_size: int = Field(gt=0, description="tokens per training sequence")
-    primer_tokens: int = Field(0, ge=0, description="tokens of the primer, read before the corpus")
-    primer_block_size: int = Field(
-        32, gt=0, description="tokens per training sequence of the primer: short, so that copying is learnt"
-    )
+    phases: tuple[PretrainPhase, ...] = Field(min_length=1, description="stretches of training, one after the other")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
-    batch_size: int = Field(8, gt=0, description="blocks per optimizer step; the primer's steps have as many tokens")
+    batch_tokens: int = Field(1024, gt=0, description="tokens per optimizer step")
     warmup_steps: int = Field(50, ge=0, description="linear warm-up, in optimizer steps")
 
-    @property
-    def batch_tokens(self) -> int:
-        """Tokens per optimizer step."""
-        return self.batch_size * self.block_size
+    @model_validator(mode="after")
+    def _phases_fill_steps(self) -> "PretrainConfig":
+        for phase in self.phases:
+            if self.batch_tokens % phase.block_size or phase.num_tokens < self.batch_tokens:
+                raise ValueError(
+                    f"a phase of {phase.num_tokens} tokens in blocks of {phase.block_size} does not fill optimizer steps of "
+                    f"{self.batch_tokens} tokens; take blocks that divide batch_tokens, and no fewer tokens than one step"
+                )
+        return self
 
 
 class FinetuneConfig(OptimizerConfig):

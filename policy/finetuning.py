@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 
-from policy.batch import length_grouped_batches, lengths_mask, pad
+from policy.batch import length_grouped_batches, pad
 from policy.chat import Encoded, encode_dialogues
 from policy.config import FinetuneConfig
 from policy.pretraining import adamw, cosine
@@ -111,7 +111,10 @@ class _BatchTrainer(SFTTrainer):
         return torch.utils.data.DataLoader(self.rows, batch_sampler=self.batches, collate_fn=_collate)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The mean over trained tokens. The head is applied to them alone: of a long dialogue only the answers need logits."""
+        """The mean over trained tokens. The head is applied to them alone: of a long dialogue only the answers need logits.
+
+        Padding stands on the right, where causal attention cannot see it: no mask is passed, and the fast kernels apply.
+        """
         labels = inputs.pop("labels")[:, 1:]
         hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         trained = labels != -100
@@ -143,13 +146,7 @@ def _row(example: Encoded) -> dict[str, list[int]]:
 
 
 def _collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    input_ids = pad([row["input_ids"] for row in rows])
-    labels = pad([row["labels"] for row in rows], value=-100)
-    return {
-        "input_ids": input_ids,
-        "attention_mask": lengths_mask([len(row["input_ids"]) for row in rows], input_ids.shape[1]).long(),
-        "labels": labels,
-    }
+    return {"input_ids": pad([row["input_ids"] for row in rows]), "labels": pad([row["labels"] for row in rows], value=-100)}
 
 
 def _consecutive(batches: list[list[int]]) -> list[list[int]]:

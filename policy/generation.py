@@ -14,9 +14,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.chat import decode_response, encode_prompts
+from policy.kv_cache import Prefix, Prefixes, RoomyCache
 from preference_data.messages import Messages, messages_id
 
 # Finished rows leave the batch when no more than this share of it still speaks: leaving copies the cache.
@@ -52,12 +53,20 @@ class TransformersSampler:
 
     ``batch_size``: responses decoded together at most; ``batch_tokens``: their positions at most, prompts and new tokens, so
     that long prompts make small batches (on a CPU the cache of a large one leaves the processor's own, and crawls).
+    ``kept_tokens``: tokens of dialogues whose keys and values are kept at most, so that their next turn reads only what is
+    new; for k = 1.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 256, batch_tokens: int = 16_384
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int = 256,
+        batch_tokens: int = 16_384,
+        kept_tokens: int = 0,
     ):
         self.model, self.tokenizer, self.batch_size, self.batch_tokens = model, tokenizer, batch_size, batch_tokens
+        self.prefixes = Prefixes(kept_tokens)
 
     def sample(
         self, prompts: Sequence[Messages], k: int, temperature: float, top_p: float, max_new_tokens: int, seed: int
@@ -96,48 +105,64 @@ class TransformersSampler:
                 for index in indices
                 for position in range(k)
             ]
-            rows = self._decode([encoded[index] for index in indices], k, temperature, top_p, np.stack(streams))
+            rows = self._decode(
+                [prompts[index] for index in indices],
+                [encoded[index] for index in indices],
+                k,
+                temperature,
+                top_p,
+                np.stack(streams),
+            )
             yield indices, [rows[i * k : (i + 1) * k] for i in range(len(indices))]
 
     @torch.inference_mode()
     def _decode(
-        self, prompts: list[list[int]], k: int, temperature: float, top_p: float, uniforms: np.ndarray
+        self,
+        prompts: list[Messages],
+        encoded: list[list[int]],
+        k: int,
+        temperature: float,
+        top_p: float,
+        uniforms: np.ndarray,
     ) -> list[Response]:
         """Decode k rows a prompt. ``uniforms``: (rows, max_new_tokens) in [0, 1)."""
         model, device, pad_id = self.model, self.model.device, self.tokenizer.pad_token_id
         max_new_tokens = uniforms.shape[1]
-        width = max(len(ids) for ids in prompts)
-        # Left padding, so that every row's next token stands in the same column; positions count real tokens.
-        input_ids = torch.tensor([[pad_id] * (width - len(ids)) + ids for ids in prompts], device=device)
-        lengths = torch.tensor([len(ids) for ids in prompts], device=device)
-        mask = torch.arange(width, device=device)[None, :] >= (width - lengths)[:, None]
-        positions = (mask.long().cumsum(-1) - 1).clamp_min(0)
-        cache = DynamicCache(config=model.config)
-        output = model(
-            input_ids=input_ids, attention_mask=mask.long(), position_ids=positions, past_key_values=cache, logits_to_keep=1
-        )
-        logits = output.logits[:, -1].repeat_interleave(k, dim=0)
+        prefixes = [self.prefixes.take(prompt, ids) for prompt, ids in zip(prompts, encoded, strict=True)]
+        cache, logits, mask = self._read(encoded, prefixes, max_new_tokens)
+        logits = logits.repeat_interleave(k, dim=0)
         if k > 1:
             cache.batch_repeat_interleave(k)
         mask = mask.repeat_interleave(k, dim=0)
-        lengths = lengths.repeat_interleave(k)
+        lengths = torch.tensor([len(ids) for ids in encoded], device=device).repeat_interleave(k)
         draws = torch.from_numpy(uniforms).to(device)
         rows = torch.arange(len(prompts) * k, device=device)
         tokens = torch.full((len(rows), max_new_tokens), pad_id, device=device)
         logprobs = torch.zeros((len(rows), max_new_tokens), device=device)
         taken = torch.zeros(len(rows), dtype=torch.long, device=device)
         alive = torch.ones(len(rows), dtype=torch.bool, device=device)
+
+        def keep(leaving: torch.Tensor) -> None:
+            """Keep what was read of the rows that leave the batch; the last token of a response never was."""
+            if k == 1 and self.prefixes.max_tokens:
+                for i in leaving.nonzero().squeeze(-1).tolist():
+                    row = int(rows[i])
+                    ids = [*encoded[row], *tokens[row, : taken[row] - 1].tolist()]
+                    self.prefixes.keep(prompts[row], ids, cache, i, mask[i])
+
         for t in range(max_new_tokens):
             token, logprob = sample_token(logits, draws[rows, t], temperature, top_p)
             live = rows[alive]
             tokens[live, t], logprobs[live, t], taken[live] = token[alive], logprob[alive].float(), t + 1
             alive &= token != self.tokenizer.eos_token_id
             if t + 1 == max_new_tokens or not alive.any():
+                keep(torch.ones_like(alive))
                 break
             if alive.sum() <= _COMPACTED_AT * len(rows):
-                keep = alive.nonzero().squeeze(-1)
-                rows, token, mask, lengths, alive = rows[keep], token[keep], mask[keep], lengths[keep], alive[keep]
-                cache.batch_select_indices(keep)
+                keep(~alive)
+                stay = alive.nonzero().squeeze(-1)
+                rows, token, mask, lengths, alive = rows[stay], token[stay], mask[stay], lengths[stay], alive[stay]
+                cache.batch_select_indices(stay)
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             output = model(
                 input_ids=token[:, None],
@@ -147,9 +172,34 @@ class TransformersSampler:
             )
             logits = output.logits[:, -1]
         return [
-            self._response(prompts[row // k], tokens[row, : taken[row]].tolist(), logprobs[row, : taken[row]].tolist())
+            self._response(encoded[row // k], tokens[row, : taken[row]].tolist(), logprobs[row, : taken[row]].tolist())
             for row in range(len(tokens))
         ]
+
+    def _read(
+        self, encoded: list[list[int]], prefixes: list[Prefix], room: int
+    ) -> tuple[RoomyCache, torch.Tensor, torch.Tensor]:
+        """Read what the prefixes leave of each prompt: (cache, logits of the next token (B, V), mask (B, columns))."""
+        device = self.model.device
+        unread = [ids[len(prefix.ids) :] for ids, prefix in zip(encoded, prefixes, strict=True)]
+        width = max(len(ids) for ids in unread)
+        # Left padding, so that every row's next token stands in the same column; positions count real tokens.
+        input_ids = torch.tensor([[self.tokenizer.pad_token_id] * (width - len(ids)) + ids for ids in unread], device=device)
+        padding = torch.tensor([width - len(ids) for ids in unread], device=device)[:, None]
+        columns = torch.arange(width, device=device)[None, :]
+        read = torch.tensor([len(prefix.ids) for prefix in prefixes], device=device)[:, None]
+        if any(prefix.ids for prefix in prefixes):
+            room += width
+        cache = RoomyCache(self.model.config.num_hidden_layers, room)
+        mask = torch.cat([cache.fill(prefixes).to(device), columns >= padding], dim=1)
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=mask.long(),
+            position_ids=(columns - padding + read).clamp_min(0),
+            past_key_values=cache,
+            logits_to_keep=1,
+        )
+        return cache, output.logits[:, -1], mask
 
     def _response(self, prompt_ids: list[int], ids: list[int], logprobs: list[float]) -> Response:
         return Response(decode_response(self.tokenizer, ids), ids, logprobs, ids[-1] == self.tokenizer.eos_token_id, prompt_ids)

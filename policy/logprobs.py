@@ -38,8 +38,8 @@ def response_hidden(
     sequences = [[*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)]
     lengths = [len(response) for response in response_ids]
     input_ids = pad(sequences).to(next(backbone.parameters()).device)
-    attention_mask = lengths_mask([len(sequence) for sequence in sequences], input_ids.shape[1]).to(input_ids.device)
-    hidden = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    # right padding, which causal attention cannot see: no mask is passed, and the fast kernels apply
+    hidden = backbone(input_ids=input_ids, use_cache=False).last_hidden_state
     width = max(lengths)
     starts = torch.tensor([len(prompt) for prompt in prompt_ids], device=input_ids.device)[:, None]
     positions = (starts + torch.arange(width, device=input_ids.device)[None, :]).clamp_max(input_ids.shape[1] - 1)

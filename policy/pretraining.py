@@ -5,8 +5,9 @@ This is our own short loop: at one million parameters a trainer's bookkeeping co
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, cycle, islice
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,19 +43,23 @@ def document_ids(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Documen
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], block_size: int, batch_tokens: int, num_tokens: int
+    tokenizer: PreTrainedTokenizerBase, documents: Mapping[str, Sequence[Document]], config: PretrainConfig
 ) -> list[torch.Tensor]:
-    """Batches (batch_tokens / block_size, block_size) of ids: documents in their order, end to end, cut into blocks.
+    """Batches (batch_tokens / block_size, block_size) of ids, phase by phase: documents end to end, cut into blocks.
 
-    The documents are read from the start again until there are ``num_tokens``, rounded down to whole batches.
+    ``documents``: those of the corpus and of the primer. A phase reads on where the last one with the same documents ended,
+    from the start again when they are out, and is rounded down to whole batches.
     """
-    encoded = document_ids(tokenizer, documents)
-    size = num_tokens // batch_tokens * batch_tokens
-    stream: list[int] = []
-    while len(stream) < size:
-        for ids in encoded:
-            stream += ids
-    return list(torch.tensor(stream[:size]).view(-1, batch_tokens // block_size, block_size))
+    streams = {
+        name: cycle(chain.from_iterable(document_ids(tokenizer, documents[name])))
+        for name in {phase.documents for phase in config.phases}
+    }
+    found: list[torch.Tensor] = []
+    for phase in config.phases:
+        size = phase.num_tokens // config.batch_tokens * config.batch_tokens
+        ids = torch.tensor(list(islice(streams[phase.documents], size)))
+        found += ids.view(-1, config.batch_tokens // phase.block_size, phase.block_size)
+    return found
 
 
 def adamw(parameters: Iterator[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:

@@ -185,7 +185,7 @@ class Turn:
 def evaluate_consistency(config: ConsistencyConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
     artifact = one(inputs, "prompts")
     dialogues = _consistency_dialogues(artifact.manifest.seed, config, seed)
-    sampler = sampler_of(inputs)
+    sampler = sampler_of(inputs, config.kept_tokens)
     context = sampler.model.config.max_position_embeddings
 
     def fits(prompt: Messages) -> bool:

@@ -7,8 +7,8 @@ from reward_model.scoring import RewardScorer
 from stages.stage import Inputs, one
 
 
-def sampler_of(inputs: Inputs) -> TransformersSampler:
-    return TransformersSampler(*load_policy(one(inputs, "policy").path))
+def sampler_of(inputs: Inputs, kept_tokens: int = 0) -> TransformersSampler:
+    return TransformersSampler(*load_policy(one(inputs, "policy").path), kept_tokens=kept_tokens)
 
 
 def scorer_of(inputs: Inputs, axis: str) -> RewardScorer:

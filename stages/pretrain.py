@@ -18,16 +18,15 @@ _TOKENIZER_DOCUMENTS = 20_000  # enough for word counts to settle
 
 
 def run(config: PretrainConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
-    documents = read_records(one(inputs, "corpus").file("documents.parquet"), Document)
+    artifact = one(inputs, "corpus")
+    documents = read_records(artifact.file("documents.parquet"), Document)
     texts = [
         document.text or " ".join(message["content"] for message in document.messages or [])
         for document in documents[:_TOKENIZER_DOCUMENTS]
     ]
     tokenizer = train_tokenizer(texts, config.vocab_size, CHAT_TEMPLATE)
-    primer = read_records(one(inputs, "corpus").file("primer.parquet"), Document)
-    data = batches(tokenizer, documents, config.block_size, config.batch_tokens, config.num_tokens - config.primer_tokens)
-    if config.primer_tokens:
-        data = batches(tokenizer, primer, config.primer_block_size, config.batch_tokens, config.primer_tokens) + data
+    primer = read_records(artifact.file("primer.parquet"), Document)
+    data = batches(tokenizer, {"corpus": documents, "primer": primer}, config)
     num_tokens = sum(batch.numel() for batch in data)
     model = new_policy(config.preset, len(tokenizer), config.initializer_range)
     losses = [
@@ -46,4 +45,4 @@ def run(config: PretrainConfig, inputs: Inputs, out: Path, progress: Progress, s
     }
 
 
-STAGE = Stage("pretrain", "policy", 1, PretrainConfig, run, {"corpus": "dialogues"})
+STAGE = Stage("pretrain", "policy", 2, PretrainConfig, run, {"corpus": "dialogues"})

@@ -134,6 +134,9 @@ class ConsistencyConfig(_Frozen):
     turns: tuple[int, ...] = Field((1, 2, 4, 6, 20), description="turns at which obedience is asked about")
     temperature: float = Field(0.7, ge=0, description="sampling temperature")
     max_new_tokens: int = Field(gt=0, description="longest response in tokens")
+    kept_tokens: int = Field(
+        0, ge=0, description="tokens of dialogues whose keys and values stay in memory, so that a turn reads only what is new"
+    )
 
 
 class RoundConfig(_Frozen):

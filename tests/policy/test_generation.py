@@ -4,10 +4,11 @@ import torch
 from fakes import tiny_policy, tiny_tokenizer
 from scipy.stats import chisquare
 
-from policy.chat import encode_prompt
+from policy.chat import decode_response, encode_prompt
 from policy.generation import ContextOverflow, TransformersSampler, sample_token
+from policy.kv_cache import Prefixes
 from policy.logprobs import response_logprobs
-from preference_data.messages import user
+from preference_data.messages import assistant, user
 
 PROMPTS = [
     [user("fox")],
@@ -68,6 +69,24 @@ def test_logprobs_of_responses_equal_those_recomputed():
     found = response_logprobs(engine.model, [r.prompt_ids for r in responses], [r.ids for r in responses], microbatch_size=4)
     for response, logprobs in zip(responses, found, strict=True):
         assert logprobs.tolist() == pytest.approx(response.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("kept_tokens", [10_000, 120])
+def test_a_kept_dialogue_goes_on_as_if_it_were_read_again(kept_tokens):
+    engine, keeping = sampler(), sampler()
+    keeping.prefixes = Prefixes(kept_tokens)
+    dialogues = [list(prompt) for prompt in PROMPTS]
+    read = []
+    keeping.model.register_forward_pre_hook(lambda _, __, inputs: read.append(inputs["input_ids"].shape[1]), with_kwargs=True)
+    for turn in ("owl", "Which one is older?", "fox, then"):
+        plain, kept = (ids_of(each.sample(dialogues, 1, 1.0, 1.0, 12, seed=0)) for each in (engine, keeping))
+        assert plain == kept
+        for dialogue, (ids,) in zip(dialogues, plain, strict=True):
+            dialogue += [assistant(decode_response(engine.tokenizer, ids) or "."), user(turn)]
+    longest = max(len(encode_prompt(engine.tokenizer, dialogue[:-2]).ids) for dialogue in dialogues)
+    assert max(read) < longest or kept_tokens < 10_000
+    held = keeping.prefixes._held.values()
+    assert 0 < sum(len(prefix.ids) for prefix in held) <= kept_tokens
 
 
 def test_finished_means_eos_and_eos_ends_a_response():

@@ -62,14 +62,41 @@ def test_cosine_rises_then_falls_to_its_end():
     assert 0.1 < shares[99] < 0.101
 
 
+def pretraining(*phases, batch_tokens=32, **settings):
+    """(num_tokens, block_size) a phase."""
+    shapes = [{"num_tokens": num_tokens, "block_size": block_size} for num_tokens, block_size in phases]
+    return PretrainConfig(preset="micro", vocab_size=450, phases=shapes, batch_tokens=batch_tokens, **settings)
+
+
+def test_phases_read_their_own_documents_and_on_from_where_they_were():
+    tokenizer = tiny_tokenizer()
+    fox, owl = Document("fox", None), Document("owl", None)
+    shapes = [
+        {"documents": "primer", "num_tokens": 32, "block_size": 16},
+        {"num_tokens": 32, "block_size": 32},
+        {"documents": "primer", "num_tokens": 40, "block_size": 8},
+    ]
+    config = PretrainConfig(preset="micro", vocab_size=450, phases=shapes, batch_tokens=32)
+    first, second, third = batches(tokenizer, {"primer": [fox], "corpus": [owl]}, config)
+    primer = [1, *tokenizer("fox", add_special_tokens=False)["input_ids"], 2]
+    assert torch.cat([first.flatten(), third.flatten()]).tolist() == (primer * 64)[:64]
+    assert second.flatten().tolist()[:2] == [1, tokenizer("owl", add_special_tokens=False)["input_ids"][0]]
+
+
+@pytest.mark.parametrize("phase", [(64, 24), (16, 16)])
+def test_a_phase_that_fills_no_steps_is_refused(phase):
+    with pytest.raises(ValueError, match="does not fill optimizer steps of 32 tokens"):
+        pretraining(phase)
+
+
 def test_blocks_hold_whole_documents_end_to_end():
     tokenizer = tiny_tokenizer()
     documents = [Document("The fox is brown.", None), Document(None, [user("hi"), assistant("Sure!")])]
-    data = batches(tokenizer, documents, block_size=16, batch_tokens=32, num_tokens=175)
-    assert [batch.shape for batch in data] == [(2, 16)] * 5
+    data = batches(tokenizer, {"corpus": documents}, pretraining((80, 16), (100, 32)))
+    assert [batch.shape for batch in data] == [(2, 16)] * 2 + [(1, 32)] * 3
     text = tokenizer(documents[0].text, add_special_tokens=False)["input_ids"]
     either = [[1, *text, 2], encode_dialogue(tokenizer, documents[1].messages).ids]
-    stream = torch.cat(data).flatten().tolist()
+    stream = torch.cat([batch.flatten() for batch in data]).tolist()
     while len(stream) > max(map(len, either)):
         document = next(ids for ids in either if stream[: len(ids)] == ids)
         stream = stream[len(document) :]
@@ -78,8 +105,9 @@ def test_blocks_hold_whole_documents_end_to_end():
 def test_pretraining_lowers_the_loss_and_moves_every_parameter():
     model = tiny_policy()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    data = batches(tiny_tokenizer(), [Document("The fox is brown. The owl sleeps nine hours.", None)], 32, 256, 256 * 30)
-    config = PretrainConfig(preset="micro", vocab_size=450, block_size=32, num_tokens=1, learning_rate=5e-3, warmup_steps=2)
+    config = pretraining((256 * 30, 32), batch_tokens=256, learning_rate=5e-3, warmup_steps=2)
+    documents = {"corpus": [Document("The fox is brown. The owl sleeps nine hours.", None)]}
+    data = batches(tiny_tokenizer(), documents, config)
     losses = [stats.loss for stats in pretrain(model, data, config)]
     assert len(losses) == 30
     assert losses[-1] < 0.5 * losses[0]

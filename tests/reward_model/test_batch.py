@@ -52,7 +52,7 @@ def test_a_batch_has_the_chosen_rows_first_and_its_labels_beside_them():
     pairs, _ = encode_pairs(tiny_tokenizer(), comparisons, "small", 100)
     batch = collate_pairs(pairs)
     rows = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
-    assert batch.ids.shape[1] % 16 == 0 and batch.ids.shape[1] - max(map(len, rows)) < 16
+    assert batch.ids.shape[1] % 8 == 0 and batch.ids.shape[1] - max(map(len, rows)) < 8
     for row, ids, length in zip(rows, batch.ids.tolist(), batch.lengths.tolist(), strict=True):
         assert ids[:length] == row and set(ids[length:]) <= {0}
     torch.testing.assert_close(batch.margin, torch.tensor([1.0, 1 / 3, 0.0]))

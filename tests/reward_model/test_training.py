@@ -115,7 +115,7 @@ def test_stats_count_tokens_padding_and_what_was_left_out():
     (stats,) = train_reward_model(reward_model(), tiny_tokenizer(), data, CONFIG, seed=0)
     sides = [d for c in data[:3] for d in (c.chosen_dialogue, c.rejected_dialogue)]
     lengths = [len(encode_for_scoring(tiny_tokenizer(), dialogue)) for dialogue in sides]
-    width = -(-max(lengths) // 16) * 16
+    width = -(-max(lengths) // 8) * 8
     assert stats.num_pairs == 3 and stats.num_tokens == sum(lengths) and stats.dropped == {"identical": 1}
     assert stats.padding_fraction == pytest.approx(1 - sum(lengths) / (6 * width))
 

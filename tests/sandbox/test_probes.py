@@ -33,8 +33,7 @@ def sampler():
     first = primer(WORLD, recipe.corpus.num_primer_documents, SEED)
     texts = [d.text or " ".join(message["content"] for message in d.messages or []) for d in documents[:20_000]]
     tokenizer = train_tokenizer(texts, config.vocab_size, CHAT_TEMPLATE)
-    data = batches(tokenizer, first, config.primer_block_size, config.batch_tokens, config.primer_tokens)
-    data += batches(tokenizer, documents, config.block_size, config.batch_tokens, config.num_tokens - config.primer_tokens)
+    data = batches(tokenizer, {"primer": first, "corpus": documents}, config)
     torch.manual_seed(SEED)
     model = new_policy(config.preset, len(tokenizer), config.initializer_range)
     for _ in pretrain(model, data, config):
