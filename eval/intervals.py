@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from preference_data.statistics import wilson
+
 DRAWS = 2_000
-Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 _BLOCK = 2_000_000  # units drawn at once, which bounds memory at some 30 MB
 
 FloatArray = npt.NDArray[np.float64]
@@ -45,15 +46,6 @@ class Estimate:
 
 
 UNKNOWN = Estimate(value=0.5, low=0.0, high=1.0, n=0)
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """The ends of Wilson's 95 % score interval for a ``share`` in [0, 1] of ``n`` > 0 independent observations (1927)."""
-    spread = Z_95**2 / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z_95 * np.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    # at the ends the formula gives 0 and 1 but for rounding
-    return 0.0 if share == 0 else float(centre - half), 1.0 if share == 1 else float(centre + half)
 
 
 def rate(flags: Sequence[bool]) -> Estimate:

@@ -19,7 +19,16 @@ CountTokens = Callable[[Messages], int]
 Key = Literal["source", "batch", "axis", "rating", "annotator", "risk_category"]
 KEYS: tuple[Key, ...] = get_args(Key)
 SAFETY_BINS = ("chosen_safe_rejected_unsafe", "both_safe", "both_unsafe")
-Z_95 = 1.959963984540054
+Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The ends of Wilson's 95 % score interval for a ``share`` in [0, 1] of ``n`` > 0 independent observations (1927)."""
+    spread = Z_95**2 / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = Z_95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    # at the ends the formula gives 0 and 1 but for rounding
+    return 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +45,7 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """(low, high) in [0, 1] (Wilson 1927)."""
-        if not self.total:
-            return math.nan, math.nan
-        z2 = Z_95**2
-        middle = (self.count + z2 / 2) / (self.total + z2)
-        half = Z_95 / (self.total + z2) * math.sqrt(self.count * (self.total - self.count) / self.total + z2 / 4)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson(self.share, self.total) if self.total else (math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)

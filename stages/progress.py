@@ -159,7 +159,7 @@ class _Lines:
             self._say(f"{self._position()}, {rate_text(speed)} {self._unit}/s{left}")
 
     def _position(self) -> str:
-        return f"{self._label}: {self._done:g}{'' if self._total is None else f'/{self._total:g}'} {self._unit}"
+        return f"{self._label}: {self._done:,.15g}{'' if self._total is None else f'/{self._total:,.15g}'} {self._unit}"
 
     def __exit__(self, *exception: object) -> None:
         seconds = self._clock() - self._started

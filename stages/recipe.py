@@ -90,7 +90,6 @@ class TuningConfig(FinetuneConfig):
     """Fine-tuning one version from the base model (paper 3.2.3)."""
 
     num_demonstrations: int = Field(gt=0, description="demonstrations kept in the mix, the first so many")
-    num_gatt: int = Field(0, ge=0, description="Ghost Attention dialogues kept in the mix, the first so many")
 
 
 class DistillationStageConfig(DistillationConfig):

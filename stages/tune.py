@@ -33,7 +33,7 @@ def run_version(config: TuningConfig, inputs: Inputs, out: Path, progress: Progr
     for artifact in inputs.get("distilled", []):
         dialogues += dialogues_of(artifact)
     for artifact in inputs.get("gatt", []):
-        dialogues += [dialogue for dialogue in dialogues_of(artifact) if dialogue.source == "gatt"][: config.num_gatt]
+        dialogues += [dialogue for dialogue in dialogues_of(artifact) if dialogue.source == "gatt"]
     return _tune(one(inputs, "policy"), dialogues, config, out, progress, seed)
 
 
@@ -63,11 +63,11 @@ def _tune(
     }
 
 
-SFT = Stage("sft", "policy", 1, FinetuneConfig, run_sft, {"policy": "policy", "dialogues": "dialogues"})
+SFT = Stage("sft", "policy", 2, FinetuneConfig, run_sft, {"policy": "policy", "dialogues": "dialogues"})
 VERSION = Stage(
     "tune",
     "policy",
-    1,
+    2,
     TuningConfig,
     run_version,
     {"policy": "policy", "demonstrations": "dialogues", "samples": "samples", "distilled": "dialogues", "gatt": "dialogues"},
