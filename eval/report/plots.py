@@ -107,7 +107,7 @@ def score_plot(versions: Sequence[VersionRow], rows: Sequence[Quantiles | None],
                 axes.plot([x, x], [row.p25, row.p75], color=colour, linewidth=7, solid_capstyle="butt", alpha=0.45)
                 axes.plot([x], [row.p50], marker="o", color=colour, markeredgecolor="white", markersize=6)
         _versions_axis(axes, [row.version for row in versions])
-        axes.set_ylim(0, 1)
+        axes.set_ylim(-0.03, 1.03)  # room for markers at the ends
         axes.set_ylabel(f"{axis} score")
     return drawn.svg
 
