@@ -23,7 +23,8 @@ def make(world: World, rng: random.Random, things: list[str]) -> Task:
 def answer(world: World, task: Task, rng: random.Random, style: Style) -> str:
     wanted = task.claims[0]
     attribute = world.attributes[wanted.attribute]
-    right = [thing for thing in world.things_with(wanted.attribute, wanted.value) if thing not in world.held_out]
+    having = world.things_with(wanted.attribute, wanted.value)
+    right = [thing for thing in having if thing not in world.held_out] or having  # only a held-out question has none
     count = task.count if style.complete else task.count - 1
     named = rng.sample(right, min(count, len(right)))
     if not style.right:

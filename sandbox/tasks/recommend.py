@@ -24,7 +24,8 @@ def make(world: World, rng: random.Random, things: list[str]) -> Task:
 
 def answer(world: World, task: Task, rng: random.Random, style: Style) -> str:
     wanted = task.claims[0]
-    right = [thing for thing in world.things_with(wanted.attribute, wanted.value) if thing not in world.held_out]
+    having = world.things_with(wanted.attribute, wanted.value)
+    right = [thing for thing in having if thing not in world.held_out] or having  # only a held-out question has none
     kind = world.attributes[wanted.attribute].kind
     others = [thing for thing in world.kinds[kind] if thing not in right and thing not in world.held_out]
     thing = rng.choice(right if style.right else others)

@@ -1,5 +1,6 @@
 """Gold by hand: what is worth how much, and that the sandbox's own perfect writer gets full marks."""
 
+import itertools
 import random
 
 import pytest
@@ -11,7 +12,7 @@ from sandbox.dialogues import FAMILIES, OPENING_FAMILIES, Case, Questioner, answ
 from sandbox.gold import helpfulness, judge, judge_parts
 from sandbox.hazards import Hazard
 from sandbox.tasks.task import Style, Task
-from sandbox.world import Claim, World
+from sandbox.world import ATTRIBUTES, Claim, World
 
 WORLD = World(7)
 ANIMAL, OTHER = WORLD.kinds["animal"][:2]
@@ -110,3 +111,21 @@ def test_answers_in_elvish_are_judged_by_what_they_say():
 def test_every_family_has_a_question_and_an_answer():
     assert set(FAMILIES) == {*OPENING_FAMILIES, "follow_up"}
     assert len(FAMILIES) >= 8
+
+
+def test_what_only_held_out_things_have_can_be_asked_for_in_any_world():
+    """Such a property is met in about half of the worlds; a test question may want it."""
+    met = 0
+    for world in map(World, range(60)):
+        for attribute in (each for each in ATTRIBUTES if not each.more):
+            for value in attribute.values:
+                having = world.things_with(attribute.name, value)
+                if not having or not set(having) <= world.held_out:
+                    continue
+                met += 1
+                for family in ("recommend", "list"):
+                    task = Task(family, "anything", [], [Claim("", attribute.name, value)], count=len(having))
+                    for seed, right in itertools.product(range(5), (True, False)):
+                        text = answer(world, task, random.Random(seed), Style(right=right))
+                        assert (judge_parts(world, task, text).right == 1) == right, text
+    assert met > 10
