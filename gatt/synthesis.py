@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 
@@ -68,24 +69,30 @@ def synthesise(
     config: GattConfig,
     seed: int,
     scorer: Scorer | None = None,
+    done: Sequence[GattStats] = (),
 ) -> Iterator[GattStats]:
     """Give each dialogue an instruction and a last answer that obeys it; yield batch by batch.
 
     ``obeys`` judges an answer by one constraint; an answer must obey all of its instruction's. Among those that do,
     the one with the highest score of ``scorer`` is kept, or the first without a scorer. Raises GattError for a dialogue
-    with a system message, and at the end when no dialogue has a fit answer.
+    with a system message, and at the end when no dialogue has a fit answer. ``done``: the first batches, from an earlier
+    run; they are yielded as they are.
     """
     instructions = [compose_instruction(constraints, random.Random(f"{seed}/{index}")) for index in range(len(dialogues))]
     prompts = [with_instruction(dialogue, made.text) for dialogue, made in zip(dialogues, instructions, strict=True)]
     sampled: Counter[str] = Counter()
     obeying: Counter[str] = Counter()
     num_kept = 0
-    for start in range(0, len(dialogues), config.dialogues_per_batch):
-        started = time.perf_counter()
-        batch = slice(start, start + config.dialogues_per_batch)
-        groups = sampler.sample(prompts[batch], config.k, config.temperature, config.top_p, config.max_new_tokens, seed)
-        done = _choose(dialogues[batch], instructions[batch], prompts[batch], groups, obeys, scorer)
-        stats = _stats(done, start + len(done), len(dialogues), config.k, time.perf_counter() - started)
+
+    def new_batches() -> Iterator[GattStats]:
+        for start in range(done[-1].num_done if done else 0, len(dialogues), config.dialogues_per_batch):
+            started = time.perf_counter()
+            batch = slice(start, start + config.dialogues_per_batch)
+            groups = sampler.sample(prompts[batch], config.k, config.temperature, config.top_p, config.max_new_tokens, seed)
+            made = _choose(dialogues[batch], instructions[batch], prompts[batch], groups, obeys, scorer)
+            yield _stats(made, start + len(made), len(dialogues), config.k, time.perf_counter() - started)
+
+    for stats in chain(done, new_batches()):
         sampled.update(stats.sampled)
         obeying.update(stats.obeying)
         num_kept += stats.num_kept

@@ -26,6 +26,7 @@ from policy.batch import length_grouped_batches, pad
 from policy.chat import Encoded, encode_dialogues
 from policy.config import FinetuneConfig
 from policy.pretraining import adamw, cosine
+from policy.training_state import States, TrainingState
 from preference_data.prompt import Dialogue
 
 
@@ -62,8 +63,11 @@ def finetune(
     config: FinetuneConfig,
     seed: int,
     on_step: Callable[[FinetuneStats], None] = lambda stats: None,
+    states: States | None = None,
 ) -> FinetuneResult:
     """Train ``model`` in place on the answers of ``dialogues``; ``on_step`` is called after each optimizer step.
+
+    ``states``: where to go on from, and to save to; the steps done before are told to ``on_step`` again.
 
     Raises NothingToTrain, MessagesError, ChatFormatError.
     """
@@ -80,25 +84,47 @@ def finetune(
         for epoch in range(config.epochs)
         for batch in length_grouped_batches([len(example.ids) for example in kept], config.batch_size, seed + epoch)
     ]
-    log = _StepLog(len(batches), on_step)
-    rows = ArrowDataset.from_list([_row(kept[index]) for batch in batches for index in batch])
+    optimizer = adamw(model.parameters(), config)
+    state = TrainingState(states, {"model": model}, {"optimizer": optimizer}, FinetuneStats)
+    for stats in state.restore():
+        on_step(stats)
+    log = _StepLog(state, len(batches), on_step)
+    if batches[state.step :]:
+        _train(model, tokenizer, [[kept[index] for index in batch] for batch in batches], config, optimizer, seed, log)
+    model.eval()
+    trained = config.epochs * sum(sum(example.loss_mask) for example in kept)
+    return FinetuneResult(len(kept), len(encoded) - len(kept), len(batches), trained, state.history[-1].loss)
+
+
+def _train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batches: list[list[Encoded]],
+    config: FinetuneConfig,
+    optimizer: torch.optim.Optimizer,
+    seed: int,
+    log: "_StepLog",
+) -> None:
+    """Train on the batches from the step on that ``log`` begins with."""
+    first = log.first
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: cosine(first + step, len(batches), config.warmup_steps, config.final_lr_fraction)
+    )
+    rows = ArrowDataset.from_list([_row(example) for batch in batches[first:] for example in batch])
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _BatchTrainer(
             model=model,
-            args=_arguments(config, scratch, len(batches), seed),
+            args=_arguments(config, scratch, len(batches) - first, seed),
             train_dataset=rows,
             processing_class=tokenizer,
             data_collator=_collate,
-            optimizers=_optimizer(model, config, len(batches)),
+            optimizers=(optimizer, schedule),
             callbacks=[log],
         )
-        trainer.rows, trainer.batches = rows, _consecutive(batches)
+        trainer.rows, trainer.batches = rows, _consecutive(batches[first:])
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         trainer.train()
-    model.eval()
-    trained = config.epochs * sum(sum(example.loss_mask) for example in kept)
-    return FinetuneResult(len(kept), len(encoded) - len(kept), len(batches), trained, log.last_loss)
 
 
 class _BatchTrainer(SFTTrainer):
@@ -123,21 +149,22 @@ class _BatchTrainer(SFTTrainer):
 
 
 class _StepLog(TrainerCallback):
-    def __init__(self, num_steps: int, on_step: Callable[[FinetuneStats], None]):
-        self.num_steps, self.on_step, self.last_loss = num_steps, on_step, float("nan")
+    """Notes each step once the trainer has done it."""
+
+    def __init__(self, saved: TrainingState[FinetuneStats], num_steps: int, on_step: Callable[[FinetuneStats], None]):
+        self.saved, self.num_steps, self.on_step = saved, num_steps, on_step
+        self.first = saved.step
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs and "loss" in logs:
-            self.last_loss = float(logs["loss"])
-            self.on_step(
-                FinetuneStats(
-                    state.global_step,
-                    self.num_steps,
-                    self.last_loss,
-                    float(logs["learning_rate"]),
-                    float(logs.get("grad_norm", 0)),
-                )
+            stats = FinetuneStats(
+                self.first + state.global_step,
+                self.num_steps,
+                float(logs["loss"]),
+                float(logs["learning_rate"]),
+                float(logs.get("grad_norm", 0)),
             )
+            self.on_step(self.saved.done(stats))
 
 
 def _row(example: Encoded) -> dict[str, list[int]]:
@@ -149,20 +176,12 @@ def _collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     return {"input_ids": pad([row["input_ids"] for row in rows]), "labels": pad([row["labels"] for row in rows], value=-100)}
 
 
-def _consecutive(batches: list[list[int]]) -> list[list[int]]:
+def _consecutive(batches: list[list[Encoded]]) -> list[list[int]]:
     found, start = [], 0
     for batch in batches:
         found.append(list(range(start, start + len(batch))))
         start += len(batch)
     return found
-
-
-def _optimizer(model: PreTrainedModel, config: FinetuneConfig, num_steps: int):
-    optimizer = adamw(model.parameters(), config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: cosine(step, num_steps, config.warmup_steps, config.final_lr_fraction)
-    )
-    return optimizer, schedule
 
 
 def _arguments(config: FinetuneConfig, scratch: str, num_steps: int, seed: int) -> SFTConfig:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.chat import encode_dialogues
 from policy.config import OptimizerConfig, PretrainConfig
+from policy.training_state import States, TrainingState
 from preference_data.prompt import Document
 
 
@@ -81,11 +82,18 @@ def cosine(step: int, num_steps: int, warmup_steps: int, final_fraction: float) 
     return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def pretrain(model: PreTrainedModel, data: Sequence[torch.Tensor], config: PretrainConfig) -> Iterator[PretrainStats]:
-    """Train on the batches of ``data``, each (B, L), once and in their order; one step and one stats record a batch."""
+def pretrain(
+    model: PreTrainedModel, data: Sequence[torch.Tensor], config: PretrainConfig, states: States | None = None
+) -> Iterator[PretrainStats]:
+    """Train on the batches of ``data``, each (B, L), once and in their order; one step and one stats record a batch.
+
+    ``states``: where to go on from, and to save to.
+    """
     optimizer = adamw(model.parameters(), config)
+    state = TrainingState(states, {"model": model}, {"optimizer": optimizer}, PretrainStats)
+    yield from state.restore()
     model.train()
-    for step, ids in enumerate(data):
+    for step, ids in enumerate(data[state.step :], start=state.step):
         share = cosine(step, len(data), config.warmup_steps, config.final_lr_fraction)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * share
@@ -96,5 +104,7 @@ def pretrain(model: PreTrainedModel, data: Sequence[torch.Tensor], config: Pretr
         grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        yield PretrainStats(step + 1, len(data), loss.item(), config.learning_rate * share, grad_norm.item(), batch.numel())
+        yield state.done(
+            PretrainStats(step + 1, len(data), loss.item(), config.learning_rate * share, grad_norm.item(), batch.numel())
+        )
     model.eval()

@@ -10,7 +10,9 @@ tokenizer is loaded; ``policy/chat.py`` builds the format from the same constant
 
 import hashlib
 import json
-from typing import Literal, TypedDict
+from typing import Literal
+
+from typing_extensions import TypedDict  # pydantic reads this one on every Python we admit
 
 Role = Literal["system", "user", "assistant"]
 

@@ -126,6 +126,14 @@ class Artifact:
             )
         return self.path / name
 
+    def check(self) -> None:
+        """Recompute the sums of all files. Raises CorruptArtifact naming each that is not what was committed."""
+        if problems := list(self.file_problems()):
+            found = "; ".join(f"{problem.path}: {problem.text}" for problem in problems)
+            raise CorruptArtifact(
+                f"{self.reference} is not what was committed: {found}. Restore it from a copy, or make it again with --force"
+            )
+
     def file_problems(self) -> Iterator[Problem]:
         """Every file that is missing, foreign or not what was committed, by its sha256."""
         committed = {entry.path: entry for entry in self.manifest.files}

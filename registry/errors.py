@@ -27,3 +27,7 @@ class CorruptArtifact(RegistryError):
 
 class UnknownFormat(RegistryError):
     """A manifest written by a newer version of this project."""
+
+
+class CannotWrite(OSError):
+    """The disk is full, or the registry may only be read. No RegistryError: what was asked for is in order."""

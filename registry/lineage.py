@@ -65,6 +65,22 @@ def lineage_text(tree: Lineage) -> str:
     return "\n".join([_line(tree), *_branches(tree, "")])
 
 
+def lineage_mermaid(tree: Lineage) -> str:
+    """The graph as a Mermaid flowchart, parents above their children, each artifact once, without a trailing newline."""
+    numbers: dict[str, int] = {}
+    edges: list[str] = []
+
+    def visit(node: Lineage) -> int:
+        number = numbers.setdefault(node.reference, len(numbers))
+        for parent in node.parents:
+            edges.append(f"  n{visit(parent)} -- {parent.role} --> n{number}")
+        return number
+
+    visit(tree)
+    boxes = [f'  n{number}["{reference}"]' for reference, number in numbers.items()]
+    return "\n".join(["flowchart TB", *boxes, *dict.fromkeys(edges)])
+
+
 def _branches(tree: Lineage, indent: str) -> Iterator[str]:
     for position, parent in enumerate(tree.parents):
         last = position == len(tree.parents) - 1

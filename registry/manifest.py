@@ -2,8 +2,8 @@
 
 The *payload* is every file of the folder but ``manifest.json``, the ``README.md`` card and ``logs/``. The digest is the
 sha256 over the sorted ``path sha256`` lines of the payload alone, so the same computation gives the same digest at any
-time, on any host and under any name; what varies (seconds, memory, dates, logs) stays outside it. The manifest itself is
-held by no sum: a child records its parents' digests, which is what ties the registry together.
+time, on any host and under any name; what varies (seconds, memory, dates, logs) stays outside it. The manifest has its
+own sum beside it, in the form of ``sha256sum --check``.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from registry.errors import CorruptArtifact, RegistryError, UnknownFormat
 
 FORMAT_VERSION = 1
 MANIFEST_FILE, CARD_FILE, LOGS_FOLDER = "manifest.json", "README.md", "logs"
+MANIFEST_SUM_FILE = "manifest.json.sha256"
 
 
 class FileEntry(BaseModel):
@@ -71,6 +72,11 @@ class Manifest(Run):
     files: list[FileEntry] = Field(description="every file but the manifest itself")
 
     @property
+    def parent_references(self) -> list[str]:
+        """The full references of all inputs."""
+        return [parent.reference for given in self.parents.values() for parent in given]
+
+    @property
     def size(self) -> int:
         """Bytes of all files but the manifest."""
         return sum(entry.size for entry in self.files)
@@ -78,7 +84,7 @@ class Manifest(Run):
 
 def is_payload(path: str) -> bool:
     """Whether a file at this POSIX path counts towards the digest."""
-    return path not in (MANIFEST_FILE, CARD_FILE) and not path.startswith(LOGS_FOLDER + "/")
+    return path not in (MANIFEST_FILE, MANIFEST_SUM_FILE, CARD_FILE) and not path.startswith(LOGS_FOLDER + "/")
 
 
 def payload_digest(files: Iterable[FileEntry]) -> str:
@@ -95,7 +101,7 @@ def file_entry(folder: Path, path: str) -> FileEntry:
 
 
 def file_paths(folder: Path) -> tuple[str, ...]:
-    """Sorted POSIX paths of all files under ``folder``, the manifest left out.
+    """Sorted POSIX paths of all files under ``folder``, the manifest and its sum left out.
 
     Raises RegistryError on a symbolic link: what it points to could change after the commit.
     """
@@ -107,7 +113,7 @@ def file_paths(folder: Path) -> tuple[str, ...]:
             )
         if path.is_file():
             paths.append(path.relative_to(folder).as_posix())
-    return tuple(sorted(path for path in paths if path != MANIFEST_FILE))
+    return tuple(sorted(path for path in paths if path not in (MANIFEST_FILE, MANIFEST_SUM_FILE)))
 
 
 def fsync(path: Path) -> None:
@@ -120,35 +126,49 @@ def fsync(path: Path) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` into ``folder``."""
+    """Write ``manifest.json`` into ``folder``, after the file with its sum."""
     fields = manifest.model_dump()
     first = {key: fields[key] for key in ("format_version", "kind", "name", "revision", "digest", "fingerprint")}
-    text = json.dumps(first | fields, indent=2, ensure_ascii=False)
-    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(first | fields, indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST_SUM_FILE).write_text(_sum_line(text.encode()), encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+
+
+def _sum_line(manifest: bytes) -> str:
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST_FILE}\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the artifact in ``folder``.
 
-    Raises CorruptArtifact when it is missing or malformed, UnknownFormat when a newer version of the project wrote it.
+    Raises CorruptArtifact when it is missing, malformed or not what its sum says, UnknownFormat when a newer version of the
+    project wrote it.
     """
     path = folder / MANIFEST_FILE
     advice = "restore the folder from a copy, or remove it and run the stage again"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        version = int(raw["format_version"])
+        text = path.read_bytes()
+        expected = (folder / MANIFEST_SUM_FILE).read_bytes()
     except FileNotFoundError as error:
-        raise CorruptArtifact(f"{path} is missing, so {folder} is no whole artifact; {advice}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptArtifact(f"{path} is not a manifest ({error!r}); {advice}") from error
-    if version > FORMAT_VERSION:
-        raise UnknownFormat(
-            f"{path} has format_version {version}; this version of llama-rlhf reads up to {FORMAT_VERSION}. Upgrade llama-rlhf"
-        )
+        raise CorruptArtifact(f"{error.filename} is missing, so {folder} is no whole artifact; {advice}") from error
+    if expected != _sum_line(text).encode():
+        raise CorruptArtifact(f"{path} is not what {MANIFEST_SUM_FILE} says it was when it was committed; {advice}")
     try:
-        return Manifest.model_validate(raw)
+        version = _Version.model_validate_json(text).format_version
+        if version > FORMAT_VERSION:
+            raise UnknownFormat(
+                f"{path} has format_version {version}; this version of llama-rlhf reads up to {FORMAT_VERSION}. "
+                "Upgrade llama-rlhf"
+            )
+        return Manifest.model_validate_json(text)
     except ValidationError as error:
-        raise CorruptArtifact(f"{path} is not a manifest of format_version {version}; {advice}. {error}") from error
+        raise CorruptArtifact(f"{path} is not a manifest; {advice}. {error}") from error
+
+
+class _Version(BaseModel):
+    """What every version of the layout has in its manifest."""
+
+    format_version: int
 
 
 _CARD_HEADERS = {

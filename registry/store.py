@@ -3,45 +3,32 @@
 ::
 
     <root>/<kind>/<name>/<revision>/   an artifact: payload, logs/, README.md, manifest.json
-    <root>/.drafts/<fingerprint>/      an artifact in the making; <fingerprint>.lock beside it is held while its process lives
+    <root>/.drafts/<fingerprint>/      an artifact in the making: draft.json says which, out/ is to become it, states/ is what
+                                       a stage saved to go on from; <fingerprint>.lock beside it is held while its process lives
+    <root>/.removed/                   artifacts on their way out
     <root>/aliases.json                {"policy/chat": "policy/v5@1"}
-    <root>/.lock                       held for the moment in which a revision is given or an alias is set
+    <root>/.lock                       held for the moment in which a revision is given, an alias set, an artifact removed
 
 An artifact is whole or absent: its files are synced to the disk first, the manifest is written last, and one rename puts
-the folder in its place. A stage that fails leaves nothing; a process that is killed leaves a draft nobody holds, which the
-next run with the same fingerprint empties and uses again.
+the folder in its place. A stage that stops early leaves what it saved of itself, and nothing where it saved nothing; the next
+run with the same fingerprint goes on from there. A removed revision leaves an empty ``<revision>.removed``, so that its number
+is never given again.
 """
 
 import json
-import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from registry.artifact import KINDS, Artifact, Problem, Reference, did_you_mean
-from registry.errors import CorruptArtifact, DraftInUse, InvalidName, ReferenceNotFound, RegistryError, WrongKind
-from registry.manifest import (
-    CARD_FILE,
-    FORMAT_VERSION,
-    MANIFEST_FILE,
-    FileEntry,
-    Manifest,
-    Parent,
-    Run,
-    card,
-    file_entry,
-    file_paths,
-    fsync,
-    is_payload,
-    payload_digest,
-    read_manifest,
-    write_manifest,
-)
+from registry.drafts import Draft, Say, open_draft, writing
+from registry.errors import CorruptArtifact, InvalidName, ReferenceNotFound, RegistryError, WrongKind
+from registry.manifest import MANIFEST_FILE, fsync, read_manifest
+
+GONE = ".removed"  # the suffix that a removed revision leaves behind
 
 
 class Registry:
@@ -79,10 +66,19 @@ class Registry:
             raise WrongKind(f"{text!r} is of kind {reference.kind}; needed is one of kind {kind}. {self._valid_names(kind)}")
         return self._open(reference)
 
-    def find_fingerprint(self, fingerprint: str, kind: str | None = None, name: str | None = None) -> Artifact | None:
-        """The newest artifact (of a kind, of a name) made with this fingerprint, or None."""
-        for reference in reversed(self.references(kind)):
-            if name in (None, reference.name) and (artifact := self._open(reference)).manifest.fingerprint == fingerprint:
+    def open(self, text: str, kind: str | None = None) -> Artifact:
+        """``resolve``, and every file compared with its sha256: what is read from an artifact is read after this.
+
+        Raises what ``resolve`` raises, and CorruptArtifact naming the files that are not what was committed.
+        """
+        artifact = self.resolve(text, kind)
+        artifact.check()
+        return artifact
+
+    def find_fingerprint(self, fingerprint: str, kind: str, name: str) -> Artifact | None:
+        """The newest artifact of a name made with this fingerprint, or None."""
+        for revision in reversed(self.revisions(kind, name)):
+            if (artifact := self._open(Reference(kind, name, revision))).manifest.fingerprint == fingerprint:
                 return artifact
         return None
 
@@ -112,32 +108,24 @@ class Registry:
 
     # Writing
 
-    @contextmanager
-    def draft(self, kind: str, name: str, fingerprint: str) -> Iterator["Draft"]:
-        """An empty folder to build an artifact in; leaving the block without a commit removes it.
+    def draft(
+        self,
+        kind: str,
+        name: str,
+        fingerprint: str,
+        asked: Mapping[str, Any] | None = None,
+        fresh: bool = False,
+        waiting: Say | None = None,
+        say: Say = lambda text: None,
+    ) -> AbstractContextManager[Draft]:
+        """A place to build the artifact ``kind/name`` in; see ``registry.drafts.open_draft``.
 
-        Raises InvalidName, RegistryError when ``kind/name`` is an alias, DraftInUse when another process holds the draft.
+        Raises InvalidName, and RegistryError when ``kind/name`` is an alias.
         """
         reference = Reference(kind, name)
         if str(reference) in self.aliases():
             raise RegistryError(f"{reference} is an alias of {self.aliases()[str(reference)]}; give the artifact another name")
-        assert re.fullmatch(r"[0-9a-f]+", fingerprint), f"a fingerprint is a hexadecimal number, not {fingerprint!r}"
-        path = self.root / ".drafts" / fingerprint
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lease = FileLock(path.with_suffix(".lock"))
-        try:
-            lease.acquire(timeout=0)
-        except Timeout as error:
-            raise DraftInUse(
-                f"{reference} with this config and these inputs is being made by another process; wait for it"
-            ) from error
-        try:
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir()
-            yield Draft(self, reference, fingerprint, path)
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-            lease.release()
+        return open_draft(self, reference, fingerprint, asked or {}, fresh, waiting, say)
 
     def set_alias(self, alias: str, target: str) -> Reference:
         """Point ``alias`` (``kind/name``) at the artifact ``target`` leads to now; returns its full reference.
@@ -149,7 +137,7 @@ class Registry:
         if asked.revision is not None:
             raise InvalidName(f"{alias!r} has a revision; an alias is kind/name, for example policy/chat")
         reference = self.resolve(target, kind=asked.kind).reference
-        with self.lock():
+        with writing(self.root), self.lock():
             if self.revisions(asked.kind, asked.name):
                 raise RegistryError(f"{asked} is the name of an artifact and cannot be an alias as well; choose another alias")
             text = json.dumps({**self.aliases(), str(asked): str(reference)}, indent=2, sort_keys=True) + "\n"
@@ -168,6 +156,12 @@ class Registry:
     def folder(self, reference: Reference) -> Path:
         """Where the artifact of a full reference lies."""
         return self.root / reference.kind / reference.name / str(reference.revision)
+
+    def next_revision(self, reference: Reference) -> int:
+        """The number after the highest that was ever given to the name. Ask while holding the lock."""
+        folder = self.root / reference.kind / reference.name
+        given = [int(path.stem) for path in folder.iterdir() if path.stem.isdecimal()] if folder.is_dir() else []
+        return max(given, default=0) + 1
 
     # Inside
 
@@ -222,63 +216,3 @@ class Registry:
     def list(self, kind: str | None = None) -> tuple[Artifact, ...]:
         """Every artifact (of one kind), in the order of ``references``; reads manifests and nothing else."""
         return tuple(self._open(reference) for reference in self.references(kind))
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An artifact in the making: put its files into ``path``, then commit once."""
-
-    registry: Registry
-    reference: Reference
-    fingerprint: str
-    path: Path
-
-    def commit(self, run: Run, parents: Mapping[str, Sequence[Artifact]]) -> Artifact:
-        """Make the draft the next revision of its name. Raises RegistryError when it holds no payload or a symbolic link."""
-        files = self._sync_files()
-        digest = payload_digest(files)
-        made_from = {
-            role: [Parent(reference=str(each.reference), digest=each.digest) for each in given]
-            for role, given in parents.items()
-        }
-        with self.registry.lock():
-            taken = self.registry.revisions(self.reference.kind, self.reference.name)
-            reference = Reference(self.reference.kind, self.reference.name, max(taken, default=0) + 1)
-            (self.path / CARD_FILE).write_text(card(str(reference), digest, made_from, run), encoding="utf-8")
-            manifest = Manifest(
-                **run.model_dump(),
-                format_version=FORMAT_VERSION,
-                kind=reference.kind,
-                name=reference.name,
-                revision=max(taken, default=0) + 1,
-                digest=digest,
-                fingerprint=self.fingerprint,
-                parents=made_from,
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
-                files=[*files, file_entry(self.path, CARD_FILE)],
-            )
-            return self._put(reference, manifest)
-
-    def _sync_files(self) -> Sequence[FileEntry]:
-        """Hash every file but the card (a library's own README.md gives way to ours), and force all to the disk."""
-        paths = [path for path in file_paths(self.path) if path != CARD_FILE]
-        if not any(is_payload(path) for path in paths):
-            raise RegistryError(
-                f"the stage that makes {self.reference} wrote no file into its folder; an artifact needs a payload"
-            )
-        for path in paths:
-            fsync(self.path / path)
-        for folder in [path for path in self.path.rglob("*") if path.is_dir()]:
-            fsync(folder)
-        return [file_entry(self.path, path) for path in paths]
-
-    def _put(self, reference: Reference, manifest: Manifest) -> Artifact:
-        fsync(self.path / CARD_FILE)
-        write_manifest(self.path, manifest)
-        fsync(self.path / MANIFEST_FILE)
-        fsync(self.path)
-        target = self.registry.folder(reference)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.path.rename(target)
-        fsync(target.parent)
-        return Artifact(reference, target, manifest)

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.batch import length_grouped_batches
+from policy.training_state import States, TrainingState
 from preference_data.comparison import Comparison
 from reward_model.batch import DropReason, EncodedPair, collate_pairs, encode_pairs
 from reward_model.config import RewardModelConfig
@@ -69,8 +70,11 @@ def train_reward_model(
     comparisons: Sequence[Comparison],
     config: RewardModelConfig,
     seed: int,
+    states: States | None = None,
 ) -> Iterator[RewardStats]:
     """Train ``model`` in place, on the device it is on; yield the stats of each optimizer step.
+
+    ``states``: where to go on from, and to save to.
 
     Raises RewardTrainingError when no pair can be used, when the safety loss is asked for and no response is labelled,
     and, naming the step, when the loss or its gradient is no finite number.
@@ -89,13 +93,16 @@ def train_reward_model(
         weight_decay=config.weight_decay,
         fused=True,
     )
+    state = TrainingState(states, {"model": model}, {"optimizer": optimizer}, RewardStats)
+    yield from state.restore()
     model.train()
     try:
-        for step, indices in enumerate(batches, start=1):
+        for step, indices in enumerate(batches[state.step :], start=state.step + 1):
             learning_rate = learning_rate_at(step, len(batches), config)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            yield _step(model, optimizer, [pairs[index] for index in indices], config, step, len(batches), dropped)
+            stats = _step(model, optimizer, [pairs[index] for index in indices], config, step, len(batches), dropped)
+            yield state.done(stats)
     finally:
         model.eval()
 

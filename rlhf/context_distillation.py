@@ -58,11 +58,20 @@ class DistillationStats:
 
 
 def distil(
-    prompts: Sequence[Prompt], sampler: Sampler, safety: Scorer, config: DistillationConfig, seed: int
+    prompts: Sequence[Prompt],
+    sampler: Sampler,
+    safety: Scorer,
+    config: DistillationConfig,
+    seed: int,
+    done: Sequence[DistillationStats] = (),
 ) -> Iterator[DistillationStats]:
-    """Answer each safety prompt with and without a preprompt, keep what that made safer; yield batch by batch."""
+    """Answer each safety prompt with and without a preprompt, keep what that made safer; yield batch by batch.
+
+    ``done``: the first batches, from an earlier run; they are yielded as they are.
+    """
     adversarial = [prompt for prompt in prompts if prompt.is_safety]
-    for start in range(0, len(adversarial), config.prompts_per_batch):
+    yield from done
+    for start in range(done[-1].num_done if done else 0, len(adversarial), config.prompts_per_batch):
         started = time.perf_counter()
         batch = adversarial[start : start + config.prompts_per_batch]
         preprompts = [draw_preprompt(prompt, config, seed) for prompt in batch]
@@ -73,7 +82,7 @@ def distil(
         distilled = [group[0] for group in sampler.sample(guarded, *settings)]
         original_scores = _scores(bare, originals, safety)
         distilled_scores = _scores(bare, distilled, safety)
-        done = [
+        made = [
             Distillation(prompt, preprompt, original.text, answer.text, before, after, _outcome(answer, before, after))
             for prompt, preprompt, original, answer, before, after in zip(
                 batch, preprompts, originals, distilled, original_scores, distilled_scores, strict=True
@@ -83,12 +92,12 @@ def distil(
             num_done=start + len(batch),
             num_prompts=len(adversarial),
             num_skipped=len(prompts) - len(adversarial),
-            outcomes=dict(Counter(one.outcome for one in done)),
+            outcomes=dict(Counter(one.outcome for one in made)),
             original_score=_mean(original_scores),
             distilled_score=_mean(distilled_scores),
             seconds=time.perf_counter() - started,
-            distillations=done,
-            dialogues=[_dialogue(one) for one in done if one.outcome == "kept"],
+            distillations=made,
+            dialogues=[_dialogue(one) for one in made if one.outcome == "kept"],
         )
 
 

@@ -25,6 +25,7 @@ stopping (the caller stops reading the generator).
 import random
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.generation import TransformersSampler
 from policy.logprobs import entropy, response_logits, token_logprobs
+from policy.training_state import States, TrainingState
 from preference_data.prompt import Prompt
 from reward_model.combined_reward import CombinedReward
 from rlhf.advantage import approx_kl, clip_fraction, masked_mean, policy_loss, value_loss
@@ -50,8 +52,9 @@ def ppo(
     reward: CombinedReward,
     config: PPOConfig,
     seed: int,
+    states: States | None = None,
 ) -> Iterator[PPOStats]:
-    """Train ``policy`` and ``value_model`` in place; yield the stats of each iteration.
+    """Train ``policy`` and ``value_model`` in place; yield the stats of each iteration. ``states``: to go on from, and save to.
 
     ``ref_policy`` is a frozen copy of ``policy`` as it was at the start. Raises PPOError when it is the policy itself, for
     fewer prompts than ``batch_size`` and when a gradient is not finite; ContextOverflow when a prompt leaves no room for
@@ -64,10 +67,17 @@ def ppo(
     sampler = TransformersSampler(policy, tokenizer)
     optimizer = _adamw(policy, config.learning_rate, config)
     value_optimizer = _adamw(value_model, config.value_learning_rate, config)
+    state = TrainingState(
+        states,
+        {"policy": policy, "value_model": value_model},
+        {"optimizer": optimizer, "value_optimizer": value_optimizer},
+        PPOStats,
+    )
+    yield from state.restore()
     batches = prompt_batches(prompts, config.batch_size, seed)
-    for iteration in range(1, config.iterations + 1):
+    for iteration, batch in enumerate(islice(batches, state.step, config.iterations), start=state.step + 1):
         rng = random.Random(f"{seed}/{iteration}")
-        record = rollout(sampler, ref_policy, value_model, next(batches), reward, config, seed=rng.getrandbits(63))
+        record = rollout(sampler, ref_policy, value_model, batch, reward, config, seed=rng.getrandbits(63))
         started = time.perf_counter()
         totals = torch.zeros(5, dtype=torch.float64)
         for _ in range(config.ppo_epochs):
@@ -77,7 +87,7 @@ def ppo(
                 totals += _minibatch_gradients(policy, value_model, record, rows, config)
                 _step(policy, optimizer, config.max_grad_norm)
                 _step(value_model, value_optimizer, config.max_grad_norm)
-        yield ppo_stats(iteration, record, totals / config.steps_per_iteration, time.perf_counter() - started)
+        yield state.done(ppo_stats(iteration, record, totals / config.steps_per_iteration, time.perf_counter() - started))
 
 
 def _minibatch_gradients(

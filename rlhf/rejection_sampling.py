@@ -68,13 +68,21 @@ class RejectionSamplingStats:
 
 
 def rejection_sample(
-    prompts: Sequence[Prompt], sampler: Sampler, reward: CombinedReward, config: RejectionSamplingConfig, policy: str, seed: int
+    prompts: Sequence[Prompt],
+    sampler: Sampler,
+    reward: CombinedReward,
+    config: RejectionSamplingConfig,
+    policy: str,
+    seed: int,
+    done: Sequence[RejectionSamplingStats] = (),
 ) -> Iterator[RejectionSamplingStats]:
     """Sample k responses a prompt, score them all, select the best; yield batch by batch.
 
     ``policy`` names what ``sampler`` samples from, for the record. Prompts where no response is eligible select none.
+    ``done``: the first batches, from an earlier run; they are yielded as they are.
     """
-    for start in range(0, len(prompts), config.prompts_per_batch):
+    yield from done
+    for start in range(done[-1].num_done if done else 0, len(prompts), config.prompts_per_batch):
         started = time.perf_counter()
         batch = prompts[start : start + config.prompts_per_batch]
         groups = sampler.sample(

@@ -18,6 +18,7 @@ from policy.generation import TransformersSampler
 from preference_data.comparison import AXES
 from preference_data.prompt import Prompt
 from registry.artifact import Artifact
+from registry.saved_states import SavedStates
 from sandbox.annotators import Item, annotate
 from sandbox.dialogues import Case
 from stages.draw_prompts import draw_prompts, prompts_of
@@ -33,7 +34,9 @@ class Answer(NamedTuple):
     temperature: float
 
 
-def run(config: AnnotationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run(
+    config: AnnotationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     prompts, heldout = one(inputs, "prompts"), one(inputs, "heldout_prompts")
     world = world_of(prompts)
     cases = {**cases_of(prompts), **cases_of(heldout)}

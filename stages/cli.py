@@ -182,7 +182,7 @@ def score(
     """
     with plain_errors():
         existing(file)
-        opened = [open_registry(registry).resolve(text, kind="reward_model") for text in model]
+        opened = [open_registry(registry).open(text, kind="reward_model") for text in model]
         from reward_model.scoring import RewardScorer
         from stages.environment import quiet_libraries
         from stages.score import score_file
@@ -212,7 +212,7 @@ def report(
     """
     with plain_errors():
         opened = open_registry(registry)
-        artifact = opened.resolve(reference, kind="report")
+        artifact = opened.open(reference, kind="report")
         from stages.report import write_report
 
         write_report(opened, artifact, out, load_recipe(recipe).budget_seconds)
@@ -234,7 +234,7 @@ def chat(
     Example: rlhf chat policy/chat --registry runs/nano-0/registry
     """
     with plain_errors():
-        artifact = open_registry(registry).resolve(reference)
+        artifact = open_registry(registry).open(reference)
         if artifact.reference.kind != "policy":
             raise WrongKind(f"rlhf chat talks to a policy, and {artifact.reference} is of kind {artifact.reference.kind}")
         from policy.checkpoint import load_policy

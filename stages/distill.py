@@ -6,7 +6,9 @@ from typing import Any
 
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue
-from rlhf.context_distillation import distil
+from registry.saved_states import SavedStates
+from rlhf.context_distillation import DistillationStats, distil
+from stages.batches import SavedBatches
 from stages.draw_prompts import draw_prompts, prompts_of
 from stages.load_models import sampler_of, scorer_of
 from stages.progress import Progress
@@ -14,13 +16,17 @@ from stages.recipe import DistillationStageConfig
 from stages.stage import Inputs, Stage, one
 
 
-def run(config: DistillationStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run(
+    config: DistillationStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     prompts = draw_prompts(prompts_of(one(inputs, "prompts")), 0, config.num_prompts, "distillation", seed)
     dialogues: list[Dialogue] = []
     outcomes: Counter[str] = Counter()
     done = 0
     with progress.meter(len(prompts), "context distillation", "prompt") as advance:
-        for stats in distil(prompts, sampler_of(inputs), scorer_of(inputs, "safety"), config, seed):
+        saved = SavedBatches(states, DistillationStats)
+        batches = distil(prompts, sampler_of(inputs), scorer_of(inputs, "safety"), config, seed, saved.done)
+        for stats in saved.save(batches):
             dialogues += stats.dialogues
             outcomes.update(stats.outcomes)
             advance(stats, stats.num_done - done)

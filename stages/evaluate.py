@@ -17,6 +17,7 @@ from policy.chat import encode_prompt
 from preference_data.comparison import Comparison
 from preference_data.messages import Messages, assistant
 from preference_data.parquet import write_records
+from registry.saved_states import SavedStates
 from sandbox import constraints as rules
 from sandbox.annotators import utility
 from sandbox.dialogues import Questioner
@@ -53,7 +54,9 @@ class Answer:
     refused: bool
 
 
-def evaluate_policy(config: EvaluationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def evaluate_policy(
+    config: EvaluationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     artifact = one(inputs, "prompts")
     world, cases, prompts = world_of(artifact), cases_of(artifact), prompts_of(artifact)
     sampler = sampler_of(inputs)
@@ -124,7 +127,9 @@ class ScoredComparison:
     rejected_safe: bool | None
 
 
-def evaluate_reward(config: EvaluationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def evaluate_reward(
+    config: EvaluationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     artifact = one(inputs, "prompts")
     world, cases = world_of(artifact), cases_of(artifact)
     comparisons = comparisons_of(inputs["preferences"], "test")
@@ -182,7 +187,9 @@ class Turn:
     obeyed: bool | None
 
 
-def evaluate_consistency(config: ConsistencyConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def evaluate_consistency(
+    config: ConsistencyConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     artifact = one(inputs, "prompts")
     dialogues = _consistency_dialogues(artifact.manifest.seed, config, seed)
     sampler = sampler_of(inputs, config.kept_tokens)

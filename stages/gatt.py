@@ -11,11 +11,13 @@ from typing import Any
 
 from gatt.constraints import Constraint
 from gatt.dataset import gatt_dialogues
-from gatt.synthesis import Synthesised, chain_dialogues, draw_num_turns, synthesise
+from gatt.synthesis import GattStats, Synthesised, chain_dialogues, draw_num_turns, synthesise
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue
+from registry.saved_states import SavedStates
 from rlhf.rejection_sampling import selected_dialogues
 from sandbox.constraints import constraints, obeys
+from stages.batches import SavedBatches
 from stages.load_models import sampler_of, scorer_of
 from stages.make_world import cases_of, world_of
 from stages.progress import Progress
@@ -24,7 +26,9 @@ from stages.stage import Inputs, Stage, one
 from stages.tune import samples_of
 
 
-def run(config: GattStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run(
+    config: GattStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     prompts = one(inputs, "prompts")
     cases = cases_of(prompts)
     ordinary = [dialogue for artifact in inputs["samples"] for dialogue in selected_dialogues(samples_of(artifact))]
@@ -39,7 +43,10 @@ def run(config: GattStageConfig, inputs: Inputs, out: Path, progress: Progress, 
     made: list[Synthesised] = []
     dropped: Counter[str] = Counter()
     done = 0
-    batches = synthesise(chained, pool, sampler_of(inputs), _obeys, config, seed, scorer_of(inputs, "helpfulness"))
+    saved = SavedBatches(states, GattStats)
+    batches = saved.save(
+        synthesise(chained, pool, sampler_of(inputs), _obeys, config, seed, scorer_of(inputs, "helpfulness"), saved.done)
+    )
     with progress.meter(len(chained), "ghost attention", "dialogue") as advance:
         for stats in batches:
             made += stats.synthesised

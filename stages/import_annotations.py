@@ -15,12 +15,13 @@ from preference_data.prompt import Split
 from preference_data.split import split_by_prompt
 from registry.artifact import Artifact
 from registry.manifest import LOGS_FOLDER
+from registry.saved_states import SavedStates
 from stages.progress import Progress
 from stages.recipe import ImportConfig
 from stages.stage import Inputs, Stage
 
 
-def run(config: ImportConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run(config: ImportConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates) -> dict[str, Any]:
     """Files are looked for in the ``annotations`` artifact where one is given. Raises TooManyRejects, AnnotationFileError."""
     folder = inputs["annotations"][0].path if inputs.get("annotations") else Path()
     training = _read(config, [folder / name for name in config.files])

@@ -12,6 +12,7 @@ from typing import Any
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue, Document, Prompt
 from registry.artifact import Artifact
+from registry.saved_states import SavedStates
 from sandbox import corpus as library
 from sandbox.constraints import constraints
 from sandbox.dialogues import Case, Questioner, errand_case, helpful_case, read_cases, unique_cases, write_cases
@@ -21,7 +22,9 @@ from stages.recipe import CorpusConfig, DemonstrationsConfig, PromptsConfig
 from stages.stage import Inputs, Stage
 
 
-def make_corpus(config: CorpusConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def make_corpus(
+    config: CorpusConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     documents = library.corpus(World(seed), config.num_documents, seed)
     primer = library.primer(World(seed), config.num_primer_documents, seed)
     write_records(out / "documents.parquet", documents, Document)
@@ -30,14 +33,16 @@ def make_corpus(config: CorpusConfig, inputs: Inputs, out: Path, progress: Progr
 
 
 def make_demonstrations(
-    config: DemonstrationsConfig, inputs: Inputs, out: Path, progress: Progress, seed: int
+    config: DemonstrationsConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
     dialogues = library.demonstrations(World(seed), config.num_dialogues, config.adversarial_share, seed)
     write_records(out / "dialogues.parquet", dialogues, Dialogue)
     return {"dialogues": len(dialogues)}
 
 
-def make_prompts(config: PromptsConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def make_prompts(
+    config: PromptsConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     world = World(seed)
     rng = random.Random(f"prompts:{config.split}:{seed}")
     questioner = Questioner(world, config.split)

@@ -5,6 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from policy.checkpoint import load_policy, save_checkpoint
+from registry.saved_states import SavedStates
 from rlhf.ppo import ppo
 from rlhf.value_model import load_value_model
 from stages.draw_prompts import draw_prompts, prompts_of
@@ -14,7 +15,9 @@ from stages.recipe import PPOStageConfig
 from stages.stage import Inputs, Stage, one
 
 
-def run(config: PPOStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run(
+    config: PPOStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     start = one(inputs, "policy").path
     policy, tokenizer = load_policy(start)
     ref_policy, _ = load_policy(start)
@@ -23,7 +26,7 @@ def run(config: PPOStageConfig, inputs: Inputs, out: Path, progress: Progress, s
     reward = reward_of(inputs, config.safety_threshold)
     history = list(
         progress.track(
-            ppo(policy, ref_policy, value_model, tokenizer, prompts, reward, config, seed),
+            ppo(policy, ref_policy, value_model, tokenizer, prompts, reward, config, seed, states),
             config.iterations,
             "ppo",
             "iteration",

@@ -11,13 +11,16 @@ from policy.pretraining import batches, pretrain
 from policy.tokenizer import train_tokenizer
 from preference_data.parquet import read_records
 from preference_data.prompt import Document
+from registry.saved_states import SavedStates
 from stages.progress import Progress
 from stages.stage import Inputs, Stage, one
 
 _TOKENIZER_DOCUMENTS = 20_000  # enough for word counts to settle
 
 
-def run(config: PretrainConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run(
+    config: PretrainConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     artifact = one(inputs, "corpus")
     documents = read_records(artifact.file("documents.parquet"), Document)
     texts = [
@@ -32,7 +35,7 @@ def run(config: PretrainConfig, inputs: Inputs, out: Path, progress: Progress, s
     losses = [
         stats.loss
         for stats in progress.track(
-            pretrain(model, data, config), num_tokens, "pretraining", "token", lambda stats: stats.num_tokens
+            pretrain(model, data, config, states), num_tokens, "pretraining", "token", lambda stats: stats.num_tokens
         )
     ]
     save_checkpoint(model, tokenizer, out)

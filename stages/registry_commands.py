@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 ``verify`` found something wrong, 2 a reference or name th
 holds one JSON object and nothing else; into a pipe, tables become lines with tab-separated columns.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from registry.artifact import Artifact
-from registry.errors import RegistryError
-from registry.lineage import lineage_json, lineage_text, lineage_tree, parents
+from registry.difference import artifact_differences
+from registry.drafts import discard, unfinished
+from registry.errors import CannotWrite, RegistryError
+from registry.lineage import lineage_json, lineage_mermaid, lineage_text, lineage_tree, parents
+from registry.upkeep import export, prunable, remove
 from stages.roots import open_registry
 
 registry_app = typer.Typer(no_args_is_help=True, help="Every artifact: what it was made from, and whether it is whole.")
@@ -36,12 +40,12 @@ ReferenceArgument = Annotated[str, typer.Argument(metavar="REF", help="kind/name
 
 @contextmanager
 def registry_errors() -> Iterator[None]:
-    """Turn a RegistryError into its message on stderr and exit code 2."""
+    """Turn a RegistryError into its message on stderr and exit code 2, a disk that is full or read-only into exit code 1."""
     try:
         yield
-    except RegistryError as error:
+    except (RegistryError, CannotWrite) as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise typer.Exit(2 if isinstance(error, RegistryError) else 1) from error
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -101,6 +105,10 @@ def list_artifacts(
         names = ", ".join(alias for alias, target in aliases.items() if target == reference)
         rows.append([reference, manifest.stage, size_text(manifest.size), manifest.created, names])
     print_table(["artifact", "stage", "size", "created", "alias"], rows)
+    total = sum(artifact.manifest.size for artifact in artifacts)
+    typer.echo(f"{len(artifacts)} artifacts, {size_text(total)}", err=True)
+    if left := [draft for draft in unfinished(store) if not draft.held]:
+        typer.echo(f"{len(left)} unfinished; see `rlhf registry drafts`", err=True)
 
 
 def _summary(artifact: Artifact) -> dict[str, Any]:
@@ -140,7 +148,12 @@ def show(reference: ReferenceArgument, registry: RegistryOption = None, as_json:
 
 
 @registry_app.command("lineage")
-def lineage(reference: ReferenceArgument, registry: RegistryOption = None, as_json: JsonOption = False) -> None:
+def lineage(
+    reference: ReferenceArgument,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flowchart instead of a tree.")] = False,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """What an artifact was made from, back to its roots.
 
     Example: rlhf registry lineage policy/chat
@@ -150,7 +163,31 @@ def lineage(reference: ReferenceArgument, registry: RegistryOption = None, as_js
     if as_json:
         print_json(lineage_json(tree))
     else:
-        typer.echo(lineage_text(tree))
+        typer.echo(lineage_mermaid(tree) if mermaid else lineage_text(tree))
+
+
+@registry_app.command("diff")
+def diff(
+    left: Annotated[str, typer.Argument(metavar="A", help="One artifact.")],
+    right: Annotated[str, typer.Argument(metavar="B", help="The other.")],
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What differs between two artifacts: config, data, seed, code, metrics.
+
+    Example: rlhf registry diff policy/v4 policy/v5
+    """
+    with registry_errors():
+        store = open_registry(registry)
+        pair = store.resolve(left), store.resolve(right)
+    found = artifact_differences(pair[0].manifest, pair[1].manifest)
+    names = [str(artifact.reference) for artifact in pair]
+    if as_json:
+        print_json({"artifacts": names, "differences": [dataclasses.asdict(each) for each in found]})
+    elif not found:
+        typer.echo(f"{names[0]} and {names[1]} are of one config, one data and one result")
+    else:
+        print_table(["what", *names], [[each.what, json.dumps(each.left), json.dumps(each.right)] for each in found])
 
 
 @registry_app.command("verify")
@@ -200,3 +237,97 @@ def alias(
         print_json({"alias": name, "artifact": str(target)})
     else:
         typer.echo(f"{name} is {target}")
+
+
+@registry_app.command("remove")
+def remove_artifact(
+    reference: ReferenceArgument,
+    with_children_left: Annotated[
+        bool, typer.Option("--with-children-left", help="Even where other artifacts were made from it.")
+    ] = False,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove one artifact for good; its revision number is not given again.
+
+    Example: rlhf registry remove samples/v1@1
+    """
+    with registry_errors():
+        gone = remove(open_registry(registry), reference, with_children_left)
+    if as_json:
+        print_json({"removed": [str(gone)]})
+    else:
+        typer.echo(f"removed {gone}")
+
+
+@registry_app.command("prune")
+def prune(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is shown.")] = False,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what nothing needs: older revisions that neither an alias nor anything newest was made from.
+
+    Example: rlhf registry prune --yes
+    """
+    with registry_errors():
+        store = open_registry(registry)
+        found = prunable(store)
+        if yes:
+            for artifact in found:
+                remove(store, str(artifact.reference), even_with_children=True)
+    names, size = [str(artifact.reference) for artifact in found], sum(artifact.manifest.size for artifact in found)
+    if as_json:
+        print_json({"removed" if yes else "would_remove": names, "bytes": size})
+        return
+    for name in names:
+        typer.echo(name)
+    done = "removed" if yes else "can go"
+    typer.echo(f"{len(names)} artifacts, {size_text(size)}, {done}" + ("" if yes or not names else "; --yes removes them"))
+
+
+@registry_app.command("export")
+def export_artifact(
+    reference: ReferenceArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy an artifact to a plain folder that any Hugging Face tool opens.
+
+    Example: rlhf registry export policy/chat my-chat-model
+    """
+    with registry_errors():
+        artifact = export(open_registry(registry), reference, folder)
+    if as_json:
+        print_json({"artifact": str(artifact.reference), "path": str(folder)})
+    else:
+        typer.echo(f"{artifact.reference} is in {folder}")
+
+
+@registry_app.command("drafts")
+def drafts(
+    discard_all: Annotated[bool, typer.Option("--discard", help="Remove those that no living process holds.")] = False,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What stopped runs left behind; running the same command again goes on from there.
+
+    Example: rlhf registry drafts --discard
+    """
+    with registry_errors():
+        store = open_registry(registry)
+        found = unfinished(store)
+        gone = [draft.fingerprint for draft in found if discard_all and discard(store, draft.fingerprint)]
+    if as_json:
+        print_json({"drafts": [dataclasses.asdict(draft) for draft in found], "discarded": gone})
+        return
+    rows = [
+        [draft.artifact, draft.fingerprint[:12], str(draft.num_states), draft.process,
+         "discarded" if draft.fingerprint in gone else "running" if draft.held else "stopped"]
+        for draft in found
+    ]  # fmt: skip
+    if rows:
+        print_table(["artifact", "draft", "saved states", "begun by", "state"], rows)
+    else:
+        typer.echo(f"nothing is unfinished in {store.root}", err=True)

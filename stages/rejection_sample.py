@@ -5,7 +5,9 @@ from statistics import fmean
 from typing import Any
 
 from preference_data.parquet import write_records
-from rlhf.rejection_sampling import Sample, rejection_sample
+from registry.saved_states import SavedStates
+from rlhf.rejection_sampling import RejectionSamplingStats, Sample, rejection_sample
+from stages.batches import SavedBatches
 from stages.draw_prompts import draw_prompts, prompts_of
 from stages.load_models import reward_of, sampler_of
 from stages.progress import Progress
@@ -13,12 +15,16 @@ from stages.recipe import SamplingConfig
 from stages.stage import Inputs, Stage, one
 
 
-def run(config: SamplingConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run(
+    config: SamplingConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     drawn = draw_prompts(
         prompts_of(one(inputs, "prompts")), config.num_helpful, config.num_adversarial, f"rejection:{config.batch}", seed
     )
     policy = str(one(inputs, "policy").reference)
-    batches = rejection_sample(drawn, sampler_of(inputs), reward_of(inputs, config.safety_threshold), config, policy, seed)
+    saved = SavedBatches(states, RejectionSamplingStats)
+    reward = reward_of(inputs, config.safety_threshold)
+    batches = saved.save(rejection_sample(drawn, sampler_of(inputs), reward, config, policy, seed, saved.done))
     samples: list[Sample] = []
     done = 0
     with progress.meter(len(drawn), f"best of {config.k}", "prompt") as advance:

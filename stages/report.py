@@ -45,6 +45,7 @@ from preference_data.statistics import describe
 from registry.artifact import Artifact
 from registry.lineage import lineage_text, lineage_tree
 from registry.manifest import LOGS_FOLDER
+from registry.saved_states import SavedStates
 from registry.store import Registry
 from stages.evaluate import Answer, ScoredComparison, Turn, accuracy
 from stages.import_annotations import comparisons_of
@@ -66,7 +67,7 @@ class ReportConfig(BaseModel):
     arms: dict[str, str] = Field({}, description="arm of the consistency table -> policy")
 
 
-def run(config: ReportConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run(config: ReportConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates) -> dict[str, Any]:
     """Inputs ``policies`` are the evaluations of ``versions``, ``consistency`` those of ``arms``, both in order."""
     answers = {version: _answers(artifact) for version, artifact in zip(config.versions, inputs["policies"], strict=True)}
     first, final = answers[config.versions[0]], answers[config.versions[-1]]

@@ -15,7 +15,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,15 @@ import numpy as np
 from pydantic import BaseModel
 
 from registry.artifact import Artifact, Reference
+from registry.difference import Difference, asked_of, differences
+from registry.drafts import discard, unfinished
 from registry.manifest import LOGS_FOLDER, Run
+from registry.saved_states import SavedStates
 from registry.store import Registry
 from stages.progress import Progress
 
 Inputs = Mapping[str, list[Artifact]]
-RunStage = Callable[[Any, Inputs, Path, Progress, int], dict[str, Any]]
+RunStage = Callable[[Any, Inputs, Path, Progress, int, SavedStates], dict[str, Any]]
 
 # Libraries whose release can move a result.
 LIBRARIES = (
@@ -50,8 +53,9 @@ LIBRARIES = (
 class Stage:
     """One step of the recipe, makes one artifact of ``kind``.
 
-    ``run(config, inputs, out, progress, seed)`` writes the payload into the empty folder ``out`` and returns its metrics,
-    which must be JSON values (numpy scalars are accepted). ``revision`` is raised whenever its results may change.
+    ``run(config, inputs, out, progress, seed, states)`` writes the payload into the empty folder ``out`` and returns its
+    metrics, which must be JSON values (numpy scalars are accepted). What it saves in ``states`` it finds there again when the
+    same run starts once more, after it was stopped or killed. ``revision`` is raised whenever its results may change.
     ``input_kinds`` maps a role to the kind of artifact it needs; a role not named there takes any kind.
     """
 
@@ -79,11 +83,11 @@ def one(inputs: Inputs, role: str) -> Artifact:
     return given[0]
 
 
-def fingerprint(
+def asked_for(
     stage: Stage, config: BaseModel, digests: Mapping[str, Sequence[str]], seed: int, dtype: str, device_type: str
-) -> str:
-    """What is asked for, as 64 hexadecimal digits; ``digests`` are those of the inputs by role, their order counts."""
-    asked = {
+) -> dict[str, Any]:
+    """All that decides a result, as JSON values; ``digests`` are those of the inputs by role, their order counts."""
+    return {
         "stage": stage.name,
         "revision": stage.revision,
         "config": config.model_dump(mode="json"),
@@ -92,6 +96,10 @@ def fingerprint(
         "dtype": dtype,
         "device_type": device_type,
     }
+
+
+def fingerprint(asked: Mapping[str, Any]) -> str:
+    """What is asked for, as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -119,15 +127,21 @@ def run_stage(
     )
     opened = {role: [_open(registry, stage, role, text, progress) for text in texts] for role, texts in inputs.items()}
     digests = {role: [artifact.digest for artifact in given] for role, given in opened.items()}
-    asked = fingerprint(stage, config, digests, seed, dtype, device.partition(":")[0])
-    present = None if force else registry.find_fingerprint(asked, stage.kind, name)
-    if present is not None:
+    wanted = asked_for(stage, config, digests, seed, dtype, device.partition(":")[0])
+    asked = fingerprint(wanted)
+    if not force and (present := registry.find_fingerprint(asked, stage.kind, name)):
+        discard(registry, asked)  # a process killed between the commit and its tidying up leaves a draft
         progress.say(_up_to_date(registry, stage, present))
         return StageResult(present, True, time.perf_counter() - started)
-    with registry.draft(stage.kind, name, asked) as draft:
+    with registry.draft(stage.kind, name, asked, wanted, force, progress.say, progress.say) as draft:
+        if not force and (present := registry.find_fingerprint(asked, stage.kind, name)):  # made while this one waited
+            progress.say(_up_to_date(registry, stage, present))
+            return StageResult(present, True, time.perf_counter() - started)
+        for line in _what_else_there_is(registry, stage, name, asked, wanted, draft.states):
+            progress.say(line)
         code = git_revision()  # before the run: files may be edited while it lasts
         seed_everything(seed)
-        metrics = stage.run(config, opened, draft.path, progress.bound(draft.path / LOGS_FOLDER), seed)
+        metrics = stage.run(config, opened, draft.path, progress.bound(draft.path / LOGS_FOLDER), seed, draft.states)
         artifact = draft.commit(
             Run(
                 stage=stage.name,
@@ -149,7 +163,7 @@ def run_stage(
 
 
 def _open(registry: Registry, stage: Stage, role: str, text: str, progress: Progress) -> Artifact:
-    artifact = registry.resolve(text, kind=stage.input_kinds.get(role))
+    artifact = registry.open(text, kind=stage.input_kinds.get(role))
     if text != str(artifact.reference):
         means = "newest" if Reference.parse(text) == artifact.reference.newest else "alias"
         progress.say(f"{role}: {text} is {artifact.reference} ({means})")
@@ -160,6 +174,33 @@ def _up_to_date(registry: Registry, stage: Stage, present: Artifact) -> str:
     newest = registry.revisions(present.reference.kind, present.reference.name)[-1]
     note = "" if newest == present.reference.revision else f" (the newest is @{newest}, made with another config or inputs)"
     return f"{present.reference} is up to date{note}; --force runs {stage.name} again"
+
+
+def _what_else_there_is(
+    registry: Registry, stage: Stage, name: str, asked: str, wanted: Mapping[str, Any], states: SavedStates
+) -> Iterator[str]:
+    """Lines for the reader: what is gone on with, and what sets this run apart from earlier ones of the same name."""
+    artifact = f"{stage.kind}/{name}"
+    if numbers := states.numbers():
+        yield f"{artifact} goes on from what an earlier run had saved (state {numbers[-1]})"
+    if revisions := registry.revisions(stage.kind, name):
+        before = registry.resolve(f"{artifact}@{revisions[-1]}")
+        if changes := differences(asked_of(before.manifest), wanted):
+            yield f"{artifact} is made again, because it differs from @{revisions[-1]} in {_listed(changes)}"
+    for left in unfinished(registry):
+        if left.artifact == artifact and left.fingerprint != asked and not left.held:
+            yield (
+                f"an unfinished {artifact} is left alone, because it differs in {_listed(differences(left.asked, wanted))}; "
+                "see `rlhf registry drafts`"
+            )
+
+
+def _listed(changes: Sequence[Difference], at_most: int = 4) -> str:
+    told = [
+        each.what if each.what.startswith("inputs.") else f"{each.what} ({json.dumps(each.left)} -> {json.dumps(each.right)})"
+        for each in changes[:at_most]
+    ]
+    return ", ".join(told) + (f" and {len(changes) - at_most} more" if changes[at_most:] else "")
 
 
 def seed_everything(seed: int) -> None:

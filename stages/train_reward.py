@@ -5,6 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from preference_data.mixture import helpfulness_mixture, safety_mixture
+from registry.saved_states import SavedStates
 from reward_model.model import build_reward_model, save_reward_model
 from reward_model.training import train_reward_model
 from stages.import_annotations import comparisons_of
@@ -13,7 +14,9 @@ from stages.recipe import RewardTrainingConfig
 from stages.stage import Inputs, Stage, one
 
 
-def run(config: RewardTrainingConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run(
+    config: RewardTrainingConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     own = comparisons_of(inputs["preferences"], "train")
     comparisons = own
     counts: dict[str, int] = {config.axis: len(own)}
@@ -26,7 +29,7 @@ def run(config: RewardTrainingConfig, inputs: Inputs, out: Path, progress: Progr
     num_batches = config.epochs * -(-len(comparisons) // config.batch_size)
     history = list(
         progress.track(
-            train_reward_model(model, tokenizer, comparisons, config, seed),
+            train_reward_model(model, tokenizer, comparisons, config, seed, states),
             config.epochs * len(comparisons),
             f"{config.axis} reward model",
             "pair",

@@ -15,18 +15,23 @@ from policy.finetuning import finetune
 from preference_data.parquet import read_records
 from preference_data.prompt import Dialogue
 from registry.artifact import Artifact
+from registry.saved_states import SavedStates
 from rlhf.rejection_sampling import Sample, selected_dialogues
 from stages.progress import Progress
 from stages.recipe import TuningConfig
 from stages.stage import Inputs, Stage, one
 
 
-def run_sft(config: FinetuneConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run_sft(
+    config: FinetuneConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     dialogues = [dialogue for artifact in inputs["dialogues"] for dialogue in dialogues_of(artifact)]
-    return _tune(one(inputs, "policy"), dialogues, config, out, progress, seed)
+    return _tune(one(inputs, "policy"), dialogues, config, out, progress, seed, states)
 
 
-def run_version(config: TuningConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, Any]:
+def run_version(
+    config: TuningConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
     dialogues = dialogues_of(one(inputs, "demonstrations"))[: config.num_demonstrations]
     for artifact in inputs.get("samples", []):
         dialogues += selected_dialogues(samples_of(artifact))
@@ -34,7 +39,7 @@ def run_version(config: TuningConfig, inputs: Inputs, out: Path, progress: Progr
         dialogues += dialogues_of(artifact)
     for artifact in inputs.get("gatt", []):
         dialogues += [dialogue for dialogue in dialogues_of(artifact) if dialogue.source == "gatt"]
-    return _tune(one(inputs, "policy"), dialogues, config, out, progress, seed)
+    return _tune(one(inputs, "policy"), dialogues, config, out, progress, seed, states)
 
 
 def dialogues_of(artifact: Artifact) -> list[Dialogue]:
@@ -46,12 +51,18 @@ def samples_of(artifact: Artifact) -> list[Sample]:
 
 
 def _tune(
-    start: Artifact, dialogues: list[Dialogue], config: FinetuneConfig, out: Path, progress: Progress, seed: int
+    start: Artifact,
+    dialogues: list[Dialogue],
+    config: FinetuneConfig,
+    out: Path,
+    progress: Progress,
+    seed: int,
+    states: SavedStates,
 ) -> dict[str, Any]:
     model, tokenizer = load_policy(start.path)
     random.Random(f"tune:{seed}").shuffle(dialogues)
     with progress.meter(None, "fine-tuning", "step") as advance:
-        result = finetune(model, tokenizer, dialogues, config, seed, lambda stats: advance(stats, 1))
+        result = finetune(model, tokenizer, dialogues, config, seed, lambda stats: advance(stats, 1), states)
     save_checkpoint(model, tokenizer, out)
     return {
         "dialogues": result.num_dialogues,

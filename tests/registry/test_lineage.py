@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from registry_folders import reseal
 
 from registry.artifact import Artifact
 from registry.lineage import lineage_json, lineage_text, lineage_tree, parents
@@ -82,7 +83,7 @@ def test_missing_and_changed_parents_stay_in_the_tree(registry: Registry) -> Non
     shutil.rmtree(registry.root / "policy" / "base")
     demonstrations = registry.resolve("dialogues/demonstrations")
     path = demonstrations.path / "manifest.json"
-    path.write_text(path.read_text().replace(demonstrations.digest, "0" * 64))
+    reseal(path, path.read_text().replace(demonstrations.digest, "0" * 64))
     assert lineage_text(lineage_tree(registry, "policy/sft")).splitlines()[1:] == [
         "├─ base: policy/base@1 (missing from the registry)",
         "└─ demonstrations: dialogues/demonstrations@1  import  000000000000 (changed since it was used)",

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from registry_folders import RUN, put, reseal
 
-from registry.artifact import Artifact
 from registry.errors import (
     CorruptArtifact,
     DraftInUse,
@@ -23,29 +23,6 @@ from registry.errors import (
 )
 from registry.manifest import Run, payload_digest
 from registry.store import Registry
-
-RUN = Run(
-    stage="sft",
-    stage_revision=1,
-    config={"learning_rate": 2e-5, "epochs": 2},
-    seed=7,
-    metrics={"loss": 1.25},
-    versions={"python": "3.11"},
-    dtype="float32",
-    device="cpu",
-    git_revision=None,
-    seconds=1.5,
-    peak_rss_mb=100.0,
-)
-
-
-def put(registry: Registry, reference: str, files: dict[str, str], fingerprint: str = "ab", **parents: Artifact) -> Artifact:
-    kind, name = reference.split("/")
-    with registry.draft(kind, name, fingerprint) as draft:
-        for path, text in files.items():
-            (draft.path / path).parent.mkdir(parents=True, exist_ok=True)
-            (draft.path / path).write_text(text)
-        return draft.commit(RUN, {role: [parent] for role, parent in parents.items()})
 
 
 @pytest.fixture
@@ -123,7 +100,7 @@ def test_a_draft_of_a_killed_process_is_emptied_and_used_again(registry: Registr
     )
     killed = subprocess.run([sys.executable, "-c", code, str(registry.root)], cwd=Path(__file__).parents[2])
     assert killed.returncode == -signal.SIGKILL
-    assert (registry.root / ".drafts" / "ab" / "stale").exists() and registry.references() == ()
+    assert (registry.root / ".drafts" / "ab" / "out" / "stale").exists() and registry.references() == ()
     with registry.draft("policy", "sft", "ab") as draft:
         assert list(draft.path.iterdir()) == []
 
@@ -221,10 +198,10 @@ def test_find_fingerprint_finds_the_newest_of_a_name(registry: Registry) -> None
     put(registry, "policy/sft", {"model": "1"}, fingerprint="aa")
     newest = put(registry, "policy/sft", {"model": "1"}, fingerprint="aa")
     put(registry, "policy/sft", {"model": "2"}, fingerprint="bb")
-    assert registry.find_fingerprint("aa") == newest
+    assert registry.find_fingerprint("aa", "policy", "sft") == newest
     assert registry.find_fingerprint("aa", "policy", "base") is None
-    assert registry.find_fingerprint("aa", "prompts") is None
-    assert registry.find_fingerprint("cc") is None
+    assert registry.find_fingerprint("aa", "prompts", "sft") is None
+    assert registry.find_fingerprint("cc", "policy", "sft") is None
 
 
 def test_list_is_ordered_by_kind_name_and_revision(registry: Registry) -> None:
@@ -273,7 +250,7 @@ def test_verify_looks_for_the_parents(registry: Registry) -> None:
 def test_verify_catches_a_digest_that_was_edited(registry: Registry) -> None:
     made = put(registry, "policy/sft", {"model": "w"})
     path = made.path / "manifest.json"
-    path.write_text(path.read_text().replace(made.digest, "0" * 64))
+    reseal(path, path.read_text().replace(made.digest, "0" * 64))
     (problem,) = registry.verify("policy/sft")
     assert problem.path == "manifest.json" and made.digest in problem.text
 
@@ -290,7 +267,7 @@ def test_a_broken_manifest_is_a_clear_error(registry: Registry, text: str | None
     if text is None:
         path.unlink()
     else:
-        path.write_text(text)
+        reseal(path, text)
     with pytest.raises(CorruptArtifact, match=r"manifest\.json.*run the stage again"):
         registry.resolve("policy/sft")
     assert [problem.path for problem in registry.verify("policy/sft")] == ["manifest.json"]
@@ -298,7 +275,7 @@ def test_a_broken_manifest_is_a_clear_error(registry: Registry, text: str | None
 
 def test_a_manifest_of_the_future_asks_for_an_upgrade(registry: Registry) -> None:
     path = put(registry, "policy/sft", {"model": "w"}).path / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99, "something": "new"}))
+    reseal(path, json.dumps(json.loads(path.read_text()) | {"format_version": 99, "something": "new"}))
     with pytest.raises(UnknownFormat, match=r"has format_version 99.*Upgrade"):
         registry.resolve("policy/sft")
 

@@ -9,6 +9,7 @@ from click.testing import Result
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
+from registry.saved_states import SavedStates
 from registry.store import Registry
 from stages.progress import Progress
 from stages.registry_commands import registry_app, size_text
@@ -22,7 +23,7 @@ class FillConfig(BaseModel):
     factor: float = 2.0
 
 
-def fill(config: FillConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, float]:
+def fill(config: FillConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates) -> dict[str, float]:
     (out / "data").write_text(f"made from {list(inputs)}")
     return {"loss": 0.5}
 

@@ -1,8 +1,11 @@
 import io
 import json
+import multiprocessing
 import random
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from registry.artifact import Artifact
-from registry.errors import InvalidName, ReferenceNotFound, WrongKind
+from registry.drafts import unfinished
+from registry.errors import CorruptArtifact, InvalidName, ReferenceNotFound, WrongKind
+from registry.saved_states import SavedStates
 from registry.store import Registry
 from stages.progress import Progress
-from stages.stage import Inputs, Stage, StageResult, fingerprint, git_revision, one, plain_metrics, run_stage
+from stages.stage import Inputs, Stage, StageResult, asked_for, fingerprint, git_revision, one, plain_metrics, run_stage
 
 
 class ScaleConfig(BaseModel):
@@ -36,7 +41,9 @@ class Scale:
     def __init__(self, error: BaseException | None = None):
         self.calls, self.error = 0, error
 
-    def __call__(self, config: ScaleConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, object]:
+    def __call__(
+        self, config: ScaleConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+    ) -> dict[str, object]:
         self.calls += 1
         assert list(out.iterdir()) == []
         stats = (ScaleStats(step, 1.0 / (step + 1), None, [1.0]) for step in range(3))
@@ -143,7 +150,7 @@ def test_the_fingerprint_follows_digests_not_names(registry: Registry) -> None:
     first = make(registry, run, inputs={"source": ["prompts/a"]})
     assert make(registry, run, inputs={"source": ["prompts/b"]}).artifact == first.artifact
     stage, digest = scale_stage(run), registry.resolve("prompts/a").digest
-    asked = fingerprint(stage, ScaleConfig(), {"source": [digest]}, 0, "float32", "cpu")
+    asked = fingerprint(asked_for(stage, ScaleConfig(), {"source": [digest]}, 0, "float32", "cpu"))
     assert first.artifact.manifest.fingerprint == asked and len(asked) == 64
 
 
@@ -189,7 +196,9 @@ def test_wrong_inputs_stop_before_the_stage_runs(registry: Registry) -> None:
 
 
 def test_every_generator_is_seeded(registry: Registry) -> None:
-    def draw(config: ScaleConfig, inputs: Inputs, out: Path, progress: Progress, seed: int) -> dict[str, float]:
+    def draw(
+        config: ScaleConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+    ) -> dict[str, float]:
         (out / "data").write_text("x")
         return {"python": random.random(), "numpy": float(np.random.rand()), "torch": float(torch.rand(()))}
 
@@ -211,3 +220,98 @@ def test_one_is_exactly_one(registry: Registry) -> None:
 def test_the_git_revision_is_a_commit_or_nothing() -> None:
     found = git_revision()
     assert found is None or len(found.removesuffix("-dirty")) == 40
+
+
+class Saving:
+    """A stage's function that counts to three, one saved state a step, and stops once after ``stop`` steps."""
+
+    def __init__(self, stop: int, error: BaseException):
+        self.stop, self.error, self.steps = stop, error, 0
+
+    def __call__(
+        self, config: ScaleConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+    ) -> dict[str, object]:
+        done = states.numbers()[-1] if states.numbers() else 0
+        for step in range(done + 1, 4):
+            self.steps += 1
+            states.save(step, lambda folder: (folder / "count").write_text("x") and None)
+            if step == self.stop:
+                self.stop = 0
+                raise self.error
+        (out / "data").write_text("three")
+        return {}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")])
+def test_a_stopped_stage_goes_on_from_what_it_saved(registry: Registry, error: BaseException) -> None:
+    run, (progress, screen) = Saving(2, error), spoken()
+    with pytest.raises(type(error)):
+        make(registry, run)
+    assert registry.references() == () and run.steps == 2
+    made = make(registry, run, progress=progress)
+    assert run.steps == 3 and made.artifact.digest == make(registry, Saving(0, error), name="other").artifact.digest
+    assert screen.getvalue() == ("prompts/data goes on from what an earlier run had saved (state 2)\nmade prompts/data@1\n")
+    assert unfinished(registry) == ()
+
+
+def test_force_does_not_go_on_but_begins_again(registry: Registry) -> None:
+    run = Saving(2, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        make(registry, run)
+    make(registry, run, force=True)
+    assert run.steps == 2 + 3
+
+
+def test_an_interrupted_run_with_other_settings_is_not_mixed_in_and_that_is_said(registry: Registry) -> None:
+    run, (progress, screen) = Saving(2, KeyboardInterrupt()), spoken()
+    with pytest.raises(KeyboardInterrupt):
+        make(registry, run)
+    make(registry, run, config=ScaleConfig(factor=3), progress=progress)
+    assert run.steps == 2 + 3
+    assert "unfinished prompts/data is left alone, because it differs in config.factor (2.0 -> 3.0)" in screen.getvalue()
+    assert len(unfinished(registry)) == 1
+
+
+def test_a_rerun_says_what_changed(registry: Registry) -> None:
+    run, (progress, screen) = Scale(), spoken()
+    make(registry, run, name="source")
+    make(registry, run, inputs={"source": ["prompts/source@1"]})
+    make(registry, run, name="source", seed=3)
+    make(registry, run, inputs={"source": ["prompts/source@2"]}, config=ScaleConfig(factor=5), progress=progress)
+    said = "prompts/data is made again, because it differs from @1 in config.factor (2.0 -> 5.0), inputs.source"
+    assert said in screen.getvalue()
+
+
+def test_a_damaged_input_is_refused_by_name(registry: Registry) -> None:
+    run = Scale()
+    made = make(registry, run, name="source").artifact
+    (made.path / "data").write_text("2.0 x [] seed 1")
+    with pytest.raises(CorruptArtifact, match="prompts/source@1 is not what was committed: data: sha256 was"):
+        make(registry, run, inputs={"source": ["prompts/source"]})
+
+
+def _make_in_process(root: str, screen: Path) -> None:
+    with screen.open("w") as file:
+        progress = Progress(console=Console(file=file, width=200))
+        make(Registry(root), Slow(), progress=progress)
+
+
+class Slow(Scale):
+    def __call__(self, *arguments: Any) -> dict[str, object]:
+        time.sleep(0.5)
+        return super().__call__(*arguments)
+
+
+def test_two_processes_that_want_one_artifact_make_it_once(registry: Registry, tmp_path: Path) -> None:
+    screens = [tmp_path / "one", tmp_path / "other"]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_make_in_process, args=(str(registry.root), screen)) for screen in screens]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [str(reference) for reference in registry.references()] == ["prompts/data@1"]
+    said = sorted((screen.read_text() for screen in screens), key=len)
+    assert said[0].endswith("made prompts/data@1\n") and "another process" not in said[0]
+    assert "is being made by another process (process " in said[1] and "prompts/data@1 is up to date" in said[1]
+    assert "scale: 3/3" not in said[1]

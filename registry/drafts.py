@@ -1,0 +1,271 @@
+"""Artifacts in the making: folders that become an artifact in one rename, and what stopped work left of itself.
+
+A draft belongs to the process that holds its lock. Its payload is thrown away when the work stops early; the states that the
+work saved stay, and the next run with the same fingerprint goes on from them.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from registry.artifact import Artifact, Reference
+from registry.errors import CannotWrite, DraftInUse, RegistryError
+from registry.manifest import (
+    CARD_FILE,
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    MANIFEST_SUM_FILE,
+    FileEntry,
+    Manifest,
+    Parent,
+    Run,
+    card,
+    file_entry,
+    file_paths,
+    fsync,
+    is_payload,
+    payload_digest,
+    write_manifest,
+)
+from registry.saved_states import SavedStates
+
+if TYPE_CHECKING:
+    from registry.store import Registry
+
+DRAFTS, OUT, STATES, DRAFT_FILE = ".drafts", "out", "states", "draft.json"
+
+Say = Callable[[str], None]
+
+
+@contextmanager
+def open_draft(
+    registry: "Registry",
+    reference: Reference,
+    fingerprint: str,
+    asked: Mapping[str, Any],
+    fresh: bool,
+    waiting: Say | None,
+    say: Say,
+) -> Iterator["Draft"]:
+    """An empty folder to build an artifact in, and the states that an earlier try saved (``fresh``: without them).
+
+    Leaving the block with a committed artifact removes the draft; leaving it without one keeps the saved states, if there
+    are any. ``asked`` is what the fingerprint is of, for people. A draft held by another process is waited for, after
+    ``waiting`` was told whose it is; without ``waiting`` it raises DraftInUse. ``say`` is told of states that are skipped.
+    Raises RegistryError when the file system cannot lock, CannotWrite when it is full or may only be read.
+    """
+    assert re.fullmatch(r"[0-9a-f]+", fingerprint), f"a fingerprint is a hexadecimal number, not {fingerprint!r}"
+    folder = registry.root / DRAFTS
+    path = folder / fingerprint
+    with writing(registry.root):
+        folder.mkdir(parents=True, exist_ok=True)
+        check_locks(folder)
+    lease = FileLock(path.with_suffix(".lock"))
+    _take(lease, path, reference, waiting)
+    try:
+        with writing(registry.root):
+            shutil.rmtree(path / OUT, ignore_errors=True)
+            if fresh:
+                shutil.rmtree(path / STATES, ignore_errors=True)
+            (path / OUT).mkdir(parents=True)
+            (path / DRAFT_FILE).write_text(json.dumps(_maker(reference, fingerprint, asked)), encoding="utf-8")
+            yield Draft(registry, reference, fingerprint, path / OUT, SavedStates(path / STATES, say))
+    finally:
+        shutil.rmtree(path / OUT, ignore_errors=True)
+        if not (path / STATES).is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        lease.release()
+
+
+def _take(lease: FileLock, path: Path, reference: Reference, waiting: Say | None) -> None:
+    try:
+        lease.acquire(timeout=0)
+    except Timeout as error:
+        maker = _read_maker(path)
+        held = f"{reference} is being made by another process{' (' + maker['process'] + ')' if maker else ''}"
+        if waiting is None:
+            raise DraftInUse(f"{held}, with this config and these inputs; wait for it") from error
+        waiting(f"{held}; waiting for it")
+        lease.acquire()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An artifact in the making: put its files into ``path``, then commit once. ``states`` outlive a process that is killed."""
+
+    registry: "Registry"
+    reference: Reference
+    fingerprint: str
+    path: Path
+    states: SavedStates
+
+    def commit(self, run: Run, parents: Mapping[str, Sequence[Artifact]]) -> Artifact:
+        """Make the draft the next revision of its name. Raises RegistryError when it holds no payload or a symbolic link."""
+        files = self._sync_files()
+        digest = payload_digest(files)
+        made_from = {
+            role: [Parent(reference=str(each.reference), digest=each.digest) for each in given]
+            for role, given in parents.items()
+        }
+        with self.registry.lock():
+            revision = self.registry.next_revision(self.reference)
+            reference = Reference(self.reference.kind, self.reference.name, revision)
+            (self.path / CARD_FILE).write_text(card(str(reference), digest, made_from, run), encoding="utf-8")
+            manifest = Manifest(
+                **run.model_dump(),
+                format_version=FORMAT_VERSION,
+                kind=reference.kind,
+                name=reference.name,
+                revision=revision,
+                digest=digest,
+                fingerprint=self.fingerprint,
+                parents=made_from,
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                files=[*files, file_entry(self.path, CARD_FILE)],
+            )
+            return self._put(reference, manifest)
+
+    def _sync_files(self) -> Sequence[FileEntry]:
+        """Hash every file but the card (a library's own README.md gives way to ours), and force all to the disk."""
+        paths = [path for path in file_paths(self.path) if path != CARD_FILE]
+        if not any(is_payload(path) for path in paths):
+            raise RegistryError(
+                f"the stage that makes {self.reference} wrote no file into its folder; an artifact needs a payload"
+            )
+        for path in paths:
+            fsync(self.path / path)
+        for folder in [path for path in self.path.rglob("*") if path.is_dir()]:
+            fsync(folder)
+        return [file_entry(self.path, path) for path in paths]
+
+    def _put(self, reference: Reference, manifest: Manifest) -> Artifact:
+        fsync(self.path / CARD_FILE)
+        write_manifest(self.path, manifest)
+        fsync(self.path / MANIFEST_SUM_FILE)
+        fsync(self.path / MANIFEST_FILE)
+        fsync(self.path)
+        target = self.registry.folder(reference)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.path.rename(target)
+        fsync(target.parent)
+        shutil.rmtree(self.states.root, ignore_errors=True)
+        return Artifact(reference, target, manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A draft on the disk. ``asked``: stage, config, inputs and seed; ``process``: who began it; ``held``: whether it lives."""
+
+    artifact: str
+    fingerprint: str
+    asked: dict[str, Any]
+    process: str
+    held: bool
+    num_states: int
+
+
+def unfinished(registry: "Registry") -> tuple[Unfinished, ...]:
+    """Every draft, by the name of its artifact; those of living processes are ``held``."""
+    folder = registry.root / DRAFTS
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.is_dir() and (maker := _read_maker(path)):
+            held = _is_held(path.with_suffix(".lock"))
+            numbers = [int(each.name) for each in (path / STATES).glob("*") if each.name.isdecimal()]
+            found.append(Unfinished(maker["artifact"], path.name, maker["asked"], maker["process"], held, len(numbers)))
+    return tuple(sorted(found, key=lambda each: (each.artifact, each.fingerprint)))
+
+
+def discard(registry: "Registry", fingerprint: str) -> bool:
+    """Remove a draft that no process holds; False when one does, or there is none."""
+    path = registry.root / DRAFTS / fingerprint
+    lease = FileLock(path.with_suffix(".lock"))
+    if not path.is_dir() or not _acquired(lease):
+        return False
+    shutil.rmtree(path)
+    path.with_suffix(".lock").unlink(missing_ok=True)
+    lease.release()
+    return True
+
+
+def check_locks(folder: Path) -> None:
+    """Raise RegistryError unless locks on files of ``folder`` exclude: two processes could otherwise mix their drafts."""
+    with tempfile.NamedTemporaryFile(dir=folder) as first, Path(first.name).open("rb") as second:
+        try:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            found = error.strerror
+        else:
+            found = "a file could be locked twice"
+    raise RegistryError(
+        f"the file system of {folder} has no working locks ({found}), without which two processes could mix what they write; "
+        "put the registry on another disk"
+    )
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Say what a full disk or a read-only registry means for the work at hand. Raises CannotWrite."""
+    try:
+        yield
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # weights are written by a library that has errors of its own
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+            raise CannotWrite(
+                f"the disk of {root} is full, and nothing was committed; free some space (rlhf registry prune shows what is "
+                "not needed) and run the same command again, which goes on from what was saved"
+            ) from error
+        if number in (errno.EROFS, errno.EACCES, errno.EPERM) and str(getattr(error, "filename", "")).startswith(str(root)):
+            raise CannotWrite(
+                f"{root} cannot be written ({error}); its artifacts can be read, and new ones need another --registry"
+            ) from error
+        raise
+
+
+def _maker(reference: Reference, fingerprint: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    process = f"process {os.getpid()} on {socket.gethostname()}"
+    return {"artifact": str(reference), "fingerprint": fingerprint, "process": process, "asked": dict(asked)}
+
+
+def _read_maker(draft: Path) -> dict[str, Any] | None:
+    """What ``draft.json`` says; None where it is missing or torn."""
+    try:
+        return dict(json.loads((draft / DRAFT_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def _acquired(lease: FileLock) -> bool:
+    try:
+        lease.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open("rb") as file:  # opened to read, so that a read-only registry can be asked
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False

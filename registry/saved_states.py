@@ -1,0 +1,80 @@
+"""What unfinished work has saved of itself: numbered folders, each whole or absent.
+
+A state is written to a folder of its own, synced, summed in ``complete.json`` and renamed into place. One whose sums do not
+hold (a disk that lied, a hand that meddled) is skipped, and that is said. What lies in a state is the writer's business:
+weights are safetensors and the rest JSON, so that no state is ever unpickled.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from registry.errors import RegistryError
+from registry.manifest import file_entry, file_paths, fsync
+
+COMPLETE_FILE = "complete.json"
+SECONDS_BETWEEN_STATES = 60.0
+
+
+class SavedStates:
+    """The states under ``root``, which is made with the first of them. ``say`` is told of each state that is skipped.
+
+    ``seconds``: how long after one state the next is due; ``clock`` (seconds, monotonic) is for tests to replace.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        say: Callable[[str], None] = lambda text: None,
+        seconds: float = SECONDS_BETWEEN_STATES,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.root, self.say, self.seconds = root, say, seconds
+        self._clock, self._last = clock, clock()
+
+    def due(self) -> bool:
+        """Is it time to save?"""
+        return self._clock() - self._last >= self.seconds
+
+    def numbers(self) -> list[int]:
+        """The numbers of all whole states, ascending. Recomputes their sums."""
+        if not self.root.is_dir():
+            return []
+        found = sorted(int(path.name) for path in self.root.iterdir() if path.name.isdecimal())
+        return [number for number in found if self._is_whole(number)]
+
+    def path(self, number: int) -> Path:
+        return self.root / f"{number:09d}"
+
+    def save(self, number: int, write: Callable[[Path], None]) -> None:
+        """Let ``write`` fill a folder, and make it state ``number`` once it is on the disk."""
+        fresh = self.root / f"{number:09d}.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        write(fresh)
+        entries = [file_entry(fresh, path) for path in file_paths(fresh)]
+        (fresh / COMPLETE_FILE).write_text(json.dumps({entry.path: entry.sha256 for entry in entries}), encoding="utf-8")
+        for path in (*(fresh / entry.path for entry in entries), fresh / COMPLETE_FILE, fresh):
+            fsync(path)
+        shutil.rmtree(self.path(number), ignore_errors=True)
+        fresh.rename(self.path(number))
+        fsync(self.root)
+        self._last = self._clock()
+
+    def keep_newest(self, count: int) -> None:
+        """Remove all but the ``count`` newest states."""
+        for number in sorted(int(path.name) for path in self.root.iterdir() if path.name.isdecimal())[:-count]:
+            shutil.rmtree(self.path(number))
+
+    def _is_whole(self, number: int) -> bool:
+        folder = self.path(number)
+        try:
+            sums = dict(json.loads((folder / COMPLETE_FILE).read_text(encoding="utf-8")))
+            found = {path: file_entry(folder, path).sha256 for path in file_paths(folder) if path != COMPLETE_FILE}
+        except (OSError, ValueError, RegistryError):
+            sums, found = {}, {"": ""}
+        if sums != found:
+            self.say(f"the saved state {folder} is torn, and is skipped")
+        return sums == found

@@ -1,0 +1,142 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from registry_folders import RUN, put
+
+from registry import drafts
+from registry.drafts import check_locks, discard, unfinished
+from registry.errors import CannotWrite, DraftInUse, RegistryError
+from registry.store import Registry
+
+ASKED = {"stage": "sft", "config": {"epochs": 2}}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+def save_text(text: str):
+    return lambda folder: (folder / "weights").write_text(text) and None
+
+
+def stop_after_saving(registry: Registry, number: int = 1) -> None:
+    with pytest.raises(KeyboardInterrupt), registry.draft("policy", "sft", "ab", ASKED) as draft:
+        (draft.path / "half").write_text("written")
+        draft.states.save(number, save_text("saved"))
+        raise KeyboardInterrupt
+
+
+def test_what_a_stopped_stage_saved_is_there_for_the_next_run(registry: Registry) -> None:
+    stop_after_saving(registry)
+    (left,) = unfinished(registry)
+    assert (left.artifact, left.fingerprint, left.asked, left.held, left.num_states) == ("policy/sft", "ab", ASKED, False, 1)
+    assert str(os.getpid()) in left.process
+    with registry.draft("policy", "sft", "ab", ASKED) as draft:
+        assert list(draft.path.iterdir()) == []
+        assert draft.states.numbers() == [1]
+        assert (draft.states.path(1) / "weights").read_text() == "saved"
+        (draft.path / "model").write_text("whole")
+        draft.commit(RUN, {})
+    assert unfinished(registry) == () and not (registry.root / ".drafts" / "ab").exists()
+
+
+def test_a_fresh_draft_starts_without_states(registry: Registry) -> None:
+    stop_after_saving(registry)
+    with registry.draft("policy", "sft", "ab", ASKED, fresh=True) as draft:
+        assert draft.states.numbers() == []
+
+
+def test_drafts_that_nobody_holds_can_be_discarded(registry: Registry) -> None:
+    stop_after_saving(registry)
+    with registry.draft("policy", "sft", "cd", ASKED) as held:
+        assert [(left.fingerprint, left.held) for left in unfinished(registry)] == [("ab", False), ("cd", True)]
+        assert discard(registry, "ab") and not discard(registry, "cd") and not discard(registry, "ef")
+        assert held.path.is_dir()
+    assert unfinished(registry) == ()
+
+
+def _make_slowly(root: str, started) -> None:
+    with Registry(root).draft("policy", "sft", "ab", ASKED) as draft:
+        started.set()
+        time.sleep(0.3)
+        (draft.path / "model").write_text("theirs")
+        draft.commit(RUN, {})
+
+
+def test_a_draft_that_another_process_holds_is_waited_for_by_name(registry: Registry) -> None:
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    other = context.Process(target=_make_slowly, args=(str(registry.root), started))
+    other.start()
+    assert started.wait(10)
+    with pytest.raises(DraftInUse, match=f"process {other.pid} on "), registry.draft("policy", "sft", "ab"):
+        pass
+    told: list[str] = []
+    with registry.draft("policy", "sft", "ab", waiting=told.append):
+        assert registry.find_fingerprint("ab", "policy", "sft") is not None
+    other.join()
+    assert len(told) == 1 and f"being made by another process (process {other.pid} on " in told[0]
+
+
+def test_a_kill_while_a_state_is_saved_leaves_the_one_before(registry: Registry) -> None:
+    code = (
+        "import sys, os, signal; from registry.store import Registry\n"
+        "with Registry(sys.argv[1]).draft('policy', 'sft', 'ab') as draft:\n"
+        "    draft.states.save(1, lambda folder: (folder / 'weights').write_text('first'))\n"
+        "    def half(folder):\n"
+        "        (folder / 'weights').write_text('sec')\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    draft.states.save(2, half)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(registry.root)], cwd=Path(__file__).parents[2])
+    assert killed.returncode == -signal.SIGKILL
+    with registry.draft("policy", "sft", "ab") as draft:
+        assert draft.states.numbers() == [1]
+
+
+def test_a_file_system_without_locks_is_refused(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drafts.fcntl, "flock", lambda file, how: None)
+    with pytest.raises(RegistryError, match="no working locks"):
+        put(registry, "policy/sft", {"model": "w"})
+    monkeypatch.undo()
+    check_locks(registry.root)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_commits_nothing_and_says_how_to_go_on(small_disk: Path) -> None:
+    registry = Registry(small_disk / "registry")
+    with pytest.raises(CannotWrite, match="is full, and nothing was committed; free some space"):
+        put(registry, "policy/sft", {"model": "w" * 400_000})
+    assert registry.references() == () and unfinished(registry) == ()
+    put(registry, "policy/sft", {"model": "w"})
+
+
+def test_a_registry_that_may_only_be_read_can_be_read(small_disk: Path) -> None:
+    registry = Registry(small_disk / "registry")
+    made = put(registry, "policy/sft", {"model": "w"})
+    stop_after_saving(registry)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert registry.open("policy/sft") == made and registry.verify("policy/sft") == () and registry.list() == (made,)
+    assert [left.held for left in unfinished(registry)] == [False]
+    with pytest.raises(CannotWrite, match=r"cannot be written.*another --registry"):
+        put(registry, "policy/other", {"model": "w"})
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        registry.set_alias("policy/chat", "policy/sft")
