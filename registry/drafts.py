@@ -196,7 +196,6 @@ def discard(registry: "Registry", fingerprint: str) -> bool:
     if not path.is_dir() or not _acquired(lease):
         return False
     shutil.rmtree(path)
-    path.with_suffix(".lock").unlink(missing_ok=True)
     lease.release()
     return True
 
