@@ -111,8 +111,9 @@ class Prefixes:
 
     def keep(self, prompt: Messages, ids: list[int], cache: RoomyCache, row: int, mask: torch.Tensor) -> None:
         """Hold what ``row`` of ``cache`` knows of ``ids``; ``mask`` (columns,) says which columns are the row's own."""
-        if self._num_tokens + len(ids) > self.max_tokens:
+        key = messages_id(prompt)
+        if key in self._held or self._num_tokens + len(ids) > self.max_tokens:  # equal dialogues need holding once
             return
         columns = mask.nonzero().squeeze(-1)[: len(ids)]
-        self._held[messages_id(prompt)] = Prefix(ids, cache.columns_of(row, columns))
+        self._held[key] = Prefix(ids, cache.columns_of(row, columns))
         self._num_tokens += len(ids)

@@ -89,6 +89,14 @@ def test_a_kept_dialogue_goes_on_as_if_it_were_read_again(kept_tokens):
     assert 0 < sum(len(prefix.ids) for prefix in held) <= kept_tokens
 
 
+def test_equal_dialogues_are_kept_once_and_counted_once():
+    keeping = sampler()
+    keeping.prefixes = Prefixes(10_000)
+    keeping.sample([PROMPTS[0], PROMPTS[0]], 1, 1.0, 1.0, 12, seed=0)
+    (held,) = keeping.prefixes._held.values()
+    assert keeping.prefixes._num_tokens == len(held.ids)
+
+
 def test_finished_means_eos_and_eos_ends_a_response():
     engine = sampler(seed=0)
     with torch.no_grad():
