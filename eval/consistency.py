@@ -67,12 +67,14 @@ def consistency(
     top_p: float = 1.0,
     max_new_tokens: int = 32,
     seed: int = 0,
+    done: Sequence[ConsistencyStats] = (),
 ) -> Generator[ConsistencyStats, None, dict[int, tuple[bool | None, ...]]]:
     """Talk through all dialogues at once, turn by turn; yields each turn's stats.
 
     ``obeys(constraint, response)`` judges one constraint; ``fits_context(prompt)`` says whether the prompt and
-    ``max_new_tokens`` more tokens fit the policy's context. The generator's return value maps each turn asked about to
-    ``obeyed``. Raises ValueError when there are no dialogues, or one is shorter than the last turn.
+    ``max_new_tokens`` more tokens fit the policy's context. ``done``: the first turns, from an earlier run; they are told again
+    and not sampled. The generator's return value maps each turn asked about to ``obeyed``. Raises ValueError when there are no
+    dialogues, or one is shorter than the last turn.
     """
     last_turn = _check(dialogues, turns)
     histories: list[Messages] = [[] for _ in dialogues]
@@ -88,8 +90,13 @@ def consistency(
                 speaking.append(i)
             else:
                 overflowed.add(i)
-        responses = _respond(sampler, [histories[i] for i in speaking], temperature, top_p, max_new_tokens, seed)
-        said = {i: response.text for i, response in zip(speaking, responses, strict=True)}
+        if turn <= len(done):
+            said = {i: text for i, text in enumerate(done[turn - 1].responses) if text is not None}
+            num_tokens = done[turn - 1].num_tokens
+        else:
+            responses = _respond(sampler, [histories[i] for i in speaking], temperature, top_p, max_new_tokens, seed)
+            said = {i: response.text for i, response in zip(speaking, responses, strict=True)}
+            num_tokens = sum(len(response.ids) for response in responses)
         for i, text in said.items():
             if text.strip():
                 histories[i].append(assistant(text))
@@ -106,7 +113,7 @@ def consistency(
             responses=tuple(said.get(i) for i in range(len(dialogues))),
             obeyed=obeyed_at.get(turn),
             num_overflowed=len(overflowed),
-            num_tokens=sum(len(response.ids) for response in responses),
+            num_tokens=num_tokens,
         )
     return obeyed_at
 

@@ -47,6 +47,17 @@ CHAT_TEMPLATE = (
 )
 
 
+def chat_template_for(tokenizer: PreTrainedTokenizerBase) -> str:
+    """CHAT_TEMPLATE as ``tokenizer`` needs it, to give the ids of this module.
+
+    In the reference each turn is a text of its own, and begins with the space that a text begins with. Llama 2's own
+    tokenizer, where it is not told to be ``legacy``, puts it in front of the whole text alone: there the template writes it.
+    """
+    alone = tokenizer(B_INST, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    after_bos = tokenizer(f"{tokenizer.bos_token}{B_INST}", add_special_tokens=False)["input_ids"][1:]
+    return CHAT_TEMPLATE if after_bos == alone else CHAT_TEMPLATE.replace(f"'{B_INST} '", f"' {B_INST} '")
+
+
 class ChatFormatError(ValueError):
     """The tokenizer cannot carry the chat format."""
 

@@ -1,19 +1,30 @@
 """Policies on disk: Hugging Face folders that any ``from_pretrained`` opens."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from policy.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 
 class CheckpointError(ValueError):
     """A folder that is not a usable checkpoint."""
 
 
-def load_policy(path: Path | str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """(model in eval mode, tokenizer) from a folder or a hub name. Raises CheckpointError."""
-    tokenizer = load_tokenizer(path)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+def load_policy(
+    path: Path | str, dtype: torch.dtype | Literal["auto"] = torch.float32, hub_revision: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """(model in eval mode, tokenizer) from a folder or a hub name. Raises CheckpointError.
+
+    ``dtype`` "auto": as the checkpoint has it. ``hub_revision``: a commit of a hub name; the newest when None.
+    """
+    tokenizer = load_tokenizer(path, hub_revision)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, revision=hub_revision or "main")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be opened as a language model: {error}") from error
     if len(tokenizer) > model.config.vocab_size:
         raise CheckpointError(
             f"{path}: the tokenizer has {len(tokenizer)} tokens but the model only {model.config.vocab_size} embeddings; "
@@ -22,9 +33,12 @@ def load_policy(path: Path | str, dtype: torch.dtype = torch.float32) -> tuple[P
     return model.eval(), tokenizer
 
 
-def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: Path | str, hub_revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint. Where it has no pad token, ``<unk>`` becomes it. Raises CheckpointError if pad is EOS."""
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=hub_revision or "main")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} has no tokenizer that can be opened: {error}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -32,6 +46,16 @@ def load_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
             f"{path}: the pad token is EOS, so a model trained with it may never stop; set it to the unk token"
         )
     return tokenizer
+
+
+def check_special_tokens(path: Path | str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise CheckpointError unless ``<unk>``, BOS and EOS have the ids of the chat format (0, 1, 2), and ``<unk>`` pads."""
+    found = (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    if found != (PAD_ID, BOS_ID, EOS_ID, PAD_ID):
+        raise CheckpointError(
+            f"{path}: its tokenizer has the ids {found} for unk, BOS, EOS and pad, and Llama 2's chat format needs "
+            f"{(PAD_ID, BOS_ID, EOS_ID, PAD_ID)}; take a checkpoint of the Llama 2 family"
+        )
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str) -> None:

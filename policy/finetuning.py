@@ -89,8 +89,10 @@ def finetune(
     for stats in state.restore():
         on_step(stats)
     log = _StepLog(state, len(batches), on_step)
+    use_cache = model.config.use_cache
     if batches[state.step :]:
         _train(model, tokenizer, [[kept[index] for index in batch] for batch in batches], config, optimizer, seed, log)
+    model.config.use_cache = use_cache  # the trainer turns it off; where no step was left, there was no trainer to do so
     model.eval()
     trained = config.epochs * sum(sum(example.loss_mask) for example in kept)
     return FinetuneResult(len(kept), len(encoded) - len(kept), len(batches), trained, state.history[-1].loss)
@@ -111,20 +113,19 @@ def _train(
         optimizer, lambda step: cosine(first + step, len(batches), config.warmup_steps, config.final_lr_fraction)
     )
     rows = ArrowDataset.from_list([_row(example) for batch in batches[first:] for example in batch])
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = _BatchTrainer(
-            model=model,
-            args=_arguments(config, scratch, len(batches) - first, seed),
-            train_dataset=rows,
-            processing_class=tokenizer,
-            data_collator=_collate,
-            optimizers=(optimizer, schedule),
-            callbacks=[log],
-        )
-        trainer.rows, trainer.batches = rows, _consecutive(batches[first:])
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
-        trainer.train()
+    trainer = _BatchTrainer(
+        model=model,
+        args=_arguments(config, len(batches) - first, seed),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        data_collator=_collate,
+        optimizers=(optimizer, schedule),
+        callbacks=[log],
+    )
+    trainer.rows, trainer.batches = rows, _consecutive(batches[first:])
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.train()
 
 
 class _BatchTrainer(SFTTrainer):
@@ -184,14 +185,14 @@ def _consecutive(batches: list[list[Encoded]]) -> list[list[int]]:
     return found
 
 
-def _arguments(config: FinetuneConfig, scratch: str, num_steps: int, seed: int) -> SFTConfig:
+def _arguments(config: FinetuneConfig, num_steps: int, seed: int) -> SFTConfig:
     # Every precision and memory flag is set, because TRL's defaults (bf16, gradient checkpointing) are meant for GPUs.
     on_gpu = torch.cuda.is_available()
     with warnings.catch_warnings():
         # transformers 5.2x renames gradient_checkpointing; the old name is the one that all admitted versions know
         warnings.simplefilter("ignore", FutureWarning)
         return SFTConfig(
-            output_dir=scratch,
+            output_dir=tempfile.gettempdir(),  # nothing is written there; a folder of its own would outlive a kill
             max_steps=num_steps,
             per_device_train_batch_size=config.batch_size,
             max_grad_norm=config.max_grad_norm,

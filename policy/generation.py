@@ -22,6 +22,7 @@ from preference_data.messages import Messages, messages_id
 
 # Finished rows leave the batch when no more than this share of it still speaks: leaving copies the cache.
 _COMPACTED_AT = 0.7
+BATCH_SIZE, BATCH_TOKENS = 256, 16_384
 
 
 class ContextOverflow(ValueError):
@@ -61,8 +62,8 @@ class TransformersSampler:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        batch_size: int = 256,
-        batch_tokens: int = 16_384,
+        batch_size: int = BATCH_SIZE,
+        batch_tokens: int = BATCH_TOKENS,
         kept_tokens: int = 0,
     ):
         self.model, self.tokenizer, self.batch_size, self.batch_tokens = model, tokenizer, batch_size, batch_tokens

@@ -1,10 +1,13 @@
 """The keys and values of sampled rows: written in place while a response grows, and kept from one turn to the next."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Cache, DynamicLayer
 
 from preference_data.messages import Messages, messages_id
@@ -117,3 +120,20 @@ class Prefixes:
         columns = mask.nonzero().squeeze(-1)[: len(ids)]
         self._held[key] = Prefix(ids, cache.columns_of(row, columns))
         self._num_tokens += len(ids)
+
+    def save(self, folder: Path) -> None:
+        """Write all that is held into ``folder``: a file for each layer, so that no more than one is copied at a time."""
+        (folder / "prefixes.json").write_text(json.dumps({key: prefix.ids for key, prefix in self._held.items()}))
+        for layer in range(max((len(prefix.layers) for prefix in self._held.values()), default=0)):
+            states = {key: prefix.layers[layer] for key, prefix in self._held.items()}
+            flat = {f"{key}/{part}": tensor.contiguous() for key, pair in states.items() for part, tensor in enumerate(pair)}
+            save_file(flat, folder / f"prefixes-{layer}.safetensors")
+
+    def load(self, folder: Path, device: torch.device) -> None:
+        """Hold on ``device`` what ``save`` wrote into ``folder``, and nothing else."""
+        ids: dict[str, list[int]] = json.loads((folder / "prefixes.json").read_text())
+        layers: list[dict[str, torch.Tensor]] = []
+        while (path := folder / f"prefixes-{len(layers)}.safetensors").is_file():
+            layers.append(load_file(path, device=str(device)))
+        self._held = {key: Prefix(ids[key], [(layer[f"{key}/0"], layer[f"{key}/1"]) for layer in layers]) for key in ids}
+        self._num_tokens = sum(len(each) for each in ids.values())

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import CorruptArtifact, InvalidName, ReferenceNotFound
-from registry.manifest import MANIFEST_FILE, Manifest, file_entry, file_paths, payload_digest
+from registry.links import files_and_links
+from registry.manifest import MANIFEST_FILE, MANIFEST_SUM_FILE, FileEntry, Manifest, Summary, file_entry, payload_digest
 
 KINDS = (
     "policy",
@@ -26,8 +27,18 @@ KINDS = (
     "report",
 )
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_REVISION = re.compile(r"[1-9][0-9]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")  # a folder's name has at most 255 bytes, and .removed/ adds kind and revision
+_REVISION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+def is_name(text: str) -> bool:
+    """Whether an artifact can be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_revision(text: str) -> bool:
+    """Whether this is a revision as it is written: 1, 2, 3 ..."""
+    return _REVISION.fullmatch(text) is not None
 
 
 def did_you_mean(asked: str, valid: Iterable[str]) -> str:
@@ -58,10 +69,10 @@ class Reference:
             raise InvalidName(
                 f"{str(self)!r} names the kind {self.kind!r}, which does not exist.{hint} Kinds: {', '.join(KINDS)}"
             )
-        if not _NAME.fullmatch(self.name):
+        if not is_name(self.name):
             raise InvalidName(
                 f"{self.name!r} in {str(self)!r} cannot be a name; use lower-case letters, digits, '.', '_' and '-', "
-                "and start with a letter or a digit"
+                "start with a letter or a digit, and stay within 200 characters"
             )
         if self.revision is not None and self.revision < 1:
             raise InvalidName(f"{str(self)!r} asks for revision {self.revision}; revisions are 1, 2, 3 ...")
@@ -73,7 +84,7 @@ class Reference:
         name, at, revision = rest.partition("@")
         if not slash:
             raise InvalidName(f"{text!r} is not a reference; write kind/name or kind/name@revision, for example policy/sft@1")
-        if at and not _REVISION.fullmatch(revision):
+        if at and not is_revision(revision):
             raise InvalidName(
                 f"{text!r} asks for revision {revision!r}; revisions are 1, 2, 3 ..., for example {kind}/{name}@1"
             )
@@ -86,6 +97,13 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}" + ("" if self.revision is None else f"@{self.revision}")
+
+
+def check_name(reference: Reference, path: Path, found: Summary) -> None:
+    """Raise CorruptArtifact unless what was ``found`` in ``path`` is the manifest of ``reference``."""
+    says = f"{found.kind}/{found.name}@{found.revision}"
+    if says != str(reference):
+        raise CorruptArtifact(f"the manifest in {path} is that of {says}; folders cannot be moved by hand, put it back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +155,27 @@ class Artifact:
     def file_problems(self) -> Iterator[Problem]:
         """Every file that is missing, foreign or not what was committed, by its sha256."""
         committed = {entry.path: entry for entry in self.manifest.files}
-        present = set(file_paths(self.path))
-        for path, entry in committed.items():
-            if path not in present:
-                yield Problem(path, "the file is missing")
-            elif (found := file_entry(self.path, path)) != entry:
-                yield Problem(
-                    path, f"sha256 was {entry.sha256} ({entry.size} bytes) and is {found.sha256} ({found.size} bytes)"
-                )
-        for path in sorted(present - set(committed)):
-            yield Problem(path, "the file was not there when the artifact was committed")
+        files, links = files_and_links(self.path)
+        present = [path for path in files if path not in (MANIFEST_FILE, MANIFEST_SUM_FILE)]
+        for path in links:
+            yield Problem(path, "a symbolic link, and what it points to is not the artifact's own")
+        for path in sorted(set(committed) - set(present) - set(links)):
+            yield Problem(path, "the file is missing")
+        for path in present:
+            if path not in committed:
+                yield Problem(path, "the file was not there when the artifact was committed")
+            elif problem := _difference(self.path, committed[path]):
+                yield Problem(path, problem)
         if (digest := payload_digest(self.manifest.files)) != self.digest:
             yield Problem(MANIFEST_FILE, f"the digest says {self.digest}, and its own list of files gives {digest}")
+
+
+def _difference(folder: Path, entry: FileEntry) -> str:
+    """What sets a file apart from its entry; '' where nothing does."""
+    try:
+        found = file_entry(folder, entry.path)
+    except OSError as error:  # a disk that fails, a file of somebody else
+        return f"the file cannot be read ({error.strerror})"
+    if found == entry:
+        return ""
+    return f"sha256 was {entry.sha256} ({entry.size} bytes) and is {found.sha256} ({found.size} bytes)"

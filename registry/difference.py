@@ -31,7 +31,7 @@ def asked_of(manifest: Manifest) -> dict[str, Any]:
 
 def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
     """Where two nested mappings differ, in the order of their keys, those of ``left`` first; lists are compared whole."""
-    ours, theirs = dict(_leaves(left, "")), dict(_leaves(right, ""))
+    ours, theirs = dict(leaves(left)), dict(leaves(right))
     return [Difference(key, ours.get(key), theirs.get(key)) for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
 
 
@@ -52,9 +52,10 @@ def artifact_differences(left: Manifest, right: Manifest) -> list[Difference]:
     return differences(told(left), told(right))
 
 
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of everything in nested mappings; ``{"a": {"b": 1}}`` has the leaf ``a.b``."""
+    if isinstance(value, Mapping) and (value or not key):
         for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
+            yield from leaves(inner, f"{key}.{name}" if key else str(name))
     else:
         yield key, value

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,12 +39,13 @@ from registry.manifest import (
     payload_digest,
     write_manifest,
 )
-from registry.saved_states import SavedStates
+from registry.saved_states import SavedStates, SaveEvery
 
 if TYPE_CHECKING:
     from registry.store import Registry
 
 DRAFTS, OUT, STATES, DRAFT_FILE = ".drafts", "out", "states", "draft.json"
+UNKNOWN = "unknown"
 
 Say = Callable[[str], None]
 
@@ -59,13 +59,15 @@ def open_draft(
     fresh: bool,
     waiting: Say | None,
     say: Say,
+    save_every: SaveEvery,
 ) -> Iterator["Draft"]:
     """An empty folder to build an artifact in, and the states that an earlier try saved (``fresh``: without them).
 
     Leaving the block with a committed artifact removes the draft; leaving it without one keeps the saved states, if there
     are any. ``asked`` is what the fingerprint is of, for people. A draft held by another process is waited for, after
-    ``waiting`` was told whose it is; without ``waiting`` it raises DraftInUse. ``say`` is told of states that are skipped.
-    Raises RegistryError when the file system cannot lock, CannotWrite when it is full or may only be read.
+    ``waiting`` was told whose it is; without ``waiting`` it raises DraftInUse. ``say`` is told of states that are skipped;
+    new ones are saved ``save_every`` apart. Raises RegistryError when the file system cannot lock, CannotWrite when it is full
+    or may only be read.
     """
     assert re.fullmatch(r"[0-9a-f]+", fingerprint), f"a fingerprint is a hexadecimal number, not {fingerprint!r}"
     folder = registry.root / DRAFTS
@@ -82,7 +84,7 @@ def open_draft(
                 shutil.rmtree(path / STATES, ignore_errors=True)
             (path / OUT).mkdir(parents=True)
             (path / DRAFT_FILE).write_text(json.dumps(_maker(reference, fingerprint, asked)), encoding="utf-8")
-            yield Draft(registry, reference, fingerprint, path / OUT, SavedStates(path / STATES, say))
+            yield Draft(registry, reference, fingerprint, path / OUT, SavedStates(path / STATES, say, save_every))
     finally:
         shutil.rmtree(path / OUT, ignore_errors=True)
         if not (path / STATES).is_dir():
@@ -167,7 +169,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A draft on the disk. ``asked``: stage, config, inputs and seed; ``process``: who began it; ``held``: whether it lives."""
+    """A draft on the disk. ``asked``: stage, config, inputs and seed; ``process``: who began it; ``held``: whether it lives.
+
+    A process that is killed in its first moment leaves a draft that cannot tell: artifact and process are UNKNOWN then.
+    """
 
     artifact: str
     fingerprint: str
@@ -182,7 +187,8 @@ def unfinished(registry: "Registry") -> tuple[Unfinished, ...]:
     folder = registry.root / DRAFTS
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.is_dir() and (maker := _read_maker(path)):
+        if path.is_dir():
+            maker = _read_maker(path) or {"artifact": UNKNOWN, "asked": {}, "process": UNKNOWN}
             held = _is_held(path.with_suffix(".lock"))
             numbers = [int(each.name) for each in (path / STATES).glob("*") if each.name.isdecimal()]
             found.append(Unfinished(maker["artifact"], path.name, maker["asked"], maker["process"], held, len(numbers)))
@@ -202,7 +208,8 @@ def discard(registry: "Registry", fingerprint: str) -> bool:
 
 def check_locks(folder: Path) -> None:
     """Raise RegistryError unless locks on files of ``folder`` exclude: two processes could otherwise mix their drafts."""
-    with tempfile.NamedTemporaryFile(dir=folder) as first, Path(first.name).open("rb") as second:
+    tried = folder / "tried.lock"  # one file, and it stays: of temporary ones each kill at this moment would leave another
+    with tried.open("ab") as first, tried.open("ab") as second:
         try:
             fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,9 +253,10 @@ def _maker(reference: Reference, fingerprint: str, asked: Mapping[str, Any]) -> 
 def _read_maker(draft: Path) -> dict[str, Any] | None:
     """What ``draft.json`` says; None where it is missing or torn."""
     try:
-        return dict(json.loads((draft / DRAFT_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        found = dict(json.loads((draft / DRAFT_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
+    return found if found.keys() >= {"artifact", "asked", "process"} else None
 
 
 def _acquired(lease: FileLock) -> bool:

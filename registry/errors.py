@@ -22,12 +22,20 @@ class DraftInUse(RegistryError):
 
 
 class CorruptArtifact(RegistryError):
-    """An artifact (or the alias file) whose files are not what was committed."""
+    """An artifact (or the alias file) whose files are not what was committed, or cannot be read."""
 
 
 class UnknownFormat(RegistryError):
     """A manifest written by a newer version of this project."""
 
 
+class NotLoggedIn(RegistryError):
+    """Nothing can be pushed to the Hub without an account."""
+
+
 class CannotWrite(OSError):
     """The disk is full, or the registry may only be read. No RegistryError: what was asked for is in order."""
+
+
+class CannotPush(OSError):
+    """The Hub cannot be reached, or refuses."""

@@ -1,7 +1,7 @@
 """Lineage: from an artifact back to its roots, as a tree of references.
 
 An artifact that several children share is followed once; where it comes again it is marked ``above``. A parent that has
-left the registry, or whose digest is no longer the one recorded, stays in the tree and says so.
+left the registry, that cannot be read, or whose digest is no longer the one recorded, stays in the tree and says so.
 """
 
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from registry.artifact import Artifact
-from registry.errors import RegistryError
+from registry.errors import ReferenceNotFound, RegistryError
 from registry.manifest import Parent
 from registry.store import Registry
 
-State = Literal["present", "above", "missing", "changed"]
+State = Literal["present", "above", "missing", "unreadable", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,9 @@ def _node(registry: Registry, role: str, artifact: Artifact, state: State, seen:
 def _parent(registry: Registry, role: str, parent: Parent, seen: set[str]) -> Lineage:
     try:
         artifact = registry.resolve(parent.reference)
-    except RegistryError:
-        return Lineage(role, parent.reference, parent.digest, "", "missing", ())
+    except RegistryError as error:
+        state: State = "missing" if isinstance(error, ReferenceNotFound) else "unreadable"
+        return Lineage(role, parent.reference, parent.digest, "", state, ())
     return _node(registry, role, artifact, "present" if artifact.digest == parent.digest else "changed", seen)
 
 
@@ -68,16 +69,18 @@ def lineage_text(tree: Lineage) -> str:
 def lineage_mermaid(tree: Lineage) -> str:
     """The graph as a Mermaid flowchart, parents above their children, each artifact once, without a trailing newline."""
     numbers: dict[str, int] = {}
+    labels: dict[str, str] = {}
     edges: list[str] = []
 
     def visit(node: Lineage) -> int:
         number = numbers.setdefault(node.reference, len(numbers))
+        labels.setdefault(node.reference, node.reference if node.state == "present" else f"{node.reference} ({node.state})")
         for parent in node.parents:
             edges.append(f"  n{visit(parent)} -- {parent.role} --> n{number}")
         return number
 
     visit(tree)
-    boxes = [f'  n{number}["{reference}"]' for reference, number in numbers.items()]
+    boxes = [f'  n{number}["{labels[reference]}"]' for reference, number in numbers.items()]
     return "\n".join(["flowchart TB", *boxes, *dict.fromkeys(edges)])
 
 
@@ -93,5 +96,7 @@ def _line(tree: Lineage) -> str:
         return f"{tree.reference} (above)"
     if tree.state == "missing":
         return f"{tree.reference} (missing from the registry)"
+    if tree.state == "unreadable":
+        return f"{tree.reference} (cannot be read; see rlhf registry verify {tree.reference})"
     note = " (changed since it was used)" if tree.state == "changed" else ""
     return f"{tree.reference}  {tree.stage}  {tree.digest[:12]}{note}"

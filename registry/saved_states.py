@@ -6,37 +6,63 @@ weights are safetensors and the rest JSON, so that no state is ever unpickled.
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from registry.errors import RegistryError
 from registry.manifest import file_entry, file_paths, fsync
 
 COMPLETE_FILE = "complete.json"
-SECONDS_BETWEEN_STATES = 60.0
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class SaveEvery:
+    """How far apart the states of a loop lie: ``steps``, or ``seconds`` where ``steps`` is None.
+
+    It belongs to a run and not to what the run makes: the result is the same, so no recipe and no fingerprint holds it.
+    """
+
+    seconds: float = 60.0
+    steps: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "SaveEvery":
+        """The interval written as 90s, 10m, 2h or, in steps, 200. Raises ValueError for anything else, and for zero."""
+        found = re.fullmatch(r"([0-9]+)([smh]?)", text.strip())
+        if not found or int(found[1]) == 0:
+            raise ValueError(
+                f"the interval between saved states is {text!r}; it is a time such as 90s, 10m or 2h, or a number of steps "
+                "such as 200, and more than zero"
+            )
+        return cls(seconds=int(found[1]) * _SECONDS[found[2]]) if found[2] else cls(steps=int(found[1]))
 
 
 class SavedStates:
     """The states under ``root``, which is made with the first of them. ``say`` is told of each state that is skipped.
 
-    ``seconds``: how long after one state the next is due; ``clock`` (seconds, monotonic) is for tests to replace.
+    ``clock`` (seconds, monotonic) is for tests to replace.
     """
 
     def __init__(
         self,
         root: Path,
         say: Callable[[str], None] = lambda text: None,
-        seconds: float = SECONDS_BETWEEN_STATES,
+        every: SaveEvery = SaveEvery(),
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.root, self.say, self.seconds = root, say, seconds
+        self.root, self.say, self.every = root, say, every
         self._clock, self._last = clock, clock()
 
-    def due(self) -> bool:
-        """Is it time to save?"""
-        return self._clock() - self._last >= self.seconds
+    def due(self, step: int) -> bool:
+        """Is it time to save, after ``step`` steps (counted from the beginning of the whole loop)?"""
+        if self.every.steps is not None:
+            return step % self.every.steps == 0
+        return self._clock() - self._last >= self.every.seconds
 
     def numbers(self) -> list[int]:
         """The numbers of all whole states, ascending. Recomputes their sums."""

@@ -12,10 +12,12 @@
 An artifact is whole or absent: its files are synced to the disk first, the manifest is written last, and one rename puts
 the folder in its place. A stage that stops early leaves what it saved of itself, and nothing where it saved nothing; the next
 run with the same fingerprint goes on from there. A removed revision leaves an empty ``<revision>.removed``, so that its number
-is never given again.
+is never given again. The root may be a symbolic link; nothing below it may.
 """
 
+import gc
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,12 +25,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from registry.artifact import KINDS, Artifact, Problem, Reference, did_you_mean
-from registry.drafts import Draft, Say, open_draft, writing
+from registry.artifact import KINDS, Artifact, Problem, Reference, check_name, did_you_mean, is_name, is_revision
+from registry.drafts import DRAFTS, Draft, Say, open_draft, unfinished, writing
 from registry.errors import CorruptArtifact, InvalidName, ReferenceNotFound, RegistryError, WrongKind
-from registry.manifest import MANIFEST_FILE, fsync, read_manifest
+from registry.links import first_link, refuse_link
+from registry.manifest import MANIFEST_FILE, fsync, read_manifest, read_summary
+from registry.saved_states import SaveEvery
 
-GONE = ".removed"  # the suffix that a removed revision leaves behind
+REMOVED, GONE = ".removed", ".removed"  # where what is removed goes, and the suffix that its revision leaves behind
+ALIASES_FILE, FRESH_ALIASES_FILE = "aliases.json", "aliases.json.new"
 
 
 class Registry:
@@ -46,14 +51,18 @@ class Registry:
         found = []
         for each in KINDS if kind is None else (kind,):
             folder = self.root / each
-            names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+            names = sorted(path.name for path in folder.iterdir() if is_name(path.name)) if folder.is_dir() else []
             found += [Reference(each, name, revision) for name in names for revision in self.revisions(each, name)]
         return tuple(found)
 
     def revisions(self, kind: str, name: str) -> tuple[int, ...]:
         """The revisions that ``kind/name`` has, ascending."""
         folder = self.root / kind / name
-        return tuple(sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())) if folder.is_dir() else ()
+        if not folder.is_dir():
+            return ()
+        with os.scandir(folder) as entries:
+            found = [int(each.name) for each in entries if is_revision(each.name) and (each.is_dir() or each.is_symlink())]
+        return tuple(sorted(found))
 
     def resolve(self, text: str, kind: str | None = None) -> Artifact:
         """Open the artifact that ``text`` (``kind/name@revision``, ``kind/name`` for the newest, or an alias) leads to.
@@ -61,7 +70,7 @@ class Registry:
         Raises InvalidName, ReferenceNotFound (with near-misses and the valid names), WrongKind when ``kind`` is given and
         another was found, CorruptArtifact or UnknownFormat when the manifest cannot be read.
         """
-        reference = self._follow(text)
+        reference = self.follow(text)
         if kind is not None and reference.kind != kind:
             raise WrongKind(f"{text!r} is of kind {reference.kind}; needed is one of kind {kind}. {self._valid_names(kind)}")
         return self._open(reference)
@@ -78,18 +87,20 @@ class Registry:
     def find_fingerprint(self, fingerprint: str, kind: str, name: str) -> Artifact | None:
         """The newest artifact of a name made with this fingerprint, or None."""
         for revision in reversed(self.revisions(kind, name)):
-            if (artifact := self._open(Reference(kind, name, revision))).manifest.fingerprint == fingerprint:
-                return artifact
+            reference = Reference(kind, name, revision)
+            if read_summary(self.folder(reference)).fingerprint == fingerprint:
+                return self._open(reference)
         return None
 
     def aliases(self) -> dict[str, str]:
-        """Alias -> full reference."""
-        path = self.root / "aliases.json"
+        """Alias -> full reference. Raises CorruptArtifact when the file that holds them is torn or holds something else."""
+        path = self.root / ALIASES_FILE
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            found = json.loads(path.read_text(encoding="utf-8")).items()
+            return {str(Reference.parse(alias)): str(Reference.parse(target)) for alias, target in found}
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, InvalidName) as error:
             raise CorruptArtifact(
                 f"{path} is not a JSON object of aliases ({error}); remove it and set the aliases again"
             ) from error
@@ -99,7 +110,7 @@ class Registry:
 
         Empty when it is whole. Raises InvalidName or ReferenceNotFound when ``text`` leads nowhere.
         """
-        reference = self._follow(text)
+        reference = self.follow(text)
         try:
             artifact = self._open(reference)
         except RegistryError as error:
@@ -117,15 +128,18 @@ class Registry:
         fresh: bool = False,
         waiting: Say | None = None,
         say: Say = lambda text: None,
+        save_every: SaveEvery = SaveEvery(),
     ) -> AbstractContextManager[Draft]:
         """A place to build the artifact ``kind/name`` in; see ``registry.drafts.open_draft``.
 
-        Raises InvalidName, and RegistryError when ``kind/name`` is an alias.
+        Raises InvalidName, RegistryError when ``kind/name`` is an alias, CorruptArtifact where a symbolic link leads elsewhere.
         """
         reference = Reference(kind, name)
         if str(reference) in self.aliases():
             raise RegistryError(f"{reference} is an alias of {self.aliases()[str(reference)]}; give the artifact another name")
-        return open_draft(self, reference, fingerprint, asked or {}, fresh, waiting, say)
+        for place in (self.root / DRAFTS, self.folder(reference)):
+            refuse_link(first_link(self.root, place))
+        return open_draft(self, reference, fingerprint, asked or {}, fresh, waiting, say, save_every)
 
     def set_alias(self, alias: str, target: str) -> Reference:
         """Point ``alias`` (``kind/name``) at the artifact ``target`` leads to now; returns its full reference.
@@ -138,13 +152,14 @@ class Registry:
             raise InvalidName(f"{alias!r} has a revision; an alias is kind/name, for example policy/chat")
         reference = self.resolve(target, kind=asked.kind).reference
         with writing(self.root), self.lock():
-            if self.revisions(asked.kind, asked.name):
+            made = any(left.artifact == str(asked) and left.held for left in unfinished(self))
+            if made or self.revisions(asked.kind, asked.name):
                 raise RegistryError(f"{asked} is the name of an artifact and cannot be an alias as well; choose another alias")
             text = json.dumps({**self.aliases(), str(asked): str(reference)}, indent=2, sort_keys=True) + "\n"
-            fresh = self.root / "aliases.json.new"
+            fresh = self.root / FRESH_ALIASES_FILE
             fresh.write_text(text, encoding="utf-8")
             fsync(fresh)
-            fresh.replace(self.root / "aliases.json")
+            fresh.replace(self.root / ALIASES_FILE)
             fsync(self.root)
         return reference
 
@@ -154,8 +169,8 @@ class Registry:
         return FileLock(self.root / ".lock")
 
     def folder(self, reference: Reference) -> Path:
-        """Where the artifact of a full reference lies."""
-        return self.root / reference.kind / reference.name / str(reference.revision)
+        """Where the artifact of a full reference lies; without a revision, where those of its name lie."""
+        return self.root / str(reference).replace("@", "/")
 
     def next_revision(self, reference: Reference) -> int:
         """The number after the highest that was ever given to the name. Ask while holding the lock."""
@@ -163,24 +178,30 @@ class Registry:
         given = [int(path.stem) for path in folder.iterdir() if path.stem.isdecimal()] if folder.is_dir() else []
         return max(given, default=0) + 1
 
-    # Inside
+    def follow(self, text: str) -> Reference:
+        """The full reference of an existing artifact: aliases followed, newest filled in. Opens nothing.
 
-    def _follow(self, text: str) -> Reference:
-        """The full reference of an existing artifact: aliases followed, newest filled in."""
-        aliases = self.aliases()
-        reference = Reference.parse(aliases.get(text, text))
+        Raises InvalidName, and ReferenceNotFound with near-misses and the valid names.
+        """
+        reference = Reference.parse(text)
         revisions = self.revisions(reference.kind, reference.name)
+        # torn aliases stop no one who names an artifact: none is called like an alias, and an alias has no revision
+        target = self.aliases().get(text) if reference.revision is None and not revisions else None
+        if target:
+            reference = Reference.parse(target)
+            revisions = self.revisions(reference.kind, reference.name)
         if reference.revision is None and revisions:
             return Reference(reference.kind, reference.name, revisions[-1])
         if reference.revision in revisions:
             return reference
-        if text in aliases:
+        if target:
             raise ReferenceNotFound(
                 f"the alias {text} points at {reference}, which is not in {self.root}; set it: rlhf registry alias {text} REF"
             )
         if revisions:
             have = f"revision{'s' if len(revisions) > 1 else ''} {', '.join(map(str, revisions))}"
             raise ReferenceNotFound(f"{reference} is not in {self.root}: {reference.newest} has {have}")
+        aliases = self._readable_aliases()
         if str(reference.newest) in aliases:
             raise ReferenceNotFound(f"{reference.newest} is an alias and takes no revision; write {reference.newest}")
         known = dict.fromkeys([*(str(each.newest) for each in self.references()), *aliases])
@@ -189,17 +210,25 @@ class Registry:
 
     def _valid_names(self, kind: str) -> str:
         names = dict.fromkeys(str(reference.newest) for reference in self.references(kind))
-        aliases = [f"{alias} (alias)" for alias in self.aliases() if alias.startswith(kind + "/")]
+        aliases = [f"{alias} (alias)" for alias in self._readable_aliases() if alias.startswith(kind + "/")]
         if not names:
             return f"There is nothing of kind {kind} yet; see `rlhf registry list`"
         return f"Valid: {', '.join([*names, *aliases])}"
 
+    # Inside
+
+    def _readable_aliases(self) -> dict[str, str]:
+        """All aliases, for a hint; none where their file is torn."""
+        try:
+            return self.aliases()
+        except CorruptArtifact:
+            return {}
+
     def _open(self, reference: Reference) -> Artifact:
         path = self.folder(reference)
+        refuse_link(first_link(self.root, path))
         manifest = read_manifest(path)
-        says = f"{manifest.kind}/{manifest.name}@{manifest.revision}"
-        if says != str(reference):
-            raise CorruptArtifact(f"the manifest in {path} is that of {says}; folders cannot be moved by hand, put it back")
+        check_name(reference, path, manifest)
         return Artifact(reference, path, manifest)
 
     def _parent_problems(self, artifact: Artifact) -> Iterator[Problem]:
@@ -214,5 +243,14 @@ class Registry:
                         yield Problem(parent.reference, f"the parent had digest {parent.digest}, and now says {found}")
 
     def list(self, kind: str | None = None) -> tuple[Artifact, ...]:
-        """Every artifact (of one kind), in the order of ``references``; reads manifests and nothing else."""
-        return tuple(self._open(reference) for reference in self.references(kind))
+        """Every artifact (of one kind), in the order of ``references``; reads manifests and nothing else.
+
+        Raises CorruptArtifact or UnknownFormat at the first that cannot be read; ``registry.overview`` goes on, and is faster.
+        """
+        collecting = gc.isenabled()
+        gc.disable()  # of thousands of manifests none is garbage, and to look for it takes as long as to read them
+        try:
+            return tuple(self._open(reference) for reference in self.references(kind))
+        finally:
+            if collecting:
+                gc.enable()

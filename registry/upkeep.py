@@ -1,56 +1,107 @@
-"""Keeping a registry small and its artifacts useful elsewhere: remove, prune, export."""
+"""Keeping a registry small and its artifacts useful elsewhere: remove, prune, export.
+
+What is removed is renamed into ``.removed/`` first, all under the registry's lock. What lies there without the lock was left by
+a process that was killed, and the next remove or prune clears it away.
+"""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from registry.artifact import Artifact, Reference
-from registry.errors import RegistryError
+from registry.drafts import Say, unfinished, writing
+from registry.errors import CorruptArtifact, RegistryError
+from registry.links import first_link, refuse_link
 from registry.manifest import CARD_FILE, fsync, is_payload
-from registry.store import GONE, Registry
+from registry.overview import Listed, overview
+from registry.store import FRESH_ALIASES_FILE, GONE, REMOVED, Registry
 
 
-def children(registry: Registry, reference: Reference) -> tuple[Reference, ...]:
-    """The artifacts that were made from this one, directly."""
-    return tuple(each.reference for each in registry.list() if str(reference) in each.manifest.parent_references)
+def children(registry: Registry, reference: Reference) -> tuple[str, ...]:
+    """What was made from an artifact, directly, and what is being made from it.
 
-
-def remove(registry: Registry, text: str, even_with_children: bool = False) -> Reference:
-    """Remove an artifact, at once and whole; its revision number is never given again.
-
-    Raises RegistryError while other artifacts were made from it (unless told otherwise) or an alias points at it.
+    Raises CorruptArtifact when an artifact cannot be read: it could be one of them.
     """
-    with registry.lock():
-        reference = registry.resolve(text).reference
+    lines = overview(registry)
+    for line in lines:
+        if line.problem and line.reference != reference:
+            raise CorruptArtifact(
+                f"{line.reference} cannot be read, and may have been made from {reference}: {line.problem}. Mend or remove it "
+                f"first, or say that {reference} may go all the same (--with-children-left)"
+            )
+    made = [str(line.reference) for line in lines if str(reference) in line.parents]
+    digests = {line.digest for line in lines if line.reference == reference and not line.problem}
+    begun = [f"{draft.artifact} (unfinished)" for draft in unfinished(registry) if digests & _inputs(draft.asked)]
+    return (*made, *begun)
+
+
+def remove(registry: Registry, text: str, even_with_children: bool = False, say: Say = lambda text: None) -> Reference:
+    """Remove an artifact, whole or damaged, at once; its revision number is never given again.
+
+    Raises RegistryError while anything was made from it or is being made (unless told otherwise), or an alias points at it;
+    CannotWrite in a registry that may only be read. ``say`` is told what an earlier, killed process had left.
+    """
+    if not registry.root.is_dir():
+        registry.follow(text)  # which tells that it is not there, before a lock makes the folder
+    with writing(registry.root), registry.lock():
+        _sweep(registry, say)
+        reference = registry.follow(text)
         if aliases := [alias for alias, target in registry.aliases().items() if target == str(reference)]:
             raise RegistryError(f"{reference} is what the alias {aliases[0]} points at; point it elsewhere first")
         if not even_with_children and (made := children(registry, reference)):
             raise RegistryError(
-                f"{reference} is a parent of {', '.join(map(str, made[:5]))}{' and others' if made[5:] else ''}; remove "
+                f"{reference} is a parent of {', '.join(made[:5])}{' and others' if made[5:] else ''}; remove "
                 "those first, or say that it may go all the same (--with-children-left)"
             )
-        path = registry.folder(reference)
-        gone = registry.root / ".removed" / f"{reference.kind}-{reference.name}-{reference.revision}"
-        shutil.rmtree(gone, ignore_errors=True)
-        gone.parent.mkdir(exist_ok=True)
-        path.with_suffix(GONE).touch()
-        path.rename(gone)
-        fsync(path.parent)
-    shutil.rmtree(gone)
+        _remove(registry, reference)
     return reference
 
 
-def prunable(registry: Registry) -> tuple[Artifact, ...]:
-    """What nothing needs: all but the newest of each name, what aliases point at, and everything those were made from."""
-    artifacts = {str(each.reference): each for each in registry.list()}
-    newest = {str(each.reference.newest): str(each.reference) for each in artifacts.values()}
-    needed: set[str] = set()
+def prunable(registry: Registry) -> tuple[Listed, ...]:
+    """What nothing needs: all but the newest of each name, what aliases point at, what unfinished work reads, and all that
+    those were made from.
+
+    Raises CorruptArtifact when an artifact cannot be read: nothing tells what it was made from.
+    """
+    lines = {str(line.reference): line for line in overview(registry)}
+    for line in lines.values():
+        if line.problem:
+            raise CorruptArtifact(
+                f"{line.reference} cannot be read, so what it was made from is not known, and nothing is pruned: "
+                f"{line.problem}. Mend it or remove it first"
+            )
+    newest = {str(line.reference.newest): reference for reference, line in lines.items()}
+    read = {digest for draft in unfinished(registry) for digest in _inputs(draft.asked)}
     pending = [*newest.values(), *registry.aliases().values()]
+    pending += [reference for reference, line in lines.items() if line.digest in read]
+    needed: set[str] = set()
     while pending:
         reference = pending.pop()
-        if reference in artifacts and reference not in needed:
+        if reference in lines and reference not in needed:
             needed.add(reference)
-            pending += artifacts[reference].manifest.parent_references
-    return tuple(artifact for reference, artifact in artifacts.items() if reference not in needed)
+            pending += lines[reference].parents
+    return tuple(line for reference, line in lines.items() if reference not in needed)
+
+
+def prune(registry: Registry, say: Say = lambda text: None) -> tuple[Listed, ...]:
+    """Remove what is ``prunable`` and return it; ``say`` is told what an earlier, killed process had left.
+
+    Raises what ``prunable`` raises, and CannotWrite in a registry that may only be read.
+    """
+    if not registry.root.is_dir():
+        return ()
+    with writing(registry.root), registry.lock():
+        _sweep(registry, say)
+        found = prunable(registry)
+        for line in found:
+            _remove(registry, line.reference)
+    return found
+
+
+def leftovers(registry: Registry) -> tuple[Path, ...]:
+    """What a killed remove or alias left, or a living one is at."""
+    removed, aliases = registry.root / REMOVED, registry.root / FRESH_ALIASES_FILE
+    return (*(sorted(removed.iterdir()) if removed.is_dir() else ()), *([aliases] if aliases.exists() else ()))
 
 
 def export(registry: Registry, text: str, folder: Path) -> Artifact:
@@ -64,9 +115,43 @@ def export(registry: Registry, text: str, folder: Path) -> Artifact:
         raise RegistryError(f"{folder} exists; give a folder that does not")
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    for entry in artifact.manifest.files:
-        if is_payload(entry.path) or entry.path == CARD_FILE:
-            (fresh / entry.path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(artifact.path / entry.path, fresh / entry.path)
+    for path in exported(artifact):
+        (fresh / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.path / path, fresh / path)
     fresh.rename(folder)
     return artifact
+
+
+def exported(artifact: Artifact) -> tuple[str, ...]:
+    """The files of an artifact that leave the registry: its payload and its card."""
+    return tuple(entry.path for entry in artifact.manifest.files if is_payload(entry.path) or entry.path == CARD_FILE)
+
+
+def _inputs(asked: dict) -> set[str]:
+    """The digests of what a draft is made from."""
+    return {digest for given in asked.get("inputs", {}).values() for digest in given}
+
+
+def _remove(registry: Registry, reference: Reference) -> None:
+    path = registry.folder(reference)
+    refuse_link(first_link(registry.root, path.parent))
+    gone = registry.root / REMOVED / f"{reference.kind}-{reference.name}-{reference.revision}"
+    gone.parent.mkdir(exist_ok=True)
+    path.with_suffix(GONE).touch()
+    path.rename(gone)
+    fsync(path.parent)
+    _clear([gone])
+
+
+def _sweep(registry: Registry, say: Say) -> None:
+    if left := leftovers(registry):
+        _clear(left)
+        say(f"cleared away what an interrupted command had left: {', '.join(path.name for path in left)}")
+
+
+def _clear(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -7,7 +7,7 @@ A dialogue's score does not depend on what else is in the batch, on its place in
 (within float32's rounding: 1e-5; exact in float64). ``sigmoid`` of the score is what people are shown.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,19 @@ from policy.batch import pad
 from preference_data.messages import Messages, MessagesError
 from reward_model.batch import encode_for_scoring
 from reward_model.model import RewardModelError, last_token_scores, load_reward_model
+
+
+class TooLong(RewardModelError):
+    """Dialogues of more tokens than a scorer takes. ``lengths``: the tokens of each, by its position among those given."""
+
+    def __init__(self, lengths: Mapping[int, int], max_length: int):
+        position, length = next(iter(lengths.items()))
+        others = f" ({len(lengths) - 1} more are too long)" if len(lengths) > 1 else ""
+        super().__init__(
+            f"dialogue {position} has {length} tokens, and this scorer takes {max_length} at most{others}; "
+            "shorten it, or leave it out and say so"
+        )
+        self.lengths, self.max_length = lengths, max_length
 
 
 class Scorer(Protocol):
@@ -54,8 +67,8 @@ class RewardScorer:
     def score(self, dialogues: Sequence[Messages]) -> Tensor:
         """(N,) float32 raw logits on the CPU, in the order of ``dialogues``.
 
-        Raises MessagesError for messages that are no dialogue, RewardModelError for one longer than ``max_length`` and for
-        a score that is not finite.
+        Raises MessagesError for messages that are no dialogue, TooLong for those longer than ``max_length``, RewardModelError
+        for a score that is not finite.
         """
         scores = torch.empty(len(dialogues), dtype=torch.float32)
         for indices, batch in self.score_batches(dialogues):
@@ -69,6 +82,8 @@ class RewardScorer:
         padding, and whatever does not fit into memory shows at once.
         """
         rows = [self._encode(position, dialogue) for position, dialogue in enumerate(dialogues)]
+        if long := {position: len(row) for position, row in enumerate(rows) if len(row) > self.max_length}:
+            raise TooLong(long, self.max_length)
         order = sorted(range(len(rows)), key=lambda position: -len(rows[position]))
         for start in range(0, len(order), self.batch_size):
             indices = order[start : start + self.batch_size]
@@ -88,12 +103,6 @@ class RewardScorer:
 
     def _encode(self, position: int, dialogue: Messages) -> list[int]:
         try:
-            ids = encode_for_scoring(self.tokenizer, dialogue)
+            return encode_for_scoring(self.tokenizer, dialogue)
         except MessagesError as error:
             raise MessagesError(error.reason, f"dialogue {position} cannot be scored: {error}") from error
-        if len(ids) > self.max_length:
-            raise RewardModelError(
-                f"dialogue {position} has {len(ids)} tokens, and this scorer takes {self.max_length} at most; "
-                "shorten it, or leave it out and say so"
-            )
-        return ids

@@ -14,6 +14,10 @@ and pi_0, ``ref_policy``, is the policy that training started from. One iteratio
 
 Losses are means over a minibatch's response tokens (``rlhf/advantage.py``), however it is cut into microbatches.
 
+In the first iteration the sampler's log-probabilities are held against a forward pass of the policy: the ratio must be 1
+(``rlhf/step_zero.py``). Where it is not, the stats say so (``recomputed``), and the forward pass's are used in this iteration
+and wherever one of the later ones is off as well.
+
 Left out on purpose: an entropy bonus (not in the paper); a value loss coefficient (policy and critic share no weights and
 have an optimizer each, so ``value_learning_rate`` is that knob); an adaptive KL coefficient (the paper's is fixed); early
 stopping (the caller stops reading the generator).
@@ -77,7 +81,8 @@ def ppo(
     batches = prompt_batches(prompts, config.batch_size, seed)
     for iteration, batch in enumerate(islice(batches, state.step, config.iterations), start=state.step + 1):
         rng = random.Random(f"{seed}/{iteration}")
-        record = rollout(sampler, ref_policy, value_model, batch, reward, config, seed=rng.getrandbits(63))
+        checked = policy if iteration == 1 or state.history[0].recomputed else None
+        record = rollout(sampler, ref_policy, value_model, batch, reward, config, rng.getrandbits(63), checked)
         started = time.perf_counter()
         totals = torch.zeros(5, dtype=torch.float64)
         for _ in range(config.ppo_epochs):

@@ -30,6 +30,12 @@ class PPOStats:
         metadata={"help": "share of responses without text, which take the batch's lowest score; [0, 1]"}
     )
     num_tokens: int = field(metadata={"help": "response tokens sampled in this iteration"})
+    ratio_error: float | None = field(
+        metadata={"help": "largest |ratio - 1| of a forward pass to the sampler's log-probabilities, >= 0; none: not measured"}
+    )
+    recomputed: bool = field(
+        metadata={"help": "that error was beyond rounding, and the forward pass's log-probabilities were used instead"}
+    )
     sampling_seconds: float = field(metadata={"help": "time of sampling"})
     scoring_seconds: float = field(metadata={"help": "time of the reward models, the ref_policy and the critic"})
     update_seconds: float = field(metadata={"help": "time of the update"})
@@ -57,6 +63,8 @@ def ppo_stats(iteration: int, record: Rollout, means: Tensor, update_seconds: fl
         eos_fraction=sum(response.finished for response in record.responses) / size,
         empty_fraction=sum(not response.text.strip() for response in record.responses) / size,
         num_tokens=num_tokens,
+        ratio_error=record.ratio_error,
+        recomputed=record.recomputed,
         sampling_seconds=record.sampling_seconds,
         scoring_seconds=record.scoring_seconds,
         update_seconds=update_seconds,

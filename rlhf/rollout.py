@@ -9,12 +9,14 @@ From scores to advantages, in this order:
     advantages  generalised advantage estimation against the critic, whitened over the iteration's tokens
 
 The log-probabilities are those the sampler recorded, and the ids are those it sampled: text is never encoded again, and
-nothing is computed twice. All models run in eval mode, so that dropout cannot part sampling from update.
+nothing is computed twice. Only where a policy is given are they held against a full forward pass of it, as the update will
+make; where the two differ by more than rounding (``rlhf/step_zero.py``), those of the forward pass are used.
+All models run in eval mode, so that dropout cannot part sampling from update.
 """
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +31,7 @@ from preference_data.prompt import Prompt
 from reward_model.combined_reward import CombinedReward, Scores
 from rlhf.advantage import gae, token_rewards, whiten
 from rlhf.config import PPOConfig
+from rlhf.step_zero import ratio_errors, tolerance
 from rlhf.value_model import ValueModel
 
 
@@ -44,12 +47,14 @@ class Rollout:
     responses: list[Response]
     scores: Scores  # (B,) raw logits each
     response_mask: Tensor  # (B, T) bool
-    logprobs: Tensor  # (B, T) under the policy that sampled
+    logprobs: Tensor  # (B, T) under the policy that sampled: as recorded, or ``recomputed``
     ref_logprobs: Tensor  # (B, T)
     values: Tensor  # (B, T) of the state before each token
     rewards: Tensor  # (B, T)
     advantages: Tensor  # (B, T) whitened
     returns: Tensor  # (B, T)
+    ratio_error: float | None  # largest |ratio - 1| of a full forward pass to what was recorded; None: not looked at
+    recomputed: bool
     sampling_seconds: float
     scoring_seconds: float
 
@@ -89,19 +94,30 @@ def rollout(
     reward: CombinedReward,
     config: PPOConfig,
     seed: int,
+    policy: PreTrainedModel | None = None,
 ) -> Rollout:
-    """Sample one response a prompt and work out its advantages. ``sampler`` samples from the policy that is to be updated."""
+    """Sample one response a prompt and work out its advantages. ``sampler`` samples from the policy that is to be updated.
+
+    ``policy``: that policy, to hold what the sampler records against its forward pass.
+    """
     started = time.perf_counter()
     groups = sampler.sample([prompt.messages for prompt in prompts], 1, config.temperature, 1.0, config.max_new_tokens, seed)
     responses = [group[0] for group in groups]
     sampled = time.perf_counter()
 
     scores = score_responses(prompts, responses, reward)
-    ref_logprobs, values = _read(ref_policy, value_model, responses, config)
+    ref_logprobs = _forward_logprobs(ref_policy, responses, config)
+    values = _read(value_model, responses, config)
     lengths = [len(response.ids) for response in responses]
     response_mask = lengths_mask(lengths, max(lengths)).to(values.device)
     logprobs = torch.zeros_like(ref_logprobs)
     logprobs[response_mask] = torch.cat([logprobs.new_tensor(response.logprobs) for response in responses])
+    ratio_error, recomputed = None, False
+    if policy is not None:
+        new_logprobs = _forward_logprobs(policy, responses, config)
+        ratio_error = ratio_errors(new_logprobs, logprobs)[response_mask].max().item()
+        if recomputed := not ratio_error <= tolerance(policy.dtype):
+            logprobs = new_logprobs
 
     final_scores = penalised_scores(scores.combined, [response.finished for response in responses], config.missing_eos_penalty)
     rewards = token_rewards(final_scores.to(logprobs), logprobs - ref_logprobs, response_mask, config.kl_coef)
@@ -117,6 +133,8 @@ def rollout(
         rewards=rewards,
         advantages=whiten(advantages, response_mask),
         returns=returns,
+        ratio_error=ratio_error,
+        recomputed=recomputed,
         sampling_seconds=sampled - started,
         scoring_seconds=time.perf_counter() - sampled,
     )
@@ -155,18 +173,28 @@ def microbatches(responses: Sequence[Response], rows: Sequence[int], size: int) 
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
+def _forward_logprobs(model: PreTrainedModel, responses: Sequence[Response], config: PPOConfig) -> Tensor:
+    """(B, T) log-probabilities of the responses under ``model``, as in the update."""
+
+    def logprobs(prompt_ids: list[list[int]], response_ids: list[list[int]]) -> Tensor:
+        logits, ids, _ = response_logits(model, prompt_ids, response_ids, config.temperature)
+        return token_logprobs(logits, ids)
+
+    return _read(logprobs, responses, config)
+
+
 def _read(
-    ref_policy: PreTrainedModel, value_model: ValueModel, responses: list[Response], config: PPOConfig
-) -> tuple[Tensor, Tensor]:
-    """(ref_logprobs, values) of the responses, each (B, T), 0 beyond a response's end."""
-    shape = (len(responses), max(len(response.ids) for response in responses))
-    dtype = torch.promote_types(ref_policy.dtype, torch.float32)
-    ref_logprobs = torch.zeros(shape, dtype=dtype, device=ref_policy.device)
-    values = torch.zeros_like(ref_logprobs)
+    read: Callable[[list[list[int]], list[list[int]]], Tensor], responses: Sequence[Response], config: PPOConfig
+) -> Tensor:
+    """(B, T), float32 or wider: what ``read`` makes of prompt ids and response ids; 0 beyond a response's end."""
+    lengths = [len(response.ids) for response in responses]
+    whole: Tensor | None = None
     for rows in microbatches(responses, range(len(responses)), config.microbatch_size):
-        prompt_ids, response_ids = [responses[row].prompt_ids for row in rows], [responses[row].ids for row in rows]
-        logits, ids, mask = response_logits(ref_policy, prompt_ids, response_ids, config.temperature)
-        width = mask.shape[1]
-        ref_logprobs[rows, :width] = token_logprobs(logits, ids).masked_fill(~mask, 0.0)
-        values[rows, :width] = value_model(prompt_ids, response_ids).to(dtype).masked_fill(~mask, 0.0)
-    return ref_logprobs, values
+        found = read([responses[row].prompt_ids for row in rows], [responses[row].ids for row in rows])
+        mask = lengths_mask([lengths[row] for row in rows], found.shape[1]).to(found.device)
+        if whole is None:
+            dtype = torch.promote_types(found.dtype, torch.float32)
+            whole = torch.zeros((len(responses), max(lengths)), dtype=dtype, device=found.device)
+        whole[rows, : found.shape[1]] = found.to(whole.dtype).masked_fill(~mask, 0.0)
+    assert whole is not None
+    return whole

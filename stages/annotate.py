@@ -21,10 +21,11 @@ from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from sandbox.annotators import Item, annotate
 from sandbox.dialogues import Case
+from stages.batches import AnsweredBatch, SavedBatches, answer
 from stages.draw_prompts import draw_prompts, prompts_of
 from stages.make_world import cases_of, world_of
 from stages.progress import Progress
-from stages.recipe import AnnotationConfig
+from stages.sections import AnnotationConfig
 from stages.stage import Inputs, Stage, one
 
 
@@ -32,6 +33,15 @@ class Answer(NamedTuple):
     response: str
     policy: str
     temperature: float
+
+
+class Sampling(NamedTuple):
+    """One answer of ``policy`` (its place among the stage's) to each of ``prompts``, which are all different."""
+
+    policy: int
+    temperature: float
+    seed: int
+    prompts: list[Prompt]
 
 
 def run(
@@ -42,7 +52,7 @@ def run(
     cases = {**cases_of(prompts), **cases_of(heldout)}
     training = draw_prompts(prompts_of(prompts), config.num_helpful, config.num_safety, config.batch, seed)
     testing = draw_prompts(prompts_of(heldout), config.num_heldout, config.num_heldout, config.batch, seed)
-    answers = _answer_all(config, inputs["policies"], [*training, *testing, *testing], progress, seed)
+    answers = _answer_all(config, inputs["policies"], [*training, *testing, *testing], progress, seed, states)
     counts = {}
     for axis in AXES:
         for name, drawn in ((axis, training), (f"{axis}-heldout", testing)):
@@ -56,28 +66,49 @@ def run(
 
 
 def _answer_all(
-    config: AnnotationConfig, policies: Sequence[Artifact], prompts: Sequence[Prompt], progress: Progress, seed: int
+    config: AnnotationConfig,
+    policies: Sequence[Artifact],
+    prompts: Sequence[Prompt],
+    progress: Progress,
+    seed: int,
+    states: SavedStates,
 ) -> dict[str, list[Answer]]:
     """Per prompt id, one answer of each policy for each time that the prompt occurs in ``prompts``."""
+    samplings = _samplings(config, len(policies), prompts, seed)
     answers: dict[str, list[Answer]] = defaultdict(list)
-    for position, artifact in enumerate(policies):
-        sampler = TransformersSampler(*load_policy(artifact.path))
-        rng = random.Random(f"annotate:{config.batch}:{position}:{seed}")
-        drawn = [(prompt, rng.choice(config.temperatures), occurrence) for prompt, occurrence in _occurrences(prompts)]
-        with progress.meter(len(drawn), f"answers of {artifact.reference.name}", "prompt") as advance:
-            for group in sorted({(temperature, occurrence) for _, temperature, occurrence in drawn}):
-                asked = [prompt for prompt, *drawn_group in drawn if tuple(drawn_group) == group]
-                temperature, _occurrence = group
-                # Each policy and occurrence has random numbers of its own, or equal policies would give equal answers.
-                stream = rng.getrandbits(63)
-                batches = sampler.sample_batches(
-                    [prompt.messages for prompt in asked], 1, temperature, 1.0, config.max_new_tokens, stream
-                )
-                for indices, responses in batches:
-                    for index, response in zip(indices, responses, strict=True):
-                        answers[asked[index].id].append(Answer(response[0].text, str(artifact.reference), temperature))
-                    advance(None, len(indices))
+    saved = SavedBatches(states, AnsweredBatch)
+    with progress.meter(sum(len(each.prompts) for each in samplings), "answers", "prompt") as advance:
+        for batch in saved.save(_batches(config, policies, samplings, saved.done)):
+            sampling = samplings[batch.sampling]
+            policy = str(policies[sampling.policy].reference)
+            for index, response in zip(batch.indices, batch.responses, strict=True):
+                answers[sampling.prompts[index].id].append(Answer(response.text, policy, sampling.temperature))
+            advance(None, len(batch.indices))
     return answers
+
+
+def _samplings(config: AnnotationConfig, num_policies: int, prompts: Sequence[Prompt], seed: int) -> list[Sampling]:
+    """Everything that is to be sampled, in its order."""
+    found = []
+    for policy in range(num_policies):
+        rng = random.Random(f"annotate:{config.batch}:{policy}:{seed}")
+        drawn = [(prompt, rng.choice(config.temperatures), occurrence) for prompt, occurrence in _occurrences(prompts)]
+        for group in sorted({(temperature, occurrence) for _, temperature, occurrence in drawn}):
+            asked = [prompt for prompt, *drawn_group in drawn if tuple(drawn_group) == group]
+            # Each policy and occurrence has random numbers of its own, or equal policies would give equal answers.
+            found.append(Sampling(policy, group[0], rng.getrandbits(63), asked))
+    return found
+
+
+def _batches(
+    config: AnnotationConfig, policies: Sequence[Artifact], samplings: Sequence[Sampling], done: Sequence[AnsweredBatch]
+) -> Iterator[AnsweredBatch]:
+    for policy, artifact in enumerate(policies):
+        sampler = TransformersSampler(*load_policy(artifact.path))
+        for number, each in enumerate(samplings):
+            if each.policy == policy:
+                asked = [prompt.messages for prompt in each.prompts]
+                yield from answer(sampler, asked, each.temperature, config.max_new_tokens, each.seed, done, number)
 
 
 def _occurrences(prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, int]]:

@@ -1,12 +1,15 @@
 """Batches of a sampling loop that outlive the process: each is saved when it is done, and read back by the next run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
 
+from policy.generation import Response, TransformersSampler
+from preference_data.messages import Messages
 from registry.saved_states import SavedStates
 
 Stats = TypeVar("Stats")
@@ -39,3 +42,35 @@ class SavedBatches(Generic[Stats]):
 
     def _write(self, stats: Stats, folder: Path) -> None:
         (folder / "batch.json").write_bytes(self._json.dump_json([stats]))
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredBatch:
+    """One batch of a sampling (``sampling`` counts those of a stage): one response to each of the prompts at ``indices``."""
+
+    sampling: int
+    indices: list[int]
+    responses: list[Response]
+
+
+def answer(
+    sampler: TransformersSampler,
+    prompts: Sequence[Messages],
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+    done: Sequence[AnsweredBatch],
+    sampling: int = 0,
+) -> Iterator[AnsweredBatch]:
+    """One response a prompt at top-p 1, batch by batch; those of this sampling that are ``done`` come first, as they are.
+
+    What whole batches leave falls into the batches that it would have been in without an interruption, because they go by the
+    length of the prompts: so the responses are equal bit for bit.
+    """
+    before = [batch for batch in done if batch.sampling == sampling]
+    yield from before
+    answered = {index for batch in before for index in batch.indices}
+    if left := [index for index in range(len(prompts)) if index not in answered]:
+        asked = [prompts[index] for index in left]
+        for places, groups in sampler.sample_batches(asked, 1, temperature, 1.0, max_new_tokens, seed):
+            yield AnsweredBatch(sampling, [left[place] for place in places], [group[0] for group in groups])

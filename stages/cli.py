@@ -3,28 +3,31 @@
 import stages.environment  # noqa: F401, I001  (first: it tells libraries to be quiet before they load)
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from preference_data.importing import TooManyRejects, write_rejects
 from registry.errors import WrongKind
+from registry.saved_states import SaveEvery
+from stages.check_commands import doctor, plan
+from stages.import_command import import_files
 from stages.options import (
     DryRunOption,
-    ForceOption,
     QuietOption,
     RecipeOption,
+    SaveEveryOption,
     SeedOption,
     SetOption,
     existing,
     plain_errors,
 )
 from stages.progress import Progress, clock_text
-from stages.recipe import ImportConfig, load_recipe, shipped_recipes
+from stages.recipe import load_recipe, shipped_recipes
 from stages.registry_commands import JsonOption, ReferenceArgument, RegistryOption, print_json, print_table, registry_app
 from stages.roots import open_registry
-from stages.stage_commands import COMMANDS, EVALUATIONS, add_commands, load_stage
+from stages.stage_commands import COMMANDS, EVALUATIONS, add_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,6 +53,7 @@ def reproduce(
     ] = None,
     last: Annotated[str | None, typer.Option("--until", metavar="STEP", help="Stop after this stage or artifact.")] = None,
     set_: SetOption = None,
+    save_every: SaveEveryOption = "1m",
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
@@ -60,6 +64,7 @@ def reproduce(
     """
     with plain_errors():
         chosen = load_recipe(recipe, set_ or [])
+        interval = SaveEvery.parse(save_every)
         place = folder or Path("runs") / f"{chosen.name}-{seed}"
         from stages.environment import quiet_libraries
         from stages.pipeline import steps
@@ -70,7 +75,7 @@ def reproduce(
             print_json({"recipe": chosen.name, "dir": str(place), "steps": plan})
             return
         quiet_libraries()
-        done = run(chosen, place, seed, Progress(quiet=quiet), first, last)
+        done = run(chosen, place, seed, Progress(quiet=quiet), first, last, interval)
         report = place / "report" / "report.html"
         if json_:
             print_json({"artifact": done.last, "made": done.made, "up_to_date": done.up_to_date, "seconds": done.seconds,
@@ -84,87 +89,10 @@ def reproduce(
             typer.echo(f"next: rlhf reproduce --recipe {recipe} --dir {place} --seed {seed}")
 
 
-@app.command("import")
-def import_(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", help="Annotation files, JSONL or CSV.")] = None,
-    axis: Annotated[str, typer.Option("--axis", metavar="AXIS", help="What was judged: helpfulness or safety.")] = "",
-    annotations: Annotated[
-        str | None, typer.Option("--annotations", metavar="REF", help="An annotations artifact, for files.")
-    ] = None,
-    format_: Annotated[str | None, typer.Option("--format", help="Importer by name; recognised when left out.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the preferences. Default: the file's.")] = None,
-    max_rejected: Annotated[float, typer.Option("--max-rejected", help="Largest share of faulty rows, 0 to 1.")] = 0.01,
-    heldout_share: Annotated[float, typer.Option("--heldout-share", help="Share of prompts held out for testing.")] = 0.05,
-    registry: RegistryOption = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Annotation files -> preferences. Rows that cannot be used are kept with line and reason.
-
-    Example: rlhf import judgements.jsonl --axis helpfulness
-    """
-    with plain_errors():
-        if axis not in ("helpfulness", "safety"):
-            raise ValueError(f"--axis is {axis or 'missing'}; say --axis helpfulness or --axis safety")
-        if bool(files) == bool(annotations):
-            raise ValueError("give annotation files, or an artifact with --annotations, and not both")
-        paths = [existing(path) for path in files or []]
-        stage = load_stage("stages.import_annotations:STAGE")
-        from stages.import_annotations import file_digests
-        from stages.stage import run_stage
-
-        inputs = {"annotations": (annotations,)} if annotations else {}
-        config = ImportConfig(
-            axis=axis,
-            files=tuple(str(path) for path in paths) or (f"{axis}.jsonl",),
-            heldout_files=(f"{axis}-heldout.jsonl",) if annotations else (),
-            sha256=file_digests(paths),
-            format=format_,
-            max_rejected=max_rejected,
-            heldout_share=0.0 if annotations else heldout_share,
-        )
-        chosen = name or (_plain_name(paths[0].stem) if paths else axis)
-        rejects_file = Path(f"{chosen}.rejects.jsonl")
-        try:
-            result = run_stage(
-                open_registry(registry), stage, name=chosen, config=config, inputs=inputs, seed=seed,
-                progress=Progress(quiet=quiet), force=force,
-            )  # fmt: skip
-        except TooManyRejects as error:
-            write_rejects(rejects_file, error.result.rejects)
-            raise ValueError(f"{error}\nall rejected rows are in {rejects_file}") from error
-        _say_imported(result.artifact, rejects_file, json_)
-
-
-def _say_imported(artifact: Any, rejects_file: Path, json_: bool) -> None:
-    metrics = artifact.manifest.metrics
-    kept = artifact.path / "logs" / "rejects.jsonl"
-    if kept.is_file():
-        rejects_file.write_bytes(kept.read_bytes())
-    where = str(rejects_file) if kept.is_file() else None
-    counts = {key: metrics[key] for key in ("read", "accepted", "rejected")}
-    if json_:
-        print_json({"artifact": str(artifact.reference), **counts, "rejects_file": where})
-        return
-    typer.echo(
-        f"{metrics['read']} rows read, {metrics['accepted']} accepted ({metrics['train']} to train, {metrics['test']} held out)"
-    )
-    for reason, count in metrics["rejected"].items():
-        typer.echo(f"  rejected: {count} {reason}")
-    for column, count in metrics["ignored_columns"].items():
-        typer.echo(f"  column {column!r} is not known and was ignored in {count} rows")
-    if where:
-        typer.echo(f"rejected rows, with line and reason: {where}")
-    axis = artifact.manifest.config["axis"]
-    typer.echo(f"{artifact.reference}")
-    typer.echo(f"next: rlhf train-reward --axis {axis} --preferences {artifact.reference} --set {axis}.mixture=own")
-
-
-def _plain_name(stem: str) -> str:
-    plain = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in stem.lower()).strip("._-")
-    return plain or "annotations"
+app.command()(plan)
+app.command()(doctor)
+app.command("import")(import_files)
+add_commands(app, COMMANDS)
 
 
 @app.command()
@@ -173,10 +101,14 @@ def score(
     model: Annotated[list[str], typer.Option("--model", metavar="REF", help="Reward model; may be repeated.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: FILE.scored.jsonl.")] = None,
     registry: RegistryOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Begin again, and replace an output that is there.")] = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Score prompts with responses: raw logit, sigmoid and, with both axes, the combined reward.
+
+    The file may be of any size. Stopped at any point, the same command goes on from there; the output has its name when it is
+    whole, and rows that cannot be scored are in a file beside it.
 
     Example: rlhf score answers.jsonl --model reward_model/helpfulness --model reward_model/safety
     """
@@ -185,16 +117,24 @@ def score(
         opened = [open_registry(registry).open(text, kind="reward_model") for text in model]
         from reward_model.scoring import RewardScorer
         from stages.environment import quiet_libraries
-        from stages.score import score_file
+        from stages.score import ScoringModel, score_file
 
         quiet_libraries()
-        scorers = {str(artifact.reference): RewardScorer.load(artifact.path) for artifact in opened}
-        axes = {str(artifact.reference): artifact.manifest.config.get("axis", "") for artifact in opened}
-        done = score_file(file, out or file.with_suffix(".scored.jsonl"), scorers, axes, Progress(quiet=quiet))
+        models = [
+            ScoringModel(
+                str(artifact.reference),
+                artifact.digest,
+                artifact.manifest.config.get("axis", ""),
+                partial(RewardScorer.load, artifact.path),
+            )
+            for artifact in opened
+        ]
+        done = score_file(file, out or file.with_suffix(".scored.jsonl"), models, Progress(quiet=quiet), force)
         if json_:
             print_json({key: str(value) if isinstance(value, Path) else value for key, value in asdict(done).items()})
             return
-        typer.echo(f"{done.scored} of {done.read} rows scored: {done.output}")
+        note = " (up to date; --force scores them again)" if done.up_to_date else ""
+        typer.echo(f"{done.scored} of {done.read} rows scored: {done.output}{note}")
         if done.rejects_file:
             typer.echo(f"{done.rejected} rows could not be scored, with line and reason: {done.rejects_file}")
 
@@ -289,7 +229,6 @@ def recipe_show(
         typer.echo(yaml.safe_dump(values, sort_keys=False), nl=False)
 
 
-add_commands(app, COMMANDS)
 add_commands(evaluate_app, EVALUATIONS)
 
 

@@ -12,7 +12,7 @@ from stages.batches import SavedBatches
 from stages.draw_prompts import draw_prompts, prompts_of
 from stages.load_models import sampler_of, scorer_of
 from stages.progress import Progress
-from stages.recipe import DistillationStageConfig
+from stages.sections import DistillationStageConfig
 from stages.stage import Inputs, Stage, one
 
 

@@ -5,15 +5,19 @@ row by row, so that the report can compare any two policies on the same prompts.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from eval.consistency import ConsistencyDialogue, consistency
+from pydantic import TypeAdapter
+
+from eval.consistency import ConsistencyDialogue, ConsistencyStats, consistency
 from eval.reward_accuracy import accuracy_by_rating
 from policy.chat import encode_prompt
+from policy.generation import TransformersSampler
 from preference_data.comparison import Comparison
 from preference_data.messages import Messages, assistant
 from preference_data.parquet import write_records
@@ -23,12 +27,13 @@ from sandbox.annotators import utility
 from sandbox.dialogues import Questioner
 from sandbox.gold import judge
 from sandbox.world import World
+from stages.batches import AnsweredBatch, SavedBatches, answer
 from stages.draw_prompts import prompts_of
 from stages.import_annotations import comparisons_of
 from stages.load_models import sampler_of, scorer_of
 from stages.make_world import cases_of, world_of
 from stages.progress import Progress
-from stages.recipe import ConsistencyConfig, EvaluationConfig
+from stages.sections import ConsistencyConfig, EvaluationConfig
 from stages.stage import Inputs, Stage, one
 
 
@@ -59,19 +64,17 @@ def evaluate_policy(
 ) -> dict[str, Any]:
     artifact = one(inputs, "prompts")
     world, cases, prompts = world_of(artifact), cases_of(artifact), prompts_of(artifact)
-    sampler = sampler_of(inputs)
+    asked = [prompt.messages for prompt in prompts]
+    saved = SavedBatches(states, AnsweredBatch)
+    batches = answer(sampler_of(inputs), asked, config.temperature, config.max_new_tokens, seed, saved.done)
     responses: list[Any] = [None] * len(prompts)
     with progress.meter(len(prompts), "answers", "prompt") as advance:
-        for indices, groups in sampler.sample_batches(
-            [prompt.messages for prompt in prompts], 1, config.temperature, 1.0, config.max_new_tokens, seed
-        ):
-            for index, group in zip(indices, groups, strict=True):
-                responses[index] = group[0]
-            advance(None, len(indices))
+        for batch in saved.save(batches):
+            for index, response in zip(batch.indices, batch.responses, strict=True):
+                responses[index] = response
+            advance(None, len(batch.indices))
     # An empty answer cannot be scored as a dialogue; a full stop stands in for it, and gold sees the empty text.
-    dialogues = [
-        [*prompt.messages, assistant(response.text or ".")] for prompt, response in zip(prompts, responses, strict=True)
-    ]
+    dialogues = [[*messages, assistant(response.text or ".")] for messages, response in zip(asked, responses, strict=True)]
     scores = {axis: scorer_of(inputs, axis).score(dialogues).tolist() for axis in ("helpfulness", "safety")}
     answers = []
     for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
@@ -133,14 +136,10 @@ def evaluate_reward(
     artifact = one(inputs, "prompts")
     world, cases = world_of(artifact), cases_of(artifact)
     comparisons = comparisons_of(inputs["preferences"], "test")
-    scores = {}
-    for axis in ("helpfulness", "safety"):
-        scorer = scorer_of(inputs, axis)
-        progress.say(f"scoring {len(comparisons)} held-out comparisons with the {axis} model")
-        scores[axis] = (
-            scorer.score([comparison.chosen_dialogue for comparison in comparisons]).tolist(),
-            scorer.score([comparison.rejected_dialogue for comparison in comparisons]).tolist(),
-        )
+    saved = SavedBatches(states, SideScores)
+    scores = {
+        (each.axis, each.side): each.scores for each in saved.save(_score_sides(inputs, comparisons, progress, saved.done))
+    }
 
     def gold(comparison: Comparison, response: str) -> float:
         return utility(judge(world, cases[comparison.prompt_id], response), comparison.axis)
@@ -148,8 +147,8 @@ def evaluate_reward(
     rows = [
         ScoredComparison(
             comparison.prompt_id, comparison.axis, comparison.rating,
-            scores["helpfulness"][0][index], scores["helpfulness"][1][index],
-            scores["safety"][0][index], scores["safety"][1][index],
+            scores["helpfulness", "chosen"][index], scores["helpfulness", "rejected"][index],
+            scores["safety", "chosen"][index], scores["safety", "rejected"][index],
             gold(comparison, comparison.chosen), gold(comparison, comparison.rejected),
             comparison.chosen_safe, comparison.rejected_safe,
         )
@@ -161,6 +160,29 @@ def evaluate_reward(
         for axis in ("helpfulness", "safety")
         if any(row.axis == axis for row in rows)
     }
+
+
+@dataclass(frozen=True, slots=True)
+class SideScores:
+    """What the model of an axis gives to one side (chosen or rejected) of all comparisons, raw logits."""
+
+    axis: str
+    side: str
+    scores: list[float]
+
+
+def _score_sides(
+    inputs: Inputs, comparisons: Sequence[Comparison], progress: Progress, done: Sequence[SideScores]
+) -> Iterator[SideScores]:
+    """Both models on both sides; what is ``done`` comes first."""
+    yield from done
+    for axis in ("helpfulness", "safety"):
+        if sides := [side for side in ("chosen", "rejected") if (axis, side) not in {(each.axis, each.side) for each in done}]:
+            scorer = scorer_of(inputs, axis)
+            progress.say(f"scoring {len(comparisons)} held-out comparisons with the {axis} model")
+            for side in sides:
+                dialogues = [getattr(comparison, f"{side}_dialogue") for comparison in comparisons]
+                yield SideScores(axis, side, scorer.score(dialogues).tolist())
 
 
 def accuracy(rows: Sequence[ScoredComparison], model: str, axis: str) -> dict[str, Any]:
@@ -203,8 +225,16 @@ def evaluate_consistency(
 
     rows: list[Turn] = []
     shares = {}
-    talk = consistency(sampler, dialogues, obeys, fits, config.turns, config.temperature, 1.0, config.max_new_tokens, seed)
+    done = restored_turns(states, sampler)
+    talk = consistency(
+        sampler, dialogues, obeys, fits, config.turns, config.temperature, 1.0, config.max_new_tokens, seed, done
+    )  # fmt: skip
+    told: list[ConsistencyStats] = []
     for stats in progress.track(talk, max(config.turns), "consistency", "turn"):
+        told.append(stats)
+        if stats.turn > len(done) and states.due(stats.turn):
+            states.save(stats.turn, partial(save_turns, sampler, told))
+            states.keep_newest(2)
         for index, dialogue in enumerate(dialogues):
             response = stats.responses[index]
             obeyed = None if response is None else all(obeys(constraint, response) for constraint in dialogue.constraints)
@@ -218,6 +248,24 @@ def evaluate_consistency(
             shares[str(stats.turn)] = stats.estimate.value
     write_records(out / "turns.parquet", rows, Turn)
     return {"obeying": shares}
+
+
+_TURNS = TypeAdapter(list[ConsistencyStats])
+
+
+def save_turns(sampler: TransformersSampler, turns: list[ConsistencyStats], folder: Path) -> None:
+    """With what the sampler keeps of the dialogues: read anew it would be the same but for rounding."""
+    (folder / "turns.json").write_bytes(_TURNS.dump_json(turns))
+    sampler.prefixes.save(folder)
+
+
+def restored_turns(states: SavedStates, sampler: TransformersSampler) -> list[ConsistencyStats]:
+    """The turns of the newest state; ``sampler`` then keeps what it had kept after them."""
+    numbers = states.numbers()
+    if not numbers:
+        return []
+    sampler.prefixes.load(states.path(numbers[-1]), sampler.model.device)
+    return _TURNS.validate_json((states.path(numbers[-1]) / "turns.json").read_bytes())
 
 
 def _consistency_dialogues(world_seed: int, config: ConsistencyConfig, seed: int) -> list[ConsistencyDialogue]:

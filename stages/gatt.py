@@ -21,7 +21,7 @@ from stages.batches import SavedBatches
 from stages.load_models import sampler_of, scorer_of
 from stages.make_world import cases_of, world_of
 from stages.progress import Progress
-from stages.recipe import GattStageConfig
+from stages.sections import GattStageConfig
 from stages.stage import Inputs, Stage, one
 from stages.tune import samples_of
 

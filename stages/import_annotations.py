@@ -3,7 +3,7 @@
 Rows that cannot be used are kept, with their reasons, in ``logs/rejects.jsonl`` of the artifact.
 """
 
-import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,21 @@ from preference_data.split import split_by_prompt
 from registry.artifact import Artifact
 from registry.manifest import LOGS_FOLDER
 from registry.saved_states import SavedStates
+from stages.outside_files import check_unchanged
 from stages.progress import Progress
-from stages.recipe import ImportConfig
+from stages.sections import ImportConfig
 from stages.stage import Inputs, Stage
 
 
 def run(config: ImportConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates) -> dict[str, Any]:
-    """Files are looked for in the ``annotations`` artifact where one is given. Raises TooManyRejects, AnnotationFileError."""
+    """Files are looked for in the ``annotations`` artifact where one is given.
+
+    Raises FileProblem for one outside it that is not what it was, TooManyRejects, AnnotationFileError.
+    """
     folder = inputs["annotations"][0].path if inputs.get("annotations") else Path()
+    if not inputs.get("annotations"):
+        for file, sha256 in itertools.zip_longest(config.files, config.sha256):
+            check_unchanged(file, sha256)
     training = _read(config, [folder / name for name in config.files])
     testing = _read(config, [folder / name for name in config.heldout_files]) if config.heldout_files else None
     train, test = training.comparisons, testing.comparisons if testing else []
@@ -48,11 +55,6 @@ def run(config: ImportConfig, inputs: Inputs, out: Path, progress: Progress, see
         "train": len(train),
         "test": len(test),
     }
-
-
-def file_digests(paths: Sequence[Path]) -> tuple[str, ...]:
-    """sha256 of each file: what makes an import of an edited file a new one."""
-    return tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
 
 
 def comparisons_of(artifacts: Sequence[Artifact], side: str) -> list[Comparison]:

@@ -18,7 +18,7 @@ from sandbox.constraints import constraints
 from sandbox.dialogues import Case, Questioner, errand_case, helpful_case, read_cases, unique_cases, write_cases
 from sandbox.world import World
 from stages.progress import Progress
-from stages.recipe import CorpusConfig, DemonstrationsConfig, PromptsConfig
+from stages.sections import CorpusConfig, DemonstrationsConfig, PromptsConfig
 from stages.stage import Inputs, Stage
 
 

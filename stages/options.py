@@ -23,6 +23,15 @@ SetOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run even where the result is up to date.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")]
+SaveEveryOption = Annotated[
+    str,
+    typer.Option(
+        "--save-every",
+        metavar="INTERVAL",
+        help="How often training saves what it needs to go on after it was stopped: a time such as 90s, 10m or 2h, or a number "
+        "of steps such as 200. The result is the same, so it is no part of the recipe. Sampling saves each batch.",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 BAD_INPUT = (RegistryError, RecipeError, AnnotationFileError, MessagesError, FileNotFoundError, ValueError)

@@ -8,12 +8,14 @@ says so, and its dialogues stay in the mix of the later versions.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
-from preference_data.comparison import AXES
+from preference_data.comparison import AXES, Axis
 from stages import (
     annotate,
+    bring,
     distill,
     evaluate,
     gatt,
@@ -25,9 +27,11 @@ from stages import (
     train_reward,
     tune,
 )
-from stages.recipe import ImportConfig, Recipe
+from stages.outside_files import sha256_of
+from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
 from stages.report import STAGE as REPORT
 from stages.report import ReportConfig
+from stages.sections import FileConfig, ImportConfig, PromptsFileConfig
 from stages.stage import Stage
 
 TUNING_PROMPTS, EVALUATION_PROMPTS = "prompts/tuning", "prompts/evaluation"
@@ -49,6 +53,7 @@ class Step:
 
 def steps(recipe: Recipe) -> list[Step]:
     """Every step of a recipe, in order."""
+    sandbox = recipe if isinstance(recipe, SandboxRecipe) else None
     found = _foundation(recipe)
     previous, current = "policy/base", "policy/sft"
     batches: list[str] = []
@@ -57,7 +62,7 @@ def steps(recipe: Recipe) -> list[Step]:
     for number, each in enumerate(recipe.rounds, start=1):
         batch = f"round-{number}"
         batches.append(batch)
-        found += _annotation(recipe, batch, (previous, current))
+        found += _annotation(recipe, number, (previous, current))
         found += [_reward_model(recipe, axis, batches, current) for axis in AXES]
         if number == 1:
             inputs = {"policy": (current,), "safety": ("reward_model/safety",), "prompts": (TUNING_PROMPTS,)}
@@ -74,11 +79,11 @@ def steps(recipe: Recipe) -> list[Step]:
         }
         found.append(Step(tune.VERSION, each.version, recipe.tuning, mix))
         previous, current = current, f"policy/{each.version}"
-        if each.gatt:
-            found += _ghost_attention(recipe, each.version, samples)
+        if each.gatt and sandbox:
+            found += _ghost_attention(sandbox, each.version, samples)
             gatt_made, current = ("dialogues/gatt",), f"policy/{each.version}-gatt"
     found.append(Step(ppo.STAGE, f"{recipe.rounds[-1].version}-ppo", recipe.ppo, {"policy": (current,), **_judged()}))
-    return [*found, *_measurements(recipe, batches, current)]
+    return [*found, *_measurements(sandbox, batches)] if sandbox else found
 
 
 def final_policy(recipe: Recipe) -> str:
@@ -104,31 +109,60 @@ def _judged() -> dict[str, tuple[str, ...]]:
 
 
 def _foundation(recipe: Recipe) -> list[Step]:
+    inputs = {"policy": ("policy/base",), "dialogues": ("dialogues/demonstrations",)}
+    return [*_data(recipe), Step(tune.SFT, "sft", recipe.sft, inputs)]
+
+
+def _data(recipe: Recipe) -> list[Step]:
+    """The base model, the demonstrations and the prompts: the sandbox's, or a team's."""
+    if isinstance(recipe, SandboxRecipe):
+        return [
+            Step(make_world.CORPUS, "corpus", recipe.corpus, {}),
+            Step(make_world.DEMONSTRATIONS, "demonstrations", recipe.demonstrations, {}),
+            Step(make_world.PROMPTS, "tuning", recipe.prompts, {}),
+            Step(make_world.PROMPTS, "evaluation", recipe.evaluation_prompts, {}),
+            Step(pretrain.STAGE, "base", recipe.pretrain, {"corpus": ("dialogues/corpus",)}),
+        ]
+    assert isinstance(recipe, TeamRecipe)
+    data = recipe.data
     return [
-        Step(make_world.CORPUS, "corpus", recipe.corpus, {}),
-        Step(make_world.DEMONSTRATIONS, "demonstrations", recipe.demonstrations, {}),
-        Step(make_world.PROMPTS, "tuning", recipe.prompts, {}),
-        Step(make_world.PROMPTS, "evaluation", recipe.evaluation_prompts, {}),
-        Step(pretrain.STAGE, "base", recipe.pretrain, {"corpus": ("dialogues/corpus",)}),
-        Step(tune.SFT, "sft", recipe.sft, {"policy": ("policy/base",), "dialogues": ("dialogues/demonstrations",)}),
+        Step(bring.DIALOGUES, "demonstrations", FileConfig(**_file(data.demonstrations)), {}),
+        Step(bring.PROMPTS, "tuning", PromptsFileConfig(**_file(data.prompts), split="train"), {}),
+        Step(bring.PROMPTS, "evaluation", PromptsFileConfig(**_file(data.evaluation_prompts), split="test"), {}),
+        Step(bring.CHECKPOINT, "base", recipe.base, {}),
     ]
 
 
-def _annotation(recipe: Recipe, batch: str, policies: tuple[str, str]) -> list[Step]:
-    config = recipe.annotation.model_copy(update={"batch": batch})
-    inputs = {"prompts": (TUNING_PROMPTS,), "heldout_prompts": (EVALUATION_PROMPTS,), "policies": policies}
-    imports = [
-        Step(
-            import_annotations.STAGE,
-            f"{axis}-{batch}",
-            ImportConfig(
-                axis=axis, files=(f"{axis}.jsonl",), heldout_files=(f"{axis}-heldout.jsonl",), max_rejected=recipe.max_rejected
-            ),
-            {"annotations": (f"annotations/{batch}",)},
-        )
-        for axis in AXES
+def _file(file: str) -> dict[str, Any]:
+    return {"file": file, "sha256": sha256_of(file)}
+
+
+def _annotation(recipe: Recipe, number: int, policies: tuple[str, str]) -> list[Step]:
+    """The comparisons of a round: annotators of the sandbox judge, or a team brings its files."""
+    batch = f"round-{number}"
+    if isinstance(recipe, SandboxRecipe):
+        config = recipe.annotation.model_copy(update={"batch": batch})
+        inputs = {"prompts": (TUNING_PROMPTS,), "heldout_prompts": (EVALUATION_PROMPTS,), "policies": policies}
+        judging = [Step(annotate.STAGE, batch, config, inputs)]
+        judged = {"annotations": (f"annotations/{batch}",)}
+    else:
+        judging, judged = [], {}
+    return [
+        *judging,
+        *(Step(import_annotations.STAGE, f"{axis}-{batch}", _import(recipe, axis, number), judged) for axis in AXES),
     ]
-    return [Step(annotate.STAGE, batch, config, inputs), *imports]
+
+
+def _import(recipe: Recipe, axis: Axis, number: int) -> ImportConfig:
+    if isinstance(recipe, TeamRecipe):
+        file = recipe.data.annotations.format(round=number, axis=axis)
+        return ImportConfig(
+            axis=axis, files=(file,), sha256=tuple(filter(None, [sha256_of(file)])), max_rejected=recipe.max_rejected,
+            heldout_share=recipe.data.heldout_share,
+        )  # fmt: skip
+    return ImportConfig(
+        axis=axis, files=(f"{axis}.jsonl",), heldout_files=(f"{axis}-heldout.jsonl",), max_rejected=recipe.max_rejected
+    )
 
 
 def _reward_model(recipe: Recipe, axis: str, batches: list[str], policy: str) -> Step:
@@ -141,7 +175,7 @@ def _reward_model(recipe: Recipe, axis: str, batches: list[str], policy: str) ->
     return Step(train_reward.STAGE, axis, getattr(recipe, axis), inputs)
 
 
-def _ghost_attention(recipe: Recipe, version: str, samples: list[str]) -> list[Step]:
+def _ghost_attention(recipe: SandboxRecipe, version: str, samples: list[str]) -> list[Step]:
     inputs = {
         "policy": (f"policy/{version}",),
         "helpfulness": ("reward_model/helpfulness",),
@@ -152,7 +186,7 @@ def _ghost_attention(recipe: Recipe, version: str, samples: list[str]) -> list[S
     return [Step(gatt.STAGE, "gatt", recipe.gatt, inputs), Step(tune.SFT, f"{version}-gatt", recipe.gatt_tuning, tuned)]
 
 
-def _measurements(recipe: Recipe, batches: list[str], last_version: str) -> list[Step]:
+def _measurements(recipe: SandboxRecipe, batches: list[str]) -> list[Step]:
     models = {**_judged(), "prompts": (EVALUATION_PROMPTS,)}
     preferences = tuple(f"preferences/{axis}-{batch}" for axis in AXES for batch in batches)
     found = [Step(evaluate.REWARD, "reward-models", recipe.evaluation, {"preferences": preferences, **models})]

@@ -7,11 +7,12 @@ from typing import Any
 from policy.checkpoint import load_policy, save_checkpoint
 from registry.saved_states import SavedStates
 from rlhf.ppo import ppo
+from rlhf.ppo_stats import PPOStats
 from rlhf.value_model import load_value_model
 from stages.draw_prompts import draw_prompts, prompts_of
 from stages.load_models import reward_of
 from stages.progress import Progress
-from stages.recipe import PPOStageConfig
+from stages.sections import PPOStageConfig
 from stages.stage import Inputs, Stage, one
 
 
@@ -24,14 +25,15 @@ def run(
     value_model = load_value_model(one(inputs, "helpfulness").path, tokenizer)
     prompts = draw_prompts(prompts_of(one(inputs, "prompts")), config.num_helpful, config.num_adversarial, "ppo", seed)
     reward = reward_of(inputs, config.safety_threshold)
-    history = list(
-        progress.track(
-            ppo(policy, ref_policy, value_model, tokenizer, prompts, reward, config, seed, states),
-            config.iterations,
-            "ppo",
-            "iteration",
-        )
-    )
+    history: list[PPOStats] = []
+    training = ppo(policy, ref_policy, value_model, tokenizer, prompts, reward, config, seed, states)
+    for stats in progress.track(training, config.iterations, "ppo", "iteration"):
+        if stats.recomputed and not history:
+            progress.say(
+                f"step 0: |ratio - 1| is {stats.ratio_error:.2g}, more than rounding, between the sampler and a forward pass; "
+                "the log-probabilities of the forward pass are used. rlhf doctor names the cause"
+            )
+        history.append(stats)
     save_checkpoint(policy, tokenizer, out)
     first, last = history[:5], history[-5:]
     return {
@@ -41,6 +43,8 @@ def run(
         "kl": fmean(stats.kl for stats in last),
         "response_length": fmean(stats.response_length for stats in last),
         "eos_fraction": fmean(stats.eos_fraction for stats in last),
+        "ratio_error": history[0].ratio_error,
+        "recomputed": sum(stats.recomputed for stats in history),
     }
 
 

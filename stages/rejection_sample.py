@@ -11,7 +11,7 @@ from stages.batches import SavedBatches
 from stages.draw_prompts import draw_prompts, prompts_of
 from stages.load_models import reward_of, sampler_of
 from stages.progress import Progress
-from stages.recipe import SamplingConfig
+from stages.sections import SamplingConfig
 from stages.stage import Inputs, Stage, one
 
 

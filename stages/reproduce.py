@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.artifact import did_you_mean
+from registry.saved_states import SaveEvery
 from registry.store import Registry
 from stages.pipeline import Step, final_policy, steps
 from stages.progress import Progress
@@ -36,8 +37,9 @@ def reproduce(
     progress: Progress,
     first: str | None = None,
     last: str | None = None,
+    save_every: SaveEvery = SaveEvery(),
 ) -> Reproduction:
-    """Run the recipe into ``folder/registry`` and draw ``folder/report``.
+    """Run the recipe into ``folder/registry`` and draw ``folder/report``; ``save_every``: see ``run_stage``.
 
     ``first``: run again from this step on; ``last``: stop after it. Both name an artifact (policy/v2) or a stage (ppo).
     Raises RecipeError for a step that the recipe does not have.
@@ -54,14 +56,14 @@ def reproduce(
         inputs = {role: tuple(pinned.get(text, text) for text in texts) for role, texts in step.inputs.items()}
         result = run_stage(
             registry, step.stage, name=step.name, config=step.config, inputs=inputs, seed=seed, progress=progress,
-            force=index >= forced,
+            force=index >= forced, save_every=save_every,
         )  # fmt: skip
         pinned[step.makes] = str(result.artifact.reference)
         results.append(result)
         if step.makes == final_policy(recipe):
             registry.set_alias(CHAT_ALIAS, pinned[step.makes])
     headline = None
-    if end == len(plan):
+    if results[-1].artifact.reference.kind == "report":
         headline = write_report(registry, results[-1].artifact, folder / "report", recipe.budget_seconds)
     made = sum(not result.up_to_date for result in results)
     return Reproduction(made, len(results) - made, time.perf_counter() - started, headline, pinned[plan[end - 1].makes])

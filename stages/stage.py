@@ -13,21 +13,19 @@ import platform
 import random
 import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel
 
 from registry.artifact import Artifact, Reference
 from registry.difference import Difference, asked_of, differences
 from registry.drafts import discard, unfinished
 from registry.manifest import LOGS_FOLDER, Run
-from registry.saved_states import SavedStates
+from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
 from stages.progress import Progress
 
@@ -113,13 +111,15 @@ def run_stage(
     seed: int,
     progress: Progress,
     force: bool = False,
+    save_every: SaveEvery = SaveEvery(),
     dtype: str = "float32",
     device: str = "cpu",
 ) -> StageResult:
     """Make ``<stage.kind>/<name>`` from ``inputs`` (role -> references), unless it is up to date.
 
-    ``force`` makes a new revision all the same. Raises RegistryError for references that lead nowhere, to another kind than
-    the stage needs, or for a name that cannot be used; whatever ``stage.run`` raises goes through, and leaves no artifact.
+    ``force`` makes a new revision all the same; ``save_every``: how far apart the stage's loop saves its state, which is no
+    part of what is asked for. Raises RegistryError for references that lead nowhere, to another kind than the stage needs, or
+    for a name that cannot be used; whatever ``stage.run`` raises goes through, and leaves no artifact.
     """
     started = time.perf_counter()
     assert isinstance(config, stage.config_type), (
@@ -133,7 +133,7 @@ def run_stage(
         discard(registry, asked)  # a process killed between the commit and its tidying up leaves a draft
         progress.say(_up_to_date(registry, stage, present))
         return StageResult(present, True, time.perf_counter() - started)
-    with registry.draft(stage.kind, name, asked, wanted, force, progress.say, progress.say) as draft:
+    with registry.draft(stage.kind, name, asked, wanted, force, progress.say, progress.say, save_every) as draft:
         if not force and (present := registry.find_fingerprint(asked, stage.kind, name)):  # made while this one waited
             progress.say(_up_to_date(registry, stage, present))
             return StageResult(present, True, time.perf_counter() - started)
@@ -205,7 +205,8 @@ def _listed(changes: Sequence[Difference], at_most: int = 4) -> str:
 
 def seed_everything(seed: int) -> None:
     """Seed the generators of Python, numpy and torch."""
-    import torch  # here, because commands that find everything up to date must not wait for it
+    import numpy as np  # here, because commands that find everything up to date must not wait for them
+    import torch
 
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -248,5 +249,8 @@ def git_revision() -> str | None:
 
 def peak_rss_mb() -> float:
     """The largest resident memory of this process so far, in MB (10^6 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux, where getrusage counts what the parent held before this process became what it is
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return round(int(line.split()[1]) * 1024 / 1e6, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)

@@ -12,9 +12,19 @@ from typing import Annotated, Any
 
 import typer
 
-from stages.options import DryRunOption, ForceOption, QuietOption, RecipeOption, SeedOption, SetOption, plain_errors
+from registry.saved_states import SaveEvery
+from stages.options import (
+    DryRunOption,
+    ForceOption,
+    QuietOption,
+    RecipeOption,
+    SaveEveryOption,
+    SeedOption,
+    SetOption,
+    plain_errors,
+)
 from stages.progress import Progress, clock_text
-from stages.recipe import load_recipe
+from stages.recipe import load_recipe, section_of
 from stages.registry_commands import JsonOption, RegistryOption, print_json
 from stages.roots import open_registry
 from stages.stage import Stage, run_stage
@@ -166,6 +176,7 @@ def _function(row: StageCommand) -> Callable[..., None]:
         "registry": (RegistryOption, None),
         "seed": (SeedOption, 0),
         "force": (ForceOption, False),
+        "save_every": (SaveEveryOption, "1m"),
         "dry_run": (DryRunOption, False),
         "json_": (JsonOption, False),
         "quiet": (QuietOption, False),
@@ -195,10 +206,11 @@ def _run(row: StageCommand, given: dict[str, Any]) -> None:
     recipe = load_recipe(given["recipe"], given["set_"] or [])
     if row.axis and given["axis"] not in ("helpfulness", "safety"):
         raise ValueError(f"--axis is {given['axis']!r}; it is helpfulness or safety")
-    config = getattr(recipe, given["axis"] if row.axis else row.section)
+    config = section_of(recipe, given["axis"] if row.axis else row.section)
     name = given["name"] or row.name or given["axis"]
     inputs = {role: _texts(given[role]) for role in row.roles if given[role]}
     registry = open_registry(given["registry"])
+    save_every = SaveEvery.parse(given["save_every"])
     if given["dry_run"]:
         resolved = {role: [str(registry.resolve(text).reference) for text in texts] for role, texts in inputs.items()}
         print_json({"stage": row.command, "name": name, "inputs": resolved, "config": config.model_dump(mode="json")})
@@ -206,7 +218,7 @@ def _run(row: StageCommand, given: dict[str, Any]) -> None:
     stage = load_stage(row.stage)
     result = run_stage(
         registry, stage, name=name, config=config, inputs=inputs, seed=given["seed"],
-        progress=Progress(quiet=given["quiet"]), force=given["force"],
+        progress=Progress(quiet=given["quiet"]), force=given["force"], save_every=save_every,
     )  # fmt: skip
     reference = str(result.artifact.reference)
     if given["json_"]:

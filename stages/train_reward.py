@@ -10,7 +10,7 @@ from reward_model.model import build_reward_model, save_reward_model
 from reward_model.training import train_reward_model
 from stages.import_annotations import comparisons_of
 from stages.progress import Progress
-from stages.recipe import RewardTrainingConfig
+from stages.sections import RewardTrainingConfig
 from stages.stage import Inputs, Stage, one
 
 

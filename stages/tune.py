@@ -18,7 +18,7 @@ from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from rlhf.rejection_sampling import Sample, selected_dialogues
 from stages.progress import Progress
-from stages.recipe import TuningConfig
+from stages.sections import TuningConfig
 from stages.stage import Inputs, Stage, one
 
 
@@ -74,11 +74,11 @@ def _tune(
     }
 
 
-SFT = Stage("sft", "policy", 2, FinetuneConfig, run_sft, {"policy": "policy", "dialogues": "dialogues"})
+SFT = Stage("sft", "policy", 3, FinetuneConfig, run_sft, {"policy": "policy", "dialogues": "dialogues"})
 VERSION = Stage(
     "tune",
     "policy",
-    2,
+    3,
     TuningConfig,
     run_version,
     {"policy": "policy", "demonstrations": "dialogues", "samples": "samples", "distilled": "dialogues", "gatt": "dialogues"},

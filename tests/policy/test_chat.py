@@ -1,9 +1,12 @@
 """The chat format against the reference algorithm, written out again here from its description."""
 
+import json
+
 import pytest
 from fakes import tiny_tokenizer
+from transformers import LlamaTokenizer
 
-from policy.chat import decode_response, encode_dialogue, encode_dialogues, encode_prompt
+from policy.chat import CHAT_TEMPLATE, chat_template_for, decode_response, encode_dialogue, encode_dialogues, encode_prompt
 from preference_data.messages import MessagesError, assistant, user
 
 SYSTEM = {"role": "system", "content": "Be kind."}
@@ -102,3 +105,16 @@ def test_response_text_drops_eos_and_outer_space():
     tokenizer = tiny_tokenizer()
     ids = tokenizer("The fox. ", add_special_tokens=False)["input_ids"]
     assert decode_response(tokenizer, [*ids, 2]) == decode_response(tokenizer, ids) == "The fox."
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_the_saved_template_gives_the_same_ids_with_llamas_own_tokenizer(legacy):
+    """Which puts a space in front of each piece of text, or of the first alone."""
+    learnt = json.loads(tiny_tokenizer().backend_tokenizer.to_str())["model"]
+    merges = [tuple(pair) for pair in learnt["merges"]]
+    tokenizer = LlamaTokenizer(vocab=learnt["vocab"], merges=merges, legacy=legacy, pad_token="<unk>")
+    tokenizer.chat_template = chat_template_for(tokenizer)
+    assert (tokenizer.chat_template == CHAT_TEMPLATE) == legacy
+    for messages in (TWO, [SYSTEM, *ONE]):
+        ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
+        assert ids == encode_dialogue(tokenizer, messages).ids

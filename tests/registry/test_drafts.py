@@ -63,6 +63,21 @@ def test_drafts_that_nobody_holds_can_be_discarded(registry: Registry) -> None:
     assert unfinished(registry) == ()
 
 
+@pytest.mark.parametrize("content", [None, "", '{"artifact": "policy/s', "[1]", "17", '{"artifact": "policy/sft"}'])
+def test_a_draft_that_cannot_tell_what_it_is_is_shown_and_can_be_discarded(registry: Registry, content: str | None) -> None:
+    stop_after_saving(registry)
+    path = registry.root / ".drafts" / "ab" / "draft.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    (left,) = unfinished(registry)
+    assert (left.artifact, left.fingerprint, left.process, left.held, left.num_states) == ("unknown", "ab", "unknown", False, 1)
+    with registry.draft("policy", "sft", "ab", ASKED) as draft:  # the states are whole all the same
+        assert draft.states.numbers() == [1]
+    path.unlink()
+    assert discard(registry, "ab") and unfinished(registry) == ()
+
+
 def _make_slowly(root: str, started) -> None:
     with Registry(root).draft("policy", "sft", "ab", ASKED) as draft:
         started.set()

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.saved_states import SavedStates
+from registry.saved_states import SavedStates, SaveEvery
+from registry.store import Registry
 
 
 def write(text: str):
@@ -62,3 +63,49 @@ def test_a_state_that_was_being_written_is_none(tmp_path: Path) -> None:
     assert states.numbers() == []
     states.save(1, write("whole"))
     assert states.numbers() == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "every"),
+    [
+        ("90s", SaveEvery(seconds=90)),
+        ("10m", SaveEvery(seconds=600)),
+        ("2h", SaveEvery(seconds=7200)),
+        ("200", SaveEvery(steps=200)),
+        (" 1m ", SaveEvery()),
+    ],
+)
+def test_an_interval_is_a_time_or_a_number_of_steps(text: str, every: SaveEvery) -> None:
+    assert SaveEvery.parse(text) == every
+
+
+@pytest.mark.parametrize("text", ["soon", "", "0", "0m", "-5", "-5m", "1.5", "10 m", "10d", "m", "200 steps"])
+def test_an_interval_that_is_neither_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"between saved states is '.*'; it is a time such as 90s, 10m or 2h, or a number of"):
+        SaveEvery.parse(text)
+
+
+def test_a_state_is_due_when_its_time_has_come(tmp_path: Path) -> None:
+    now = [1000.0]
+    states = SavedStates(tmp_path / "states", every=SaveEvery(seconds=90), clock=lambda: now[0])
+    assert not states.due(1)
+    now[0] += 89
+    assert not states.due(500)
+    now[0] += 1
+    assert states.due(501)
+    states.save(501, write("x"))
+    assert not states.due(502)
+
+
+def test_a_state_is_due_after_so_many_steps_wherever_the_loop_began(tmp_path: Path) -> None:
+    states = SavedStates(tmp_path / "states", every=SaveEvery(steps=3), clock=lambda: 0.0)
+    assert [step for step in range(1, 10) if states.due(step)] == [3, 6, 9]
+    states.save(6, write("x"))
+    assert [step for step in range(7, 10) if SavedStates(tmp_path / "states", every=SaveEvery(steps=3)).due(step)] == [9]
+
+
+def test_a_draft_has_the_interval_that_was_asked_for(tmp_path: Path) -> None:
+    with Registry(tmp_path).draft("policy", "sft", "ab", save_every=SaveEvery(steps=7)) as draft:
+        assert draft.states.every == SaveEvery(steps=7)
+    with Registry(tmp_path).draft("policy", "sft", "ab") as draft:
+        assert draft.states.every == SaveEvery(seconds=60)

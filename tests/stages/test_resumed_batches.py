@@ -1,25 +1,42 @@
 """Every sampling loop, stopped after some batch and started again: nothing is sampled twice, and the result is the same."""
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fakes import ConstantScorer, ScriptedPolicy
+from fakes import ConstantScorer, ScriptedPolicy, tiny_policy, tiny_tokenizer
+from registry_folders import RUN
+from typer.testing import CliRunner
 
+from eval.consistency import ConsistencyDialogue, ConsistencyStats, consistency
 from gatt.config import GattConfig
 from gatt.constraints import Constraint
 from gatt.synthesis import GattStats, synthesise
-from preference_data.messages import assistant, user
+from policy.checkpoint import save_checkpoint
+from policy.generation import Response, TransformersSampler
+from preference_data.messages import assistant, num_turns, user
 from preference_data.prompt import make_prompt
-from registry.saved_states import SavedStates
+from registry.drafts import unfinished
+from registry.saved_states import SavedStates, SaveEvery
+from registry.store import Registry
 from reward_model.combined_reward import CombinedReward
+from reward_model.model import build_reward_model
 from rlhf.config import DistillationConfig, RejectionSamplingConfig
 from rlhf.context_distillation import DistillationStats, distil
 from rlhf.rejection_sampling import RejectionSamplingStats, rejection_sample
-from stages.batches import SavedBatches
+from stages import annotate, evaluate, import_annotations, make_world
+from stages.batches import AnsweredBatch, SavedBatches, answer
+from stages.cli import app
+from stages.progress import Progress
+from stages.sections import AnnotationConfig, ConsistencyConfig, EvaluationConfig, ImportConfig, PromptsConfig
+from stages.stage import Stage, run_stage
 
 PROMPTS = [
     make_prompt([user(f"Question {number}?")], family="f", split="train", source="test", is_safety=True) for number in range(7)
@@ -93,3 +110,250 @@ def test_batches_after_a_torn_one_are_made_again(tmp_path: Path) -> None:
     assert len(again.done) == 1 and len(said) == 1
     assert untimed(list(again.save(rejection_sampling(ScriptedPolicy(answers), again.done)))) == expected
     assert len(SavedBatches(SavedStates(tmp_path), RejectionSamplingStats).done) == 4
+
+
+# One response a prompt
+
+QUESTIONS = [[user(f"Question {'owl ' * (number % 4)}{number}?")] for number in range(10)]
+
+
+class Recorded(TransformersSampler):
+    """A tiny real model, in small batches; ``told`` holds all responses in the order in which they were sampled."""
+
+    def __init__(self, kept_tokens: int = 0):
+        super().__init__(tiny_policy(), tiny_tokenizer(), batch_size=3, kept_tokens=kept_tokens)
+        self.told: list[Response] = []
+
+    def sample_batches(self, *arguments):
+        for indices, groups in super().sample_batches(*arguments):
+            self.told += [response for group in groups for response in group]
+            yield indices, groups
+
+
+def two_samplings(sampler: TransformersSampler, done: list[AnsweredBatch]) -> Iterator[AnsweredBatch]:
+    for number, temperature in enumerate((1.0, 0.7)):
+        yield from answer(sampler, QUESTIONS, temperature, 12, 5, done, number)
+
+
+@pytest.mark.parametrize("stop", range(1, 9))
+def test_answers_are_equal_bit_for_bit_wherever_the_sampling_stopped(stop: int, tmp_path: Path) -> None:
+    expected = list(two_samplings(Recorded(), []))
+    assert len(expected) == 8 and [batch.sampling for batch in expected] == [0] * 4 + [1] * 4
+    plain = Recorded().sample(QUESTIONS, 1, 0.7, 1.0, 12, 5)
+    second = {index: response for batch in expected[4:] for index, response in zip(batch.indices, batch.responses, strict=True)}
+    assert [second[index] for index in range(10)] == [group[0] for group in plain]
+    saved = SavedBatches(SavedStates(tmp_path), AnsweredBatch)
+    batches = saved.save(two_samplings(Recorded(), saved.done))
+    for _ in range(stop):
+        next(batches)
+    rest, later = Recorded(), SavedBatches(SavedStates(tmp_path), AnsweredBatch)
+    assert list(later.save(two_samplings(rest, later.done))) == expected  # log-probabilities among them
+    assert len(rest.told) == 20 - sum(len(batch.indices) for batch in expected[:stop])
+
+
+def test_a_response_is_saved_whole(tmp_path: Path) -> None:
+    odd = Response('"\\\n\u2028 \u00e9\U0001f98a', [1, 2], [-0.1, float("-inf")], False, [3])
+    saved = SavedBatches(SavedStates(tmp_path), AnsweredBatch)
+    list(saved.save(iter([AnsweredBatch(0, [4], [odd])])))
+    assert SavedBatches(SavedStates(tmp_path), AnsweredBatch).done == [AnsweredBatch(0, [4], [odd])]
+
+
+# Turn by turn
+
+DIALOGUES = [
+    ConsistencyDialogue(f"Say {word}.", (word,), tuple(f"{word} {turn}?" for turn in range(4)))
+    for word in ("owl", "fox", "plum", "sea")
+]
+
+
+def talk(sampler: Any, done: list[ConsistencyStats], fits: Callable[..., bool] = lambda prompt: True) -> Iterator[Any]:
+    return consistency(sampler, DIALOGUES, lambda rule, text: rule in text, fits, (1, 2, 4), 1.0, 1.0, 6, 0, done)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4])
+def test_turns_that_are_done_are_told_again_and_not_sampled(turns: int) -> None:
+    def say(messages, position):  # one dialogue falls silent, another one's context is full
+        return " " if "fox" in messages[0]["content"] and num_turns(messages) == 2 else f"owl {num_turns(messages)}"
+
+    def fits(prompt):
+        return "sea" not in prompt[0]["content"] or num_turns(prompt) < 3
+
+    whole = ScriptedPolicy(say)
+    expected = list(talk(whole, [], fits))
+    assert expected[-1].obeyed == (True, False, False, None) and expected[-1].num_overflowed == 1
+    rest = ScriptedPolicy(say)
+    assert list(talk(rest, expected[:turns], fits)) == expected
+    assert rest.asked == whole.asked[len(whole.asked) - len(rest.asked) :]
+    assert len(rest.asked) == sum(len([r for r in stats.responses if r is not None]) for stats in expected[turns:])
+
+
+@pytest.mark.parametrize("kept_tokens", [0, 150, 100_000])
+@pytest.mark.parametrize("turns", [1, 3])
+def test_what_was_kept_of_dialogues_is_saved_with_their_turns(turns: int, kept_tokens: int, tmp_path: Path) -> None:
+    whole, stopped, rest, forgetful = (Recorded(kept_tokens) for _ in range(4))
+    expected = list(talk(whole, []))
+    begun = talk(stopped, [])
+    done = [next(begun) for _ in range(turns)]
+    SavedStates(tmp_path).save(turns, partial(evaluate.save_turns, stopped, done))
+    assert evaluate.restored_turns(SavedStates(tmp_path), rest) == done == expected[:turns]
+    assert list(talk(rest, done)) == expected
+    left = whole.told[len(DIALOGUES) * turns :]
+    assert rest.told == left  # log-probabilities among them
+    list(talk(forgetful, done))
+    changed = [one.logprobs != other.logprobs for one, other in zip(forgetful.told, left, strict=True)]
+    assert any(changed) == (kept_tokens > 0), "dialogues that are read anew are rounded in another way"
+
+
+# Stages
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Stopping(Progress):
+    """Kills the process at the ``at``-th advance of a meter (``word`` None), or at the ``at``-th line that holds ``word``."""
+
+    def __init__(self, at: int, word: str | None = None):
+        super().__init__(quiet=True)
+        self.left, self.word = at, word
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+    def bound(self, log_folder: Path | None) -> Progress:
+        return self
+
+    def say(self, text: str) -> None:
+        if self.word and self.word in text:
+            self._count()
+
+    @contextmanager
+    def meter(self, *arguments):
+        with super().meter(*arguments) as advance:
+
+            def advancing(item, amount=1):
+                advance(item, amount)
+                if self.word is None:
+                    self._count()
+
+            yield advancing
+
+
+def put_model(registry: Registry, kind: str, name: str, save: Callable[[Path], None]) -> None:
+    with registry.draft(kind, name, name.encode().hex()) as draft:
+        save(draft.path)
+        draft.commit(RUN, {})
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Two random policies, two random reward models, prompts, and the preferences that they lead to."""
+    registry = Registry(tmp_path_factory.mktemp("stages") / "registry")
+    for seed, name in enumerate(("a", "b")):
+        put_model(registry, "policy", name, lambda path, seed=seed: save_checkpoint(tiny_policy(seed), tiny_tokenizer(), path))
+    for seed, name in enumerate(("helpfulness", "safety")):
+        model = build_reward_model(registry.resolve("policy/a").path, seed)
+        put_model(registry, "reward_model", name, lambda path, model=model: save_checkpoint(*model, path))
+    for split in ("train", "test"):
+        config = PromptsConfig(split=split, num_helpful=6, num_adversarial=6, num_borderline=0)
+        make(registry, make_world.PROMPTS, config, {}, split)
+    make(registry, *ANNOTATE, "annotated")
+    for axis in ("helpfulness", "safety"):
+        config = ImportConfig(axis=axis, files=(f"{axis}.jsonl",), heldout_files=(f"{axis}-heldout.jsonl",), max_rejected=1)
+        make(registry, import_annotations.STAGE, config, {"annotations": ["annotations/annotated"]}, axis)
+    return registry
+
+
+def make(registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, progress: Progress | None = None, **options):
+    return run_stage(
+        registry, stage, name=name, config=config, inputs=inputs, seed=3, progress=progress or Progress(quiet=True), **options
+    )
+
+
+MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"], "prompts": ["prompts/test"]}
+ANNOTATE = (
+    annotate.STAGE,
+    AnnotationConfig(num_helpful=4, num_safety=4, num_heldout=3, max_new_tokens=8),
+    {"policies": ["policy/a", "policy/b"], "prompts": ["prompts/train"], "heldout_prompts": ["prompts/test"]},
+)
+EVALUATE = (evaluate.POLICY, EvaluationConfig(max_new_tokens=8), {"policy": ["policy/a"], **MODELS})
+COMPARE = (
+    evaluate.REWARD,
+    EvaluationConfig(max_new_tokens=8),
+    {"preferences": ["preferences/helpfulness", "preferences/safety"], **MODELS},
+)
+TALK = (
+    evaluate.CONSISTENCY,
+    ConsistencyConfig(num_dialogues=6, turns=(1, 3), max_new_tokens=6, kept_tokens=100_000),
+    {"policy": ["policy/a"], "prompts": ["prompts/test"]},
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "stop", "num_states"),
+    [
+        ("first-answers", ANNOTATE, (1,), 1),
+        ("other-policy", ANNOTATE, (8,), 8),
+        ("answered", EVALUATE, (1,), 1),
+        ("one-model", COMPARE, (2, "scoring"), 2),
+        ("one-turn", TALK, (2,), 1),
+        ("two-turns", TALK, (3,), 2),
+    ],
+)
+def test_a_stopped_stage_goes_on_and_makes_the_same(
+    registry: Registry, name: str, stage: Any, stop: tuple[Any, ...], num_states: int
+) -> None:
+    expected = make(registry, *stage, "whole").artifact
+    with pytest.raises(Killed):
+        make(registry, *stage, name, Stopping(*stop), save_every=SaveEvery(steps=1))
+    (left,) = unfinished(registry)
+    assert left.num_states == num_states
+    assert make(registry, *stage, name).artifact.digest == expected.digest
+    assert unfinished(registry) == ()
+
+
+@pytest.mark.parametrize(
+    ("stage", "stop", "file", "meddle"),
+    [
+        (ANNOTATE, (1,), "batch.json", lambda batch: batch["responses"][0].update(text="an answer of mine")),
+        (EVALUATE, (1,), "batch.json", lambda batch: batch["responses"][0].update(text="an answer of mine")),
+        (COMPARE, (2, "scoring"), "batch.json", lambda side: side["scores"].reverse()),
+        (TALK, (3,), "turns.json", lambda turn: turn["responses"].reverse()),
+    ],
+)
+def test_what_was_saved_is_what_is_gone_on_with(
+    registry: Registry, tmp_path: Path, stage: Any, stop: tuple[Any, ...], file: str, meddle: Callable[[Any], None]
+) -> None:
+    """What is changed by hand in a saved state turns up in the result: it was not made again."""
+    expected = make(registry, *stage, "whole").artifact
+    with pytest.raises(Killed):
+        make(registry, *stage, "meddled", Stopping(*stop), save_every=SaveEvery(steps=1))
+    states = SavedStates(next((registry.root / ".drafts").glob("*/states")))
+    newest = states.numbers()[-1]
+    shutil.copytree(states.path(newest), tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("complete.json"))
+    records = json.loads((tmp_path / file).read_text())
+    meddle(records[0])
+    (tmp_path / file).write_text(json.dumps(records))
+    states.save(newest, lambda folder: shutil.copytree(tmp_path, folder, dirs_exist_ok=True) and None)
+    assert make(registry, *stage, "meddled").artifact.digest != expected.digest
+
+
+# The interval
+
+
+def test_the_interval_is_no_part_of_what_is_asked_for(registry: Registry) -> None:
+    make(registry, *TALK, "whole")
+    assert make(registry, *TALK, "whole", save_every=SaveEvery(steps=1)).up_to_date
+
+
+@pytest.mark.parametrize("command", [("reproduce", "--recipe", "micro"), ("sft",), ("evaluate", "consistency")])
+def test_an_interval_that_cannot_be_is_refused_by_every_command(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, [*command, "--save-every", "soon"])
+    assert refused.exit_code == 2 and "the interval between saved states is 'soon'" in refused.output
+    assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from policy.pretraining import batches, pretrain
 from preference_data.comparison import Comparison
 from preference_data.messages import assistant, user
 from preference_data.prompt import Document, make_dialogue, make_prompt
-from registry.saved_states import SavedStates
+from registry.saved_states import SavedStates, SaveEvery
 from reward_model.combined_reward import CombinedReward
 from reward_model.config import RewardModelConfig
 from reward_model.training import train_reward_model
@@ -120,36 +120,43 @@ def stop_after(loop: Callable[..., Any], states: SavedStates, step: int) -> None
 def test_a_stopped_loop_goes_on_as_if_it_had_not_been(loop: Callable[..., Any], step: int, tmp_path: Path) -> None:
     weights, told = result(loop, None)
     assert len(told) >= 5
-    states = SavedStates(tmp_path, seconds=0)
+    states = SavedStates(tmp_path, every=SaveEvery(steps=1))
     stop_after(loop, states, step)
     assert states.numbers()[-1] == step
     torch.manual_seed(12345)  # another process has other random numbers
-    again, told_again = result(loop, SavedStates(tmp_path, seconds=0))
+    again, told_again = result(loop, SavedStates(tmp_path, every=SaveEvery(steps=1)))
     assert told_again == told
     assert all(torch.equal(one, other) for one, other in zip(weights, again, strict=True))
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_loop_that_had_saved_its_last_step_does_nothing_more(loop: Callable[..., Any], tmp_path: Path) -> None:
-    weights, told = result(loop, SavedStates(tmp_path, seconds=0))
-    again, told_again = result(loop, SavedStates(tmp_path, seconds=1e9))
+    weights, told = result(loop, SavedStates(tmp_path, every=SaveEvery(steps=1)))
+    again, told_again = result(loop, SavedStates(tmp_path, every=SaveEvery(seconds=1e9)))
     assert told_again == told and all(torch.equal(one, other) for one, other in zip(weights, again, strict=True))
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_two_states_are_kept_and_a_torn_one_gives_way_to_the_other(loop: Callable[..., Any], tmp_path: Path) -> None:
     weights, told = result(loop, None)
-    stop_after(loop, SavedStates(tmp_path, seconds=0), 4)
-    states = SavedStates(tmp_path, seconds=0)
+    stop_after(loop, SavedStates(tmp_path, every=SaveEvery(steps=1)), 4)
+    states = SavedStates(tmp_path, every=SaveEvery(steps=1))
     assert states.numbers() == [3, 4]
     torn = states.path(4) / "state.safetensors"
     torn.write_bytes(torn.read_bytes()[:-7])
     said: list[str] = []
-    again, told_again = result(loop, SavedStates(tmp_path, said.append, seconds=0))
+    again, told_again = result(loop, SavedStates(tmp_path, said.append, every=SaveEvery(steps=1)))
     assert "is torn" in said[0] and told_again == told
     assert all(torch.equal(one, other) for one, other in zip(weights, again, strict=True))
 
 
+def test_fine_tuning_leaves_the_config_as_it_was_whether_or_not_a_step_was_left(tmp_path: Path) -> None:
+    """The trainer turns the cache off, and the config is part of what is committed."""
+    for _ in range(2):
+        (model,), stats = finetuning(SavedStates(tmp_path, every=SaveEvery(steps=1)))
+        assert len(list(stats)) == 6 and model.config.use_cache
+
+
 def test_states_are_saved_when_they_are_due(tmp_path: Path) -> None:
-    result(pretraining, SavedStates(tmp_path, seconds=1e9))
+    result(pretraining, SavedStates(tmp_path, every=SaveEvery(seconds=1e9)))
     assert SavedStates(tmp_path).numbers() == []

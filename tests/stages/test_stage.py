@@ -2,6 +2,8 @@ import io
 import json
 import multiprocessing
 import random
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,18 @@ from registry.errors import CorruptArtifact, InvalidName, ReferenceNotFound, Wro
 from registry.saved_states import SavedStates
 from registry.store import Registry
 from stages.progress import Progress
-from stages.stage import Inputs, Stage, StageResult, asked_for, fingerprint, git_revision, one, plain_metrics, run_stage
+from stages.stage import (
+    Inputs,
+    Stage,
+    StageResult,
+    asked_for,
+    fingerprint,
+    git_revision,
+    one,
+    peak_rss_mb,
+    plain_metrics,
+    run_stage,
+)
 
 
 class ScaleConfig(BaseModel):
@@ -159,7 +172,7 @@ def test_a_stage_that_fails_leaves_nothing(registry: Registry, error: BaseExcept
     with pytest.raises(type(error)):
         make(registry, Scale(error))
     assert registry.references() == () and not (registry.root / "prompts").exists()
-    assert [path.suffix for path in (registry.root / ".drafts").iterdir()] == [".lock"]
+    assert {path.suffix for path in (registry.root / ".drafts").iterdir()} == {".lock"}
     assert not make(registry, Scale()).up_to_date
 
 
@@ -315,3 +328,15 @@ def test_two_processes_that_want_one_artifact_make_it_once(registry: Registry, t
     assert said[0].endswith("made prompts/data@1\n") and "another process" not in said[0]
     assert "is being made by another process (process " in said[1] and "prompts/data@1 is up to date" in said[1]
     assert "scale: 3/3" not in said[1]
+
+
+def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it() -> None:
+    held = bytearray(400_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    here = peak_rss_mb()
+    there = subprocess.run(
+        [sys.executable, "-c", "from stages.stage import peak_rss_mb; print(peak_rss_mb())"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert here > 400 > float(there.stdout) > 5
+    assert len(held) == 400_000_000

@@ -1,0 +1,68 @@
+"""A line on each artifact, for lists of thousands: only what a list needs is kept of a manifest."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.artifact import Problem, Reference, check_name
+from registry.errors import CorruptArtifact, ReferenceNotFound, RegistryError
+from registry.links import first_link, refuse_link
+from registry.manifest import read_summary
+from registry.store import ALIASES_FILE, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list says of an artifact: ``size`` in bytes, ``created`` as UTC time, ``parents`` as full references.
+
+    ``problem`` says why the manifest cannot be read; where it is '', all else is known.
+    """
+
+    reference: Reference
+    path: Path
+    digest: str = ""
+    stage: str = ""
+    size: int = 0
+    created: str = ""
+    parents: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def overview(registry: Registry, kind: str | None = None) -> tuple[Listed, ...]:
+    """Every artifact (of one kind), in the order of ``Registry.references``; those that cannot be read say why.
+
+    Raises InvalidName for a kind that does not exist.
+    """
+    lines = []
+    for _, revisions in itertools.groupby(registry.references(kind), lambda reference: (reference.kind, reference.name)):
+        references = tuple(revisions)
+        folder = registry.folder(references[0].newest)
+        link = first_link(registry.root, folder)  # asked once a name, which thousands of revisions may have
+        lines += [line for each in references if (line := _look_at(each, folder / str(each.revision), link))]
+    return tuple(lines)
+
+
+def _look_at(reference: Reference, path: Path, link_above: Path | None) -> Listed | None:
+    """None when it was removed a moment ago."""
+    try:
+        refuse_link(link_above or (path if path.is_symlink() else None))
+        found = read_summary(path)
+        check_name(reference, path, found)
+    except RegistryError as error:
+        return Listed(reference, path, problem=str(error)) if path.is_symlink() or path.exists() else None
+    return Listed(reference, path, found.digest, found.stage, found.size, found.created, tuple(found.parent_references))
+
+
+def alias_problems(registry: Registry) -> tuple[Problem, ...]:
+    """What is wrong with the aliases: their file is torn, or one points at nothing."""
+    try:
+        aliases = registry.aliases()
+    except CorruptArtifact as error:
+        return (Problem(ALIASES_FILE, str(error)),)
+    found = []
+    for alias in aliases:
+        try:
+            registry.follow(alias)
+        except ReferenceNotFound as error:
+            found.append(Problem(alias, str(error)))
+    return tuple(found)

@@ -1,0 +1,117 @@
+"""What a team brings from outside: a base checkpoint, dialogues to learn from, prompts. Annotation files come by ``import``.
+
+Files are JSONL, one record a line. A file with a faulty row is refused whole, and the rows are named: these files are small
+beside the annotations, and written with care.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from policy.chat import chat_template_for
+from policy.checkpoint import check_special_tokens, load_policy, save_checkpoint
+from preference_data.messages import Messages, MessagesError, user
+from preference_data.parquet import write_records
+from preference_data.prompt import Dialogue, Prompt, make_dialogue, make_prompt
+from registry.saved_states import SavedStates
+from stages.outside_files import FileProblem, check_unchanged
+from stages.progress import Progress
+from stages.sections import CheckpointConfig, FileConfig, PromptsFileConfig
+from stages.stage import Inputs, Stage
+
+Record = TypeVar("Record")
+_SHOWN = 20  # faulty rows that a message names
+
+
+def bring_checkpoint(
+    config: CheckpointConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
+    """Copy a Llama checkpoint in the number format it has. Raises CheckpointError for one that the chat format does not fit."""
+    model, tokenizer = load_policy(config.checkpoint, "auto", config.hub_revision)
+    check_special_tokens(config.checkpoint, tokenizer)
+    tokenizer.chat_template = chat_template_for(tokenizer)
+    save_checkpoint(model, tokenizer, out)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "vocabulary": len(tokenizer),
+        "context": model.config.max_position_embeddings,
+    }
+
+
+def bring_dialogues(
+    config: FileConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
+    dialogues = _records(config, _dialogue)
+    write_records(out / "dialogues.parquet", dialogues, Dialogue)
+    return {"dialogues": len(dialogues)}
+
+
+def bring_prompts(
+    config: PromptsFileConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
+    def prompt(row: dict[str, Any]) -> Prompt:
+        return make_prompt(
+            _messages(row),
+            family=row.get("family", "team"),
+            split=config.split,
+            source=row.get("source", "team"),
+            is_safety=bool(row.get("is_safety", False)),
+            risk_category=row.get("risk_category"),
+            attack_vector=row.get("attack_vector"),
+        )
+
+    prompts = list({found.id: found for found in _records(config, prompt)}.values())
+    write_records(out / "prompts.parquet", prompts, Prompt)
+    return {"prompts": len(prompts), "with_safety_tag": sum(prompt.is_safety for prompt in prompts)}
+
+
+def _records(config: FileConfig, make: Callable[[dict[str, Any]], Record]) -> list[Record]:
+    """The records of a file, in its order. Raises FileProblem naming the rows that cannot be used."""
+    check_unchanged(config.file, config.sha256)
+    records, faults = [], []
+    with Path(config.file).open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise MessagesError("malformed", f"a row must be a JSON object, this one is a {type(row).__name__}")
+                    records.append(make(row))
+                except (json.JSONDecodeError, MessagesError) as error:
+                    faults.append(f"  line {number}: {error}")
+    if faults or not records:
+        listed = "\n".join(faults[:_SHOWN]) + (f"\n  and {len(faults) - _SHOWN} more" if faults[_SHOWN:] else "")
+        what = f"{len(faults)} rows that cannot be used" if faults else "no rows"
+        raise FileProblem(f"{config.file} has {what}; mend them and run the same command again\n{listed}".rstrip())
+    return records
+
+
+def _dialogue(row: dict[str, Any]) -> Dialogue:
+    if not isinstance(row.get("messages"), list):
+        raise _missing("messages", row)
+    # in the sandbox too demonstrations are a source and a family of their own
+    return make_dialogue(
+        row["messages"],
+        family=row.get("family", "team"),
+        source=row.get("source", "demonstrations"),
+        is_safety=bool(row.get("is_safety", False)),
+    )
+
+
+def _messages(row: dict[str, Any]) -> Messages:
+    found = row.get("messages", row.get("prompt"))
+    if isinstance(found, str):
+        return [user(found)]
+    if not isinstance(found, list):
+        raise _missing("prompt or messages", row)
+    return found
+
+
+def _missing(what: str, row: dict[str, Any]) -> MessagesError:
+    return MessagesError("missing_field", f"a row needs {what}; this one has {', '.join(sorted(row)) or 'nothing'}")
+
+
+CHECKPOINT = Stage("bring-checkpoint", "policy", 1, CheckpointConfig, bring_checkpoint)
+DIALOGUES = Stage("bring-dialogues", "dialogues", 1, FileConfig, bring_dialogues)
+PROMPTS = Stage("bring-prompts", "prompts", 1, PromptsFileConfig, bring_prompts)

@@ -1,0 +1,180 @@
+"""The sections of a recipe: what each stage can be told, one frozen model a stage. Nothing heavy is imported here.
+
+A recipe has its data from the sandbox, or from a team: sections of one kind or of the other. The rest is common to both.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gatt.config import GattConfig
+from policy.config import FinetuneConfig, Preset
+from preference_data.comparison import Axis
+from preference_data.prompt import Split
+from reward_model.config import RewardModelConfig
+from rlhf.config import DistillationConfig, PPOConfig, RejectionSamplingConfig
+
+
+class Section(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CorpusConfig(Section):
+    """The sandbox's pretraining documents."""
+
+    num_documents: int = Field(gt=0, description="documents to write")
+    num_primer_documents: int = Field(ge=0, description="documents of the primer, which is read first")
+
+
+class DemonstrationsConfig(Section):
+    """The sandbox's supervised demonstrations."""
+
+    num_dialogues: int = Field(gt=0, description="dialogues to write")
+    adversarial_share: float = Field(
+        ge=0, le=1, description="share of errands (harmful ones refused, borderline ones helped with)"
+    )
+
+
+class PromptsConfig(Section):
+    """A set of the sandbox's prompts, all of one split."""
+
+    split: Split = Field(description="which questions, things and errands may occur")
+    num_helpful: int = Field(ge=0, description="benign prompts")
+    num_adversarial: int = Field(ge=0, description="prompts that ask for harm")
+    num_borderline: int = Field(ge=0, description="benign prompts that sound harmful")
+    constrained_share: float = Field(0.0, ge=0, le=1, description="share of the benign prompts that also state a constraint")
+
+
+class AnnotationConfig(Section):
+    """Collecting one round's comparisons (paper 3.2.1): two variants answer, at varied temperatures."""
+
+    num_helpful: int = Field(ge=0, description="helpfulness comparisons to collect for training")
+    num_safety: int = Field(ge=0, description="safety comparisons to collect for training")
+    num_heldout: int = Field(ge=0, description="held-out prompts an axis; four responses each give six comparisons")
+    temperatures: tuple[float, ...] = Field((0.7, 1.0, 1.3), min_length=1, description="drawn for each response")
+    max_new_tokens: int = Field(gt=0, description="longest response in tokens")
+    batch: str = Field("round-1", description="what the annotators' batch is called; decides which prompts are drawn")
+
+
+class ImportConfig(Section):
+    """Annotation files to preferences."""
+
+    axis: Axis = Field(description="what the annotators judged")
+    files: tuple[str, ...] = Field(description="annotation files")
+    heldout_files: tuple[str, ...] = Field((), description="annotation files whose comparisons are all held out for testing")
+    sha256: tuple[str, ...] = Field((), description="of the files, where they lie outside the registry")
+    format: str | None = Field(None, description="importer by name; recognised from the first row when left out")
+    max_rejected: float = Field(0.01, ge=0, le=1, description="the import fails when a larger share of rows is faulty")
+    heldout_share: float = Field(0.0, ge=0, lt=1, description="share of prompts held out for testing, by hash of the prompt")
+
+
+class RewardTrainingConfig(RewardModelConfig):
+    """A reward model and what it is trained on."""
+
+    mixture: Literal["paper", "own"] = Field(
+        "paper",
+        description="paper: the mix of section 3.2.2 (half other data for helpfulness, a tenth for safety); own: its axis",
+    )
+
+
+class TuningConfig(FinetuneConfig):
+    """Fine-tuning one version from the base model (paper 3.2.3)."""
+
+    num_demonstrations: int = Field(gt=0, description="demonstrations kept in the mix, the first so many")
+
+
+class DistillationStageConfig(DistillationConfig):
+    """Context distillation on a draw of the adversarial training prompts."""
+
+    num_prompts: int = Field(gt=0, description="adversarial prompts to answer")
+
+
+class SamplingConfig(RejectionSamplingConfig):
+    """Rejection sampling on a draw of the training prompts."""
+
+    num_helpful: int = Field(gt=0, description="benign prompts to sample for")
+    num_adversarial: int = Field(ge=0, description="adversarial prompts to sample for")
+    batch: str = Field("round-1", description="decides which prompts are drawn")
+
+
+class GattStageConfig(GattConfig):
+    """Ghost Attention data, and what the policy is then tuned on together with it."""
+
+    num_replayed: int = Field(0, ge=0, description="ordinary dialogues mixed in, so that nothing else is lost")
+
+
+class PPOStageConfig(PPOConfig):
+    """PPO on a draw of the training prompts."""
+
+    num_helpful: int = Field(gt=0, description="benign prompts to draw from")
+    num_adversarial: int = Field(ge=0, description="adversarial prompts to draw from")
+
+
+class EvaluationConfig(Section):
+    """One answer of a policy to every evaluation prompt."""
+
+    temperature: float = Field(0.7, ge=0, description="sampling temperature")
+    max_new_tokens: int = Field(gt=0, description="longest response in tokens")
+
+
+class ConsistencyConfig(Section):
+    """Does an instruction hold through a dialogue (paper Table 30)?"""
+
+    num_dialogues: int = Field(gt=0, description="dialogues")
+    turns: tuple[int, ...] = Field((1, 2, 4, 6, 20), description="turns at which obedience is asked about")
+    temperature: float = Field(0.7, ge=0, description="sampling temperature")
+    max_new_tokens: int = Field(gt=0, description="longest response in tokens")
+    kept_tokens: int = Field(
+        0, ge=0, description="tokens of dialogues whose keys and values stay in memory, so that a turn reads only what is new"
+    )
+
+
+class RoundConfig(Section):
+    """One round: annotate, retrain the reward models, sample, select, fine-tune."""
+
+    version: str = Field(pattern=r"v\d+", description="the policy that the round makes")
+    pool: Literal["last", "all"] = Field("all", description="samples to tune on: this round's, or those of all rounds so far")
+    gatt: bool = Field(False, description="make Ghost Attention data after this round, for it and the later ones")
+
+
+class CheckpointConfig(Section):
+    """The base model that a team starts from."""
+
+    checkpoint: str = Field(description="a Hugging Face folder, or a name on the hub")
+    hub_revision: str | None = Field(None, description="commit of a hub name; the newest when left out")
+    preset: Preset = Field(description="its architecture by name, from which a plan is made before anything is loaded")
+
+
+class FileConfig(Section):
+    """A JSONL file from outside the registry."""
+
+    file: str = Field(description="path of the file")
+    sha256: str | None = Field(None, description="of the file as the run began, so that an edited file is another input")
+
+
+class PromptsFileConfig(FileConfig):
+    """Prompts of a team, all of one split."""
+
+    split: Split = Field(description="what the prompts are for")
+
+
+class TeamDataConfig(Section):
+    """Where a team's own files lie, relative to the folder one stands in. Those of a later round may come later."""
+
+    demonstrations: str = Field(description="JSONL of dialogues to learn from: {messages}")
+    prompts: str = Field(description="JSONL of training prompts: {prompt or messages, is_safety, risk_category}")
+    evaluation_prompts: str = Field(description="JSONL of prompts that nothing trains on")
+    annotations: str = Field(description="annotation files by round and axis, with {round} and {axis} in the name")
+    heldout_share: float = Field(0.05, ge=0, lt=1, description="share of prompts whose comparisons are held out for testing")
+
+
+class ExpectedConfig(Section):
+    """Sizes that a plan reckons with before there is any data; no stage reads them."""
+
+    prompt_tokens: int = Field(gt=0, description="mean tokens of a prompt, with the turns before it")
+    response_tokens: int = Field(gt=0, description="mean tokens of a response")
+    turn_tokens: int = Field(gt=0, description="mean tokens of one turn of a dialogue, question and answer")
+    num_demonstrations: int = Field(0, ge=0, description="dialogues of a team's file; the sandbox says how many it writes")
+    num_comparisons: dict[Axis, int] = Field({}, description="comparisons a team brings to each round, by axis")

@@ -1,0 +1,299 @@
+"""What each step of a recipe will have to compute, counted before there is any data.
+
+A step is a handful of *passes*: so many times through a batch of so many rows of so many tokens. Counts come from the recipe,
+lengths from its section ``expected``; what a step reads is as large as the step that makes it will make it. How long a pass
+takes on this machine is ``stages/rehearsal.py``'s business.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policy.architecture import llama_config
+from policy.config import FinetuneConfig
+from policy.footprint import FLOAT32, Footprint, cache_bytes, num_parameters, training
+from policy.generation import BATCH_SIZE, BATCH_TOKENS
+from preference_data.comparison import AXES
+from stages.pipeline import Step
+from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
+from stages.sections import RewardTrainingConfig
+
+Kind = Literal["pretrain", "finetune", "reward", "update", "read", "sample", "turn", "write documents", "encode documents"]
+
+_LONGEST = 3  # the longest of many texts, in means
+# How much wider a batch is than its mean text: of texts that were sorted by length, and of texts as they came.
+_SORTED, _UNSORTED = 1.2, 2.2
+# Bytes of a token on the disk, of a record in memory, and of a record together with its lists of ids and masks (measured).
+_ON_DISK, _RECORD, _ENCODED = 4, 1_600, 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """``count`` batches of ``rows`` texts of ``length`` tokens, of which ``new`` are sampled (``k`` responses share a prompt).
+
+    pretrain, finetune, reward, update: forward, backward and a step of the optimizer (``update``: PPO's, of policy and
+    critic). read: forward alone. sample: responses from nothing; turn: the next ones of dialogues that are in the cache.
+    ``padding``: how much wider the batch is than its mean text.
+    """
+
+    kind: Kind
+    count: float
+    rows: int = 1
+    length: int = 0
+    new: int = 0
+    k: int = 1
+    padding: float = 1.0
+
+    @property
+    def width(self) -> int:
+        """Columns of a batch; new tokens are not padded."""
+        return round(self.padding * (self.length - self.new)) + self.new
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that are trained, read or sampled."""
+        return self.count * self.rows * self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A step's passes, what it holds at its worst moment, and the bytes that its artifact and its saved states take."""
+
+    passes: tuple[Pass, ...] = ()
+    footprint: Footprint = field(default_factory=Footprint)
+    host_bytes: int = 0  # records and token lists, as Python objects
+    artifact_bytes: int = 0
+    state_bytes: int = 0
+
+    @property
+    def tokens(self) -> float:
+        return sum(each.tokens for each in self.passes)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """So many texts of a mean length in tokens, the longest of them ``longest``."""
+
+    count: int
+    length: int
+    longest: int
+
+
+class Workload:
+    """The work of each step of a recipe. Ask for the steps in their order: a step reads what earlier ones make."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        sandbox = recipe if isinstance(recipe, SandboxRecipe) else None
+        self.sandbox = sandbox
+        expected = recipe.expected
+        self.prompt, self.response = expected.prompt_tokens, expected.response_tokens
+        self.dialogue, self.turn = self.prompt + self.response, expected.turn_tokens
+        if sandbox:
+            self.model = llama_config(sandbox.pretrain.preset, sandbox.pretrain.vocab_size)
+        else:
+            assert isinstance(recipe, TeamRecipe)
+            self.model = llama_config(recipe.base.preset)
+        self.weights = FLOAT32 * num_parameters(self.model)
+        self.made: dict[str, tuple[Texts, ...]] = {}
+
+    def of(self, step: Step) -> Work:
+        """What ``step`` computes."""
+        kinds: Mapping[str, Callable[[Step], Work]] = {
+            "corpus": self._corpus, "demonstrations": self._demonstrations, "bring-dialogues": self._demonstrations,
+            "bring-checkpoint": self._checkpoint, "pretrain": self._pretrain, "sft": self._tune, "tune": self._tune,
+            "annotate": self._annotate, "import": self._import, "train-reward": self._reward, "distill": self._distill,
+            "rejection-sample": self._reject, "gatt": self._gatt, "ppo": self._ppo, "evaluate-policy": self._evaluate_policy,
+            "evaluate-reward": self._evaluate_reward, "evaluate-consistency": self._evaluate_consistency,
+        }  # fmt: skip
+        return kinds[step.stage.name](step) if step.stage.name in kinds else Work()
+
+    # Data
+
+    def _corpus(self, step: Step) -> Work:
+        assert self.sandbox
+        count = self.sandbox.corpus.num_documents + self.sandbox.corpus.num_primer_documents
+        self.made[step.makes] = (Texts(count, self.dialogue, self.dialogue),)
+        return Work((Pass("write documents", count),), host_bytes=_RECORD * count, artifact_bytes=self._size(step))
+
+    def _demonstrations(self, step: Step) -> Work:
+        count = self.sandbox.demonstrations.num_dialogues if self.sandbox else self.recipe.expected.num_demonstrations
+        self.made[step.makes] = (self._texts(count),)
+        return Work(host_bytes=_RECORD * count, artifact_bytes=self._size(step))
+
+    def _checkpoint(self, step: Step) -> Work:
+        return Work(footprint=Footprint(weights=self.weights), artifact_bytes=self.weights)
+
+    def _import(self, step: Step) -> Work:
+        axis = step.name.partition("-")[0]
+        if self.sandbox:
+            config = self.sandbox.annotation
+            count = config.num_helpful if axis == "helpfulness" else config.num_safety
+        else:
+            count = self.recipe.expected.num_comparisons.get(axis, 0)  # type: ignore[call-overload]
+        self.made[step.makes] = (self._texts(count),)
+        return Work(host_bytes=2 * _RECORD * count, artifact_bytes=2 * self._size(step))
+
+    # Training
+
+    def _pretrain(self, step: Step) -> Work:
+        assert self.sandbox
+        config = self.sandbox.pretrain
+        (corpus,) = self.made["dialogues/corpus"]
+        steps = [
+            Pass("pretrain", phase.num_tokens // config.batch_tokens, config.batch_tokens // phase.block_size, phase.block_size)
+            for phase in config.phases
+        ]
+        held = training(self.model, config.batch_tokens, config.batch_tokens)
+        return self._trained((*steps, Pass("encode documents", corpus.count)), held, corpus.count)
+
+    def _tune(self, step: Step) -> Work:
+        config = step.config
+        assert isinstance(config, FinetuneConfig)
+        texts = [text for name in self._read_by(step, "dialogues", "samples", "distilled") for text in self.made[name]]
+        texts += [self.made[name][0] for name in self._read_by(step, "gatt")]
+        if step.stage.name == "tune":
+            (demonstrations,) = self.made["dialogues/demonstrations"]
+            kept = min(demonstrations.count, self.recipe.tuning.num_demonstrations)
+            texts.append(Texts(kept, demonstrations.length, demonstrations.longest))
+        size = config.batch_size
+        passes = [
+            Pass("finetune", config.epochs * text.count / size, size, min(text.length, config.max_length), padding=_SORTED)
+            for text in texts
+            if text.count
+        ]
+        longest = min(config.max_length, max(text.longest for text in texts))
+        share = self.response / self.dialogue
+        held = training(self.model, size * longest, math.ceil(size * longest * share))
+        return self._trained(passes, held, sum(text.count for text in texts))
+
+    def _reward(self, step: Step) -> Work:
+        config = step.config
+        assert isinstance(config, RewardTrainingConfig)
+        own = self._count(self._read_by(step, "preferences"))
+        other = self._count(self._read_by(step, "other_preferences"))
+        pairs = own
+        if config.mixture == "paper":
+            pairs += min(other, own) if config.axis == "helpfulness" else min(other, math.ceil(own / 9))
+        rows = 2 * min(config.batch_size, pairs)
+        longest = min(config.max_length, _LONGEST * self.dialogue)
+        held = training(self.model, 2 * min(config.microbatch_size, pairs) * longest, 0)
+        return self._trained(
+            (Pass("reward", config.epochs * 2 * pairs / rows, rows, self.dialogue, padding=_SORTED),), held, 2 * pairs
+        )
+
+    def _ppo(self, step: Step) -> Work:
+        config = self.recipe.ppo
+        micro = config.iterations * config.steps_per_iteration * config.minibatch_size // config.microbatch_size
+        passes = (
+            *self._sampling(config.iterations * config.batch_size, 1, config.batch_size, padding=_UNSORTED),
+            self._reading(4 * config.iterations * config.batch_size, padding=_UNSORTED),  # two scores, reference, critic
+            Pass("update", micro, config.microbatch_size, self.dialogue, padding=_UNSORTED),
+        )
+        longest = _LONGEST * self.prompt + config.max_new_tokens
+        one = training(self.model, config.microbatch_size * longest, config.microbatch_size * config.max_new_tokens)
+        held = Footprint(
+            weights=5 * self.weights,  # policy, critic, reference, two reward models
+            gradients=2 * one.gradients,
+            optimizer=2 * one.optimizer,
+            activations=one.activations,
+            cache=self._cache(config.batch_size, config.max_new_tokens),
+        )
+        return Work(passes, held, _RECORD * config.batch_size, self.weights, 2 * 2 * 3 * self.weights)
+
+    # Sampling
+
+    def _annotate(self, step: Step) -> Work:
+        assert self.sandbox
+        config = self.sandbox.annotation
+        count = 2 * (config.num_helpful + config.num_safety + 4 * config.num_heldout)
+        self.made[step.makes] = (self._texts(count),)
+        held = Footprint(weights=self.weights, cache=self._cache(BATCH_SIZE, config.max_new_tokens))
+        return Work(self._sampling(count), held, _RECORD * count, self._size(step))
+
+    def _distill(self, step: Step) -> Work:
+        count = self.recipe.distillation.num_prompts
+        self.made[step.makes] = (self._texts(count),)
+        held = Footprint(weights=2 * self.weights, cache=self._cache(BATCH_SIZE, self.recipe.distillation.max_new_tokens))
+        return Work((*self._sampling(2 * count), self._reading(2 * count)), held, _RECORD * count, self._size(step))
+
+    def _reject(self, step: Step) -> Work:
+        config = self.recipe.rejection_sampling
+        count = config.num_helpful + config.num_adversarial
+        self.made[step.makes] = (self._texts(count),)
+        at_once = config.prompts_per_batch * config.k
+        passes = (*self._sampling(count * config.k, config.k, at_once), self._reading(2 * count * config.k))
+        held = Footprint(weights=3 * self.weights, cache=self._cache(at_once, config.max_new_tokens))
+        return Work(passes, held, _RECORD * count * config.k, config.k * self._size(step))
+
+    def _gatt(self, step: Step) -> Work:
+        assert self.sandbox
+        config = self.sandbox.gatt
+        length = (config.min_turns + config.max_turns) * self.turn // 2
+        self.made[step.makes] = (
+            Texts(config.num_dialogues, length, config.max_turns * self.turn),
+            self._texts(config.num_replayed),
+        )
+        count, at_once = config.num_dialogues * config.k, config.dialogues_per_batch * config.k
+        passes = (*self._sampling(count, config.k, at_once, length), self._reading(count, length))
+        held = Footprint(weights=2 * self.weights, cache=cache_bytes(self.model, BATCH_TOKENS))
+        return Work(passes, held, _RECORD * config.num_dialogues, self._size(step))
+
+    # Measuring
+
+    def _evaluate_policy(self, step: Step) -> Work:
+        assert self.sandbox
+        prompts = self.sandbox.evaluation_prompts
+        count = prompts.num_helpful + prompts.num_adversarial + prompts.num_borderline
+        held = Footprint(weights=3 * self.weights, cache=self._cache(BATCH_SIZE, self.sandbox.evaluation.max_new_tokens))
+        return Work((*self._sampling(count), self._reading(2 * count)), held, _RECORD * count)
+
+    def _evaluate_reward(self, step: Step) -> Work:
+        assert self.sandbox
+        # four responses to each held-out prompt make six comparisons
+        count = len(self.recipe.rounds) * len(AXES) * 6 * self.sandbox.annotation.num_heldout
+        return Work((self._reading(4 * count),), Footprint(weights=2 * self.weights), _RECORD * 2 * count)
+
+    def _evaluate_consistency(self, step: Step) -> Work:
+        assert self.sandbox
+        config = self.sandbox.consistency
+        turns = max(config.turns)
+        length = turns * self.turn // 2
+        rows = max(1, min(BATCH_SIZE, BATCH_TOKENS // (length + config.max_new_tokens)))
+        talk = Pass("turn", turns * config.num_dialogues / rows, rows, length, self.response)
+        kept = min(config.kept_tokens, config.num_dialogues * turns * self.turn)
+        held = Footprint(weights=self.weights, cache=cache_bytes(self.model, BATCH_TOKENS + kept))
+        return Work((talk,), held, _RECORD * turns * config.num_dialogues)
+
+    # Inside
+
+    def _sampling(
+        self, count: int, k: int = 1, at_once: int = BATCH_SIZE, length: int | None = None, padding: float = _SORTED
+    ) -> tuple[Pass, ...]:
+        """``count`` responses, ``at_once`` handed to the sampler together, which cuts them by its own bounds."""
+        length = length or self.prompt
+        rows = max(k, min(at_once, BATCH_SIZE, BATCH_TOKENS // (length + self.response), count) // k * k)
+        return (Pass("sample", count / rows, rows, length + self.response, self.response, k, padding),)
+
+    def _reading(self, count: int, length: int | None = None, padding: float = _SORTED) -> Pass:
+        rows = min(64, count)
+        return Pass("read", count / rows, rows, length or self.dialogue, padding=padding)
+
+    def _cache(self, rows: int, new: int) -> int:
+        return cache_bytes(self.model, min(BATCH_TOKENS, min(rows, BATCH_SIZE) * (_LONGEST * self.prompt + new)))
+
+    def _texts(self, count: int) -> Texts:
+        return Texts(count, self.dialogue, _LONGEST * self.dialogue)
+
+    def _trained(self, passes: Sequence[Pass], held: Footprint, records: int) -> Work:
+        return Work(tuple(passes), held, _ENCODED * records, self.weights, 2 * 3 * self.weights)
+
+    def _read_by(self, step: Step, *roles: str) -> list[str]:
+        return [name for role in roles for name in step.inputs.get(role, ())]
+
+    def _count(self, names: Sequence[str]) -> int:
+        return sum(text.count for name in names for text in self.made[name])
+
+    def _size(self, step: Step) -> int:
+        return sum(_ON_DISK * text.count * text.length for text in self.made[step.makes])
