@@ -22,9 +22,10 @@ def load_policy(
     """
     tokenizer = load_tokenizer(path, hub_revision)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, revision=hub_revision or "main")
+        # weights are never unpickled: a folder without safetensors is refused
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, revision=hub_revision or "main", use_safetensors=True)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be opened as a language model: {error}") from error
+        raise CheckpointError(f"{path} cannot be opened as a language model with safetensors weights: {error}") from error
     if len(tokenizer) > model.config.vocab_size:
         raise CheckpointError(
             f"{path}: the tokenizer has {len(tokenizer)} tokens but the model only {model.config.vocab_size} embeddings; "

@@ -115,7 +115,7 @@ def _train(
     rows = ArrowDataset.from_list([_row(example) for batch in batches[first:] for example in batch])
     trainer = _BatchTrainer(
         model=model,
-        args=_arguments(config, len(batches) - first, seed),
+        args=_arguments(config, len(batches) - first, seed, model.device.type == "cuda"),
         train_dataset=rows,
         processing_class=tokenizer,
         data_collator=_collate,
@@ -185,9 +185,8 @@ def _consecutive(batches: list[list[Encoded]]) -> list[list[int]]:
     return found
 
 
-def _arguments(config: FinetuneConfig, num_steps: int, seed: int) -> SFTConfig:
+def _arguments(config: FinetuneConfig, num_steps: int, seed: int, on_gpu: bool) -> SFTConfig:
     # Every precision and memory flag is set, because TRL's defaults (bf16, gradient checkpointing) are meant for GPUs.
-    on_gpu = torch.cuda.is_available()
     with warnings.catch_warnings():
         # transformers 5.2x renames gradient_checkpointing; the old name is the one that all admitted versions know
         warnings.simplefilter("ignore", FutureWarning)

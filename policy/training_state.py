@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 Stats = TypeVar("Stats")
-_KEPT = 2
+KEPT = 2
 
 
 class States(Protocol):
@@ -67,7 +67,7 @@ class TrainingState(Generic[Stats]):
         self.history.append(stats)
         if self.states is not None and self.states.due(self.step):
             self.states.save(self.step, self._write)
-            self.states.keep_newest(_KEPT)
+            self.states.keep_newest(KEPT)
         return stats
 
     def _write(self, folder: Path) -> None:

@@ -44,7 +44,8 @@ from registry.saved_states import SavedStates, SaveEvery
 if TYPE_CHECKING:
     from registry.store import Registry
 
-DRAFTS, OUT, STATES, DRAFT_FILE = ".drafts", "out", "states", "draft.json"
+DRAFTS, OUT, DRAFT_FILE = ".drafts", "out", "draft.json"
+STATES, FORCED_STATES = "states", "forced-states"  # what a forced run saves is for the next forced run alone
 UNKNOWN = "unknown"
 
 Say = Callable[[str], None]
@@ -61,7 +62,9 @@ def open_draft(
     say: Say,
     save_every: SaveEvery,
 ) -> Iterator["Draft"]:
-    """An empty folder to build an artifact in, and the states that an earlier try saved (``fresh``: without them).
+    """An empty folder to build an artifact in, and the states that an earlier try saved.
+
+    A ``fresh`` try goes on from what an earlier fresh one saved, and from no other.
 
     Leaving the block with a committed artifact removes the draft; leaving it without one keeps the saved states, if there
     are any. ``asked`` is what the fingerprint is of, for people. A draft held by another process is waited for, after
@@ -80,14 +83,18 @@ def open_draft(
     try:
         with writing(registry.root):
             shutil.rmtree(path / OUT, ignore_errors=True)
-            if fresh:
-                shutil.rmtree(path / STATES, ignore_errors=True)
             (path / OUT).mkdir(parents=True)
             (path / DRAFT_FILE).write_text(json.dumps(_maker(reference, fingerprint, asked)), encoding="utf-8")
-            yield Draft(registry, reference, fingerprint, path / OUT, SavedStates(path / STATES, say, save_every))
+            yield Draft(
+                registry,
+                reference,
+                fingerprint,
+                path / OUT,
+                SavedStates(path / (FORCED_STATES if fresh else STATES), say, save_every),
+            )
     finally:
         shutil.rmtree(path / OUT, ignore_errors=True)
-        if not (path / STATES).is_dir():
+        if not any((path / states).is_dir() for states in (STATES, FORCED_STATES)):
             shutil.rmtree(path, ignore_errors=True)
         lease.release()
 
@@ -163,7 +170,7 @@ class Draft:
         target.parent.mkdir(parents=True, exist_ok=True)
         self.path.rename(target)
         fsync(target.parent)
-        shutil.rmtree(self.states.root, ignore_errors=True)
+        shutil.rmtree(self.path.parent, ignore_errors=True)
         return Artifact(reference, target, manifest)
 
 
@@ -190,7 +197,7 @@ def unfinished(registry: "Registry") -> tuple[Unfinished, ...]:
         if path.is_dir():
             maker = _read_maker(path) or {"artifact": UNKNOWN, "asked": {}, "process": UNKNOWN}
             held = _is_held(path.with_suffix(".lock"))
-            numbers = [int(each.name) for each in (path / STATES).glob("*") if each.name.isdecimal()]
+            numbers = [each for each in path.glob("*states/*") if each.name.isdecimal()]
             found.append(Unfinished(maker["artifact"], path.name, maker["asked"], maker["process"], held, len(numbers)))
     return tuple(sorted(found, key=lambda each: (each.artifact, each.fingerprint)))
 

@@ -68,14 +68,13 @@ class SavedStates:
         """The numbers of all whole states, ascending. Recomputes their sums."""
         if not self.root.is_dir():
             return []
-        found = sorted(int(path.name) for path in self.root.iterdir() if path.name.isdecimal())
-        return [number for number in found if self._is_whole(number)]
+        return [number for number in self._numbered() if self._is_whole(number)]
 
     def path(self, number: int) -> Path:
         return self.root / f"{number:09d}"
 
     def save(self, number: int, write: Callable[[Path], None]) -> None:
-        """Let ``write`` fill a folder, and make it state ``number`` once it is on the disk."""
+        """Let ``write`` fill a folder, and make it state ``number`` once it is on the disk. Those that come after it go."""
         fresh = self.root / f"{number:09d}.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
@@ -84,15 +83,21 @@ class SavedStates:
         (fresh / COMPLETE_FILE).write_text(json.dumps({entry.path: entry.sha256 for entry in entries}), encoding="utf-8")
         for path in (*(fresh / entry.path for entry in entries), fresh / COMPLETE_FILE, fresh):
             fsync(path)
-        shutil.rmtree(self.path(number), ignore_errors=True)
+        for left in self._numbered():
+            if left >= number:  # torn, or after one that was torn: it is made again
+                shutil.rmtree(self.path(left))
         fresh.rename(self.path(number))
         fsync(self.root)
         self._last = self._clock()
 
     def keep_newest(self, count: int) -> None:
         """Remove all but the ``count`` newest states."""
-        for number in sorted(int(path.name) for path in self.root.iterdir() if path.name.isdecimal())[:-count]:
+        for number in self._numbered()[:-count]:
             shutil.rmtree(self.path(number))
+
+    def _numbered(self) -> list[int]:
+        """The numbers of all states, whole or torn, ascending."""
+        return sorted(int(path.name) for path in self.root.iterdir() if path.name.isdecimal())
 
     def _is_whole(self, number: int) -> bool:
         folder = self.path(number)

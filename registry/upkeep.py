@@ -5,6 +5,7 @@ a process that was killed, and the next remove or prune clears it away.
 """
 
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -113,12 +114,13 @@ def export(registry: Registry, text: str, folder: Path) -> Artifact:
     folder = Path(folder)
     if folder.exists():
         raise RegistryError(f"{folder} exists; give a folder that does not")
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    for path in exported(artifact):
-        (fresh / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact.path / path, fresh / path)
-    fresh.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        fresh = Path(scratch) / folder.name
+        for path in exported(artifact):
+            (fresh / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artifact.path / path, fresh / path)
+        fresh.rename(folder)
     return artifact
 
 

@@ -55,7 +55,12 @@ def build_reward_model(policy_path: Path, seed: int) -> tuple[PreTrainedModel, P
     _check_folder(policy_path, "a policy")
     with _without_loading_report():
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            policy_path, num_labels=1, pad_token_id=PAD_ID, dtype=torch.float32, output_loading_info=True
+            policy_path,
+            num_labels=1,
+            pad_token_id=PAD_ID,
+            dtype=torch.float32,
+            use_safetensors=True,  # weights are never unpickled
+            output_loading_info=True,
         )
     if missing := sorted(set(loading["missing_keys"]) - {HEAD}):
         raise RewardModelError(
@@ -108,7 +113,7 @@ def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> tuple[P
     _check_folder(path, "a reward model")
     _check_head(path)
     model, loading = AutoModelForSequenceClassification.from_pretrained(
-        path, num_labels=1, pad_token_id=PAD_ID, dtype=dtype, output_loading_info=True
+        path, num_labels=1, pad_token_id=PAD_ID, dtype=dtype, use_safetensors=True, output_loading_info=True
     )
     if missing := sorted(loading["missing_keys"]):
         raise RewardModelError(f"{path} lacks {len(missing)} tensors ({missing[0]}, ...); save the reward model again")

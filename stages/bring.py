@@ -4,17 +4,19 @@ Files are JSONL, one record a line. A file with a faulty row is refused whole, a
 beside the annotations, and written with care.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from policy.architecture import llama_config
 from policy.chat import chat_template_for
-from policy.checkpoint import check_special_tokens, load_policy, save_checkpoint
+from policy.checkpoint import CheckpointError, check_special_tokens, load_policy, save_checkpoint
+from policy.footprint import num_parameters
 from preference_data.messages import Messages, MessagesError, user
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue, Prompt, make_dialogue, make_prompt
 from registry.saved_states import SavedStates
+from stages.json_rows import boolean, row_of
 from stages.outside_files import FileProblem, check_unchanged
 from stages.progress import Progress
 from stages.sections import CheckpointConfig, FileConfig, PromptsFileConfig
@@ -27,13 +29,26 @@ _SHOWN = 20  # faulty rows that a message names
 def bring_checkpoint(
     config: CheckpointConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
-    """Copy a Llama checkpoint in the number format it has. Raises CheckpointError for one that the chat format does not fit."""
+    """Copy a Llama checkpoint in the number format it has.
+
+    Raises CheckpointError for a model that the chat format does not fit, or that is another than the recipe says.
+    """
     model, tokenizer = load_policy(config.checkpoint, "auto", config.hub_revision)
     check_special_tokens(config.checkpoint, tokenizer)
+    parameters, expected = model.num_parameters(), num_parameters(llama_config(config.preset, model.config.vocab_size))
+    if parameters != expected:
+        raise CheckpointError(
+            f"{config.checkpoint} has {parameters} parameters, and the recipe's base.preset, {config.preset}, has {expected}; "
+            "set base.preset to what it is"
+        )
+    commit = getattr(model.config, "_commit_hash", None)
+    if commit:
+        progress.say(f"{config.checkpoint} is that of commit {commit}")
     tokenizer.chat_template = chat_template_for(tokenizer)
     save_checkpoint(model, tokenizer, out)
     return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": parameters,
+        "hub_commit": commit,
         "vocabulary": len(tokenizer),
         "context": model.config.max_position_embeddings,
     }
@@ -56,29 +71,32 @@ def bring_prompts(
             family=row.get("family", "team"),
             split=config.split,
             source=row.get("source", "team"),
-            is_safety=bool(row.get("is_safety", False)),
+            is_safety=boolean(row, "is_safety"),
             risk_category=row.get("risk_category"),
             attack_vector=row.get("attack_vector"),
         )
 
-    prompts = list({found.id: found for found in _records(config, prompt)}.values())
+    rows = _records(config, prompt)
+    kept: dict[str, Prompt] = {}
+    for row in rows:
+        kept.setdefault(row.id, row)
+    prompts = list(kept.values())
+    if repeated := len(rows) - len(prompts):
+        progress.say(f"{config.file}: {repeated} prompts stand there more than once; the first of each is kept")
     write_records(out / "prompts.parquet", prompts, Prompt)
-    return {"prompts": len(prompts), "with_safety_tag": sum(prompt.is_safety for prompt in prompts)}
+    return {"prompts": len(prompts), "repeated": repeated, "with_safety_tag": sum(prompt.is_safety for prompt in prompts)}
 
 
 def _records(config: FileConfig, make: Callable[[dict[str, Any]], Record]) -> list[Record]:
     """The records of a file, in its order. Raises FileProblem naming the rows that cannot be used."""
     check_unchanged(config.file, config.sha256)
     records, faults = [], []
-    with Path(config.file).open(encoding="utf-8") as lines:
+    with Path(config.file).open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise MessagesError("malformed", f"a row must be a JSON object, this one is a {type(row).__name__}")
-                    records.append(make(row))
-                except (json.JSONDecodeError, MessagesError) as error:
+                    records.append(make(row_of(line)))
+                except (ValueError, RecursionError) as error:
                     faults.append(f"  line {number}: {error}")
     if faults or not records:
         listed = "\n".join(faults[:_SHOWN]) + (f"\n  and {len(faults) - _SHOWN} more" if faults[_SHOWN:] else "")
@@ -95,7 +113,7 @@ def _dialogue(row: dict[str, Any]) -> Dialogue:
         row["messages"],
         family=row.get("family", "team"),
         source=row.get("source", "demonstrations"),
-        is_safety=bool(row.get("is_safety", False)),
+        is_safety=boolean(row, "is_safety"),
     )
 
 

@@ -1,5 +1,6 @@
 """``rlhf plan`` and ``rlhf doctor``: what one asks before hours are spent."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,8 @@ def plan(
         if json_:
             print_json(plan_json(made))
         else:
-            print_plan(made, f"rlhf reproduce --recipe {recipe} --dir {place} --seed {seed}")
+            changes = "".join(f" --set {shlex.quote(each)}" for each in set_ or [])
+            print_plan(made, f"rlhf reproduce --recipe {recipe} --dir {shlex.quote(str(place))} --seed {seed}{changes}")
     if made.problems:
         raise typer.Exit(1)
 

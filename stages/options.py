@@ -21,7 +21,9 @@ SetOption = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one value of the recipe; may be repeated."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Run even where the result is up to date.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Run even where the result is up to date, and go on only from what a forced run saved.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would run, and stop.")]
 SaveEveryOption = Annotated[
     str,

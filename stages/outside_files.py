@@ -16,6 +16,14 @@ def sha256_of(file: str | Path) -> str | None:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def sha256_of_folder(folder: str | Path) -> str | None:
+    """One sha256 over the names and sums of a folder's files, those of its subfolders left out; None for what is no folder."""
+    if not Path(folder).is_dir():
+        return None
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    return hashlib.sha256("".join(f"{path.name} {sha256_of(path)}\n" for path in files).encode()).hexdigest()
+
+
 def check_unchanged(file: str, sha256: str | None) -> None:
     """Raise FileProblem unless ``file`` has the sum it had when the run began (None: it was not there)."""
     if sha256 is None or sha256_of(file) != sha256:

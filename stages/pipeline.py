@@ -27,7 +27,7 @@ from stages import (
     train_reward,
     tune,
 )
-from stages.outside_files import sha256_of
+from stages.outside_files import sha256_of, sha256_of_folder
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
 from stages.report import STAGE as REPORT
 from stages.report import ReportConfig
@@ -125,11 +125,11 @@ def _data(recipe: Recipe) -> list[Step]:
         ]
     assert isinstance(recipe, TeamRecipe)
     data = recipe.data
+    base = recipe.base.model_copy(update={"sha256": sha256_of_folder(recipe.base.checkpoint)})
     return [
         Step(bring.DIALOGUES, "demonstrations", FileConfig(**_file(data.demonstrations)), {}),
         Step(bring.PROMPTS, "tuning", PromptsFileConfig(**_file(data.prompts), split="train"), {}),
-        Step(bring.PROMPTS, "evaluation", PromptsFileConfig(**_file(data.evaluation_prompts), split="test"), {}),
-        Step(bring.CHECKPOINT, "base", recipe.base, {}),
+        Step(bring.CHECKPOINT, "base", base, {}),
     ]
 
 

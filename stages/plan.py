@@ -76,6 +76,7 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     machine: Machine
     seconds: float
+    timing: str  # how the seconds are known
     peak_memory: int
     disk: int
     problems: tuple[Problem, ...]
@@ -103,9 +104,10 @@ def make_plan(recipe: Recipe, folder: Path, seed: int, clock: Clock, machine: Ma
         steps=tuple(planned),
         machine=machine,
         seconds=sum(each.seconds for each in to_make),
+        timing=clock.how,
         peak_memory=peak,
         disk=disk,
-        problems=tuple(_problems(to_make, machine, disk)),
+        problems=tuple(_problems(to_make, machine, peak, disk)),
         missing_files=tuple(_missing_files(recipe)),
     )
 
@@ -114,13 +116,16 @@ def this_machine(folder: Path) -> Machine:
     """The machine, and the disk on which ``folder`` lies or would be made. Ask before anything is rehearsed."""
     there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")  # of a container, "max" where it has none
+    if limit.is_file() and (text := limit.read_text().strip()).isdecimal():
+        memory = min(memory, int(text))
     return Machine(torch.get_num_threads(), memory, shutil.disk_usage(there).free, int(peak_rss_mb() * 10**6))
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values; sizes in bytes."""
     return {
-        **{name: getattr(plan, name) for name in ("recipe", "parameters", "seconds", "disk", "missing_files")},
+        **{name: getattr(plan, name) for name in ("recipe", "parameters", "seconds", "timing", "disk", "missing_files")},
         "peak_memory_bytes": plan.peak_memory,
         "machine": dataclasses.asdict(plan.machine),
         "problems": [dataclasses.asdict(each) for each in plan.problems],
@@ -155,10 +160,12 @@ def _standing(registry: Registry, plan: Sequence[Step], seed: int) -> Iterator[t
             state = "up to date" if present else "unfinished" if asked in begun else "to make"
         if present:
             made[step.makes] = present
+        else:  # an earlier revision of the name may be there, and this step makes a newer one
+            made.pop(step.makes, None)
         yield step, state, present
 
 
-def _problems(planned: Sequence[PlannedStep], machine: Machine, disk: int) -> Iterator[Problem]:
+def _problems(planned: Sequence[PlannedStep], machine: Machine, peak: int, disk: int) -> Iterator[Problem]:
     too_large = [each for each in planned if machine.libraries + each.memory > machine.memory]
     if too_large:
         worst = max(too_large, key=lambda each: each.memory)
@@ -170,6 +177,12 @@ def _problems(planned: Sequence[PlannedStep], machine: Machine, disk: int) -> It
             f"one device with {gigabytes(machine.libraries + worst.memory)}, since a stage runs in one process and divides no "
             f"model; divided evenly it would fill {devices} devices of {gigabytes(DEVICE_BYTES)}",
         )
+    elif peak > machine.memory:
+        yield Problem(
+            f"one process that runs all steps comes to hold {gigabytes(peak)}, and this machine has "
+            f"{gigabytes(machine.memory)} of memory",
+            "to run them a few at a time (--until STEP), each time in a process of its own, or more memory",
+        )
     if disk > machine.free_disk:
         yield Problem(
             f"what it leaves on the disk takes {gigabytes(disk)}, and {gigabytes(machine.free_disk)} are free",
@@ -180,7 +193,7 @@ def _problems(planned: Sequence[PlannedStep], machine: Machine, disk: int) -> It
 def _missing_files(recipe: Recipe) -> Iterator[str]:
     if isinstance(recipe, TeamRecipe):
         data = recipe.data
-        for each in (data.demonstrations, data.prompts, data.evaluation_prompts):
+        for each in (data.demonstrations, data.prompts):
             if sha256_of(each) is None:
                 yield each
 

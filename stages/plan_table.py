@@ -17,7 +17,7 @@ def print_plan(plan: Plan, command: str) -> None:
     lines = [
         "",
         f"{plan.recipe}: {_count(plan.parameters)} parameters; {to_make} of {len(plan.steps)} steps to make",
-        f"time    {_time(plan.seconds)} on this machine ({machine.cores} cores), by a rehearsal of the steps' passes",
+        f"time    {_time(plan.seconds)} on this machine ({machine.cores} cores), {plan.timing}",
         f"memory  {gigabytes(plan.peak_memory)} at the worst moment, of {gigabytes(machine.memory)}",
         f"disk    {gigabytes(plan.disk)} while it runs, of {gigabytes(machine.free_disk)} free",
     ]

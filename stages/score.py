@@ -24,11 +24,11 @@ from typing import Any, BinaryIO
 
 import torch
 
-from preference_data.judgement import check_text
 from preference_data.messages import Messages, MessagesError, assistant, check_dialogue, user
 from preference_data.rows import printable
 from reward_model.combined_reward import combined_score
 from reward_model.scoring import Scorer, TooLong
+from stages.json_rows import boolean, row_of
 from stages.progress import Progress
 from stages.scored_output import ScoredOutput, ScoringRecord
 
@@ -74,8 +74,8 @@ def score_file(
     when the disk is full, RuntimeError while another process writes the same output.
     """
     files = ScoredOutput(output)
-    if output.exists() and output.samefile(path):
-        raise ValueError(f"{output} is the file to score; give another --out")
+    if path.resolve() in {each.resolve() for each in files.all}:
+        raise ValueError(f"scoring into {output} would write over {path}, the file to score; give another --out")
     asked = ScoringRecord(models=[(each.reference, each.digest, each.axis) for each in models], chunk_size=chunk_size)
     with files.held(), path.open("rb") as file:
         before = None if force else files.read_record(progress.say)
@@ -185,7 +185,8 @@ def _score_lines(
         if not line.strip():
             continue
         try:
-            rows[number] = _row(line)
+            rows[number] = row_of(line)
+            boolean(rows[number], "is_safety")
             dialogues[number] = dialogue_of(rows[number])
         except (ValueError, RecursionError) as error:
             reasons[number] = str(error)
@@ -195,17 +196,6 @@ def _score_lines(
     scored = [_line({**row, "scores": scores}) for row, scores in zip(kept, _scores(kept, logits, axes), strict=True)]
     texts = {number: printable(lines[number - first].decode("utf-8", "surrogateescape").rstrip("\r\n")) for number in reasons}
     return scored, [_line({"line": number, "reason": reasons[number], "row": texts[number]}) for number in sorted(reasons)]
-
-
-def _row(line: bytes) -> dict[str, Any]:
-    """The JSON object on a line. Raises ValueError or RecursionError for what is none, and for text that is not UTF-8."""
-    text = line.decode("utf-8", "surrogateescape").rstrip("\r\n").removeprefix("\ufeff")
-    check_text("the line", text)
-    row = json.loads(text)
-    check_text("the row", json.dumps(row, ensure_ascii=False))  # an escape can hold half a character
-    if not isinstance(row, dict):
-        raise MessagesError("malformed", f"a row must be a JSON object, this one is {type(row).__name__}")
-    return row
 
 
 def dialogue_of(row: Mapping[str, Any]) -> Messages:
@@ -245,7 +235,7 @@ def _scores(
         for i in range(len(rows))
     ]
     if rows and {"helpfulness", "safety"} <= set(axes):
-        is_safety = torch.tensor([bool(row.get("is_safety", False)) for row in rows])
+        is_safety = torch.tensor([boolean(row, "is_safety") for row in rows])
         combined = combined_score(logits[axes["helpfulness"]], logits[axes["safety"]], is_safety)
         for scores, value in zip(found, combined.tolist(), strict=True):
             scores["combined"] = {"logit": value, "sigmoid": torch.sigmoid(torch.tensor(value)).item()}

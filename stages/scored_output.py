@@ -48,6 +48,7 @@ class ScoredOutput:
         self.output, self.rejects = output, output.with_suffix(".rejects.jsonl")
         self.output_part, self.rejects_part = (path.with_name(path.name + ".part") for path in (self.output, self.rejects))
         self.record = output.with_suffix(".record.json")
+        self.all = (self.output, self.rejects, self.output_part, self.rejects_part, self.record)
 
     @contextmanager
     def held(self) -> Iterator[None]:

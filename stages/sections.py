@@ -3,9 +3,10 @@
 A recipe has its data from the sandbox, or from a team: sections of one kind or of the other. The rest is common to both.
 """
 
+from string import Formatter
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gatt.config import GattConfig
 from policy.config import FinetuneConfig, Preset
@@ -144,6 +145,7 @@ class CheckpointConfig(Section):
 
     checkpoint: str = Field(description="a Hugging Face folder, or a name on the hub")
     hub_revision: str | None = Field(None, description="commit of a hub name; the newest when left out")
+    sha256: str | None = Field(None, description="of a folder as the run began, so that other weights are another input")
     preset: Preset = Field(description="its architecture by name, from which a plan is made before anything is loaded")
 
 
@@ -165,9 +167,17 @@ class TeamDataConfig(Section):
 
     demonstrations: str = Field(description="JSONL of dialogues to learn from: {messages}")
     prompts: str = Field(description="JSONL of training prompts: {prompt or messages, is_safety, risk_category}")
-    evaluation_prompts: str = Field(description="JSONL of prompts that nothing trains on")
     annotations: str = Field(description="annotation files by round and axis, with {round} and {axis} in the name")
     heldout_share: float = Field(0.05, ge=0, lt=1, description="share of prompts whose comparisons are held out for testing")
+
+    @field_validator("annotations")
+    @classmethod
+    def _one_file_a_round_and_axis(cls, name: str) -> str:
+        if sorted(field for _, field, _, _ in Formatter().parse(name) if field is not None) != ["axis", "round"]:
+            raise ValueError(
+                f"{name!r} must hold {{round}} and {{axis}} once each, for example data/round-{{round}}-{{axis}}.jsonl"
+            )
+        return name
 
 
 class ExpectedConfig(Section):

@@ -14,6 +14,7 @@ from policy.architecture import llama_config
 from policy.config import FinetuneConfig
 from policy.footprint import FLOAT32, Footprint, cache_bytes, num_parameters, training
 from policy.generation import BATCH_SIZE, BATCH_TOKENS
+from policy.training_state import KEPT
 from preference_data.comparison import AXES
 from stages.pipeline import Step
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
@@ -96,6 +97,8 @@ class Workload:
             assert isinstance(recipe, TeamRecipe)
             self.model = llama_config(recipe.base.preset)
         self.weights = FLOAT32 * num_parameters(self.model)
+        # weights and two moments; for a moment one state more lies on the disk than is kept
+        self.state = (KEPT + 1) * 3 * self.weights
         self.made: dict[str, tuple[Texts, ...]] = {}
 
     def of(self, step: Step) -> Work:
@@ -176,9 +179,9 @@ class Workload:
         pairs = own
         if config.mixture == "paper":
             pairs += min(other, own) if config.axis == "helpfulness" else min(other, math.ceil(own / 9))
-        rows = 2 * min(config.batch_size, pairs)
+        rows = 2 * max(1, min(config.batch_size, pairs))
         longest = min(config.max_length, _LONGEST * self.dialogue)
-        held = training(self.model, 2 * min(config.microbatch_size, pairs) * longest, 0)
+        held = training(self.model, min(2 * config.microbatch_size, rows) * longest, 0)
         return self._trained(
             (Pass("reward", config.epochs * 2 * pairs / rows, rows, self.dialogue, padding=_SORTED),), held, 2 * pairs
         )
@@ -187,7 +190,9 @@ class Workload:
         config = self.recipe.ppo
         micro = config.iterations * config.steps_per_iteration * config.minibatch_size // config.microbatch_size
         passes = (
-            *self._sampling(config.iterations * config.batch_size, 1, config.batch_size, padding=_UNSORTED),
+            *self._sampling(
+                config.iterations * config.batch_size, config.max_new_tokens, at_once=config.batch_size, padding=_UNSORTED
+            ),
             self._reading(4 * config.iterations * config.batch_size, padding=_UNSORTED),  # two scores, reference, critic
             Pass("update", micro, config.microbatch_size, self.dialogue, padding=_UNSORTED),
         )
@@ -200,7 +205,7 @@ class Workload:
             activations=one.activations,
             cache=self._cache(config.batch_size, config.max_new_tokens),
         )
-        return Work(passes, held, _RECORD * config.batch_size, self.weights, 2 * 2 * 3 * self.weights)
+        return Work(passes, held, _RECORD * config.batch_size, self.weights, 2 * self.state)
 
     # Sampling
 
@@ -210,21 +215,30 @@ class Workload:
         count = 2 * (config.num_helpful + config.num_safety + 4 * config.num_heldout)
         self.made[step.makes] = (self._texts(count),)
         held = Footprint(weights=self.weights, cache=self._cache(BATCH_SIZE, config.max_new_tokens))
-        return Work(self._sampling(count), held, _RECORD * count, self._size(step))
+        return Work(self._sampling(count, config.max_new_tokens), held, _RECORD * count, self._size(step))
 
     def _distill(self, step: Step) -> Work:
-        count = self.recipe.distillation.num_prompts
+        config = self.recipe.distillation
+        count = config.num_prompts
         self.made[step.makes] = (self._texts(count),)
-        held = Footprint(weights=2 * self.weights, cache=self._cache(BATCH_SIZE, self.recipe.distillation.max_new_tokens))
-        return Work((*self._sampling(2 * count), self._reading(2 * count)), held, _RECORD * count, self._size(step))
+        held = Footprint(weights=2 * self.weights, cache=self._cache(BATCH_SIZE, config.max_new_tokens))
+        return Work(
+            (*self._sampling(2 * count, config.max_new_tokens), self._reading(2 * count)),
+            held,
+            _RECORD * count,
+            self._size(step),
+        )
 
     def _reject(self, step: Step) -> Work:
         config = self.recipe.rejection_sampling
         count = config.num_helpful + config.num_adversarial
         self.made[step.makes] = (self._texts(count),)
         at_once = config.prompts_per_batch * config.k
-        passes = (*self._sampling(count * config.k, config.k, at_once), self._reading(2 * count * config.k))
-        held = Footprint(weights=3 * self.weights, cache=self._cache(at_once, config.max_new_tokens))
+        passes = (
+            *self._sampling(count * config.k, config.max_new_tokens, config.k, at_once),
+            self._reading(2 * count * config.k),
+        )
+        held = Footprint(weights=3 * self.weights, cache=self._cache(at_once, config.max_new_tokens, config.k))
         return Work(passes, held, _RECORD * count * config.k, config.k * self._size(step))
 
     def _gatt(self, step: Step) -> Work:
@@ -236,7 +250,7 @@ class Workload:
             self._texts(config.num_replayed),
         )
         count, at_once = config.num_dialogues * config.k, config.dialogues_per_batch * config.k
-        passes = (*self._sampling(count, config.k, at_once, length), self._reading(count, length))
+        passes = (*self._sampling(count, config.max_new_tokens, config.k, at_once, length), self._reading(count, length))
         held = Footprint(weights=2 * self.weights, cache=cache_bytes(self.model, BATCH_TOKENS))
         return Work(passes, held, _RECORD * config.num_dialogues, self._size(step))
 
@@ -246,8 +260,9 @@ class Workload:
         assert self.sandbox
         prompts = self.sandbox.evaluation_prompts
         count = prompts.num_helpful + prompts.num_adversarial + prompts.num_borderline
-        held = Footprint(weights=3 * self.weights, cache=self._cache(BATCH_SIZE, self.sandbox.evaluation.max_new_tokens))
-        return Work((*self._sampling(count), self._reading(2 * count)), held, _RECORD * count)
+        new = self.sandbox.evaluation.max_new_tokens
+        held = Footprint(weights=3 * self.weights, cache=self._cache(BATCH_SIZE, new))
+        return Work((*self._sampling(count, new), self._reading(2 * count)), held, _RECORD * count)
 
     def _evaluate_reward(self, step: Step) -> Work:
         assert self.sandbox
@@ -261,33 +276,43 @@ class Workload:
         turns = max(config.turns)
         length = turns * self.turn // 2
         rows = max(1, min(BATCH_SIZE, BATCH_TOKENS // (length + config.max_new_tokens)))
-        talk = Pass("turn", turns * config.num_dialogues / rows, rows, length, self.response)
         kept = min(config.kept_tokens, config.num_dialogues * turns * self.turn)
+        talk = Pass("turn" if kept else "sample", turns * config.num_dialogues / rows, rows, length, self.response)
         held = Footprint(weights=self.weights, cache=cache_bytes(self.model, BATCH_TOKENS + kept))
-        return Work((talk,), held, _RECORD * turns * config.num_dialogues)
+        states = (KEPT + 1) * cache_bytes(self.model, kept)
+        return Work((talk,), held, _RECORD * turns * config.num_dialogues, state_bytes=states)
 
     # Inside
 
     def _sampling(
-        self, count: int, k: int = 1, at_once: int = BATCH_SIZE, length: int | None = None, padding: float = _SORTED
+        self,
+        count: int,
+        max_new_tokens: int,
+        k: int = 1,
+        at_once: int = BATCH_SIZE,
+        length: int | None = None,
+        padding: float = _SORTED,
     ) -> tuple[Pass, ...]:
         """``count`` responses, ``at_once`` handed to the sampler together, which cuts them by its own bounds."""
         length = length or self.prompt
-        rows = max(k, min(at_once, BATCH_SIZE, BATCH_TOKENS // (length + self.response), count) // k * k)
+        room = BATCH_TOKENS // (round(padding * length) + max_new_tokens)
+        rows = max(k, min(at_once, BATCH_SIZE, room, count) // k * k)
         return (Pass("sample", count / rows, rows, length + self.response, self.response, k, padding),)
 
     def _reading(self, count: int, length: int | None = None, padding: float = _SORTED) -> Pass:
-        rows = min(64, count)
+        rows = max(1, min(64, count))
         return Pass("read", count / rows, rows, length or self.dialogue, padding=padding)
 
-    def _cache(self, rows: int, new: int) -> int:
-        return cache_bytes(self.model, min(BATCH_TOKENS, min(rows, BATCH_SIZE) * (_LONGEST * self.prompt + new)))
+    def _cache(self, rows: int, new: int, k: int = 1) -> int:
+        """The cache of the sampler's largest batch, which holds the k responses of one prompt at least."""
+        longest = _LONGEST * self.prompt + new
+        return cache_bytes(self.model, max(k * longest, min(BATCH_TOKENS, min(rows, BATCH_SIZE) * longest)))
 
     def _texts(self, count: int) -> Texts:
         return Texts(count, self.dialogue, _LONGEST * self.dialogue)
 
     def _trained(self, passes: Sequence[Pass], held: Footprint, records: int) -> Work:
-        return Work(tuple(passes), held, _ENCODED * records, self.weights, 2 * 3 * self.weights)
+        return Work(tuple(passes), held, _ENCODED * records, self.weights, self.state)
 
     def _read_by(self, step: Step, *roles: str) -> list[str]:
         return [name for role in roles for name in step.inputs.get(role, ())]

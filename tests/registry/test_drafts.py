@@ -48,10 +48,20 @@ def test_what_a_stopped_stage_saved_is_there_for_the_next_run(registry: Registry
     assert unfinished(registry) == () and not (registry.root / ".drafts" / "ab").exists()
 
 
-def test_a_fresh_draft_starts_without_states(registry: Registry) -> None:
+def test_a_fresh_draft_goes_on_from_what_a_fresh_one_saved_alone(registry: Registry) -> None:
     stop_after_saving(registry)
     with registry.draft("policy", "sft", "ab", ASKED, fresh=True) as draft:
         assert draft.states.numbers() == []
+        draft.states.save(7, lambda folder: (folder / "weights").write_text("forced"))
+    (left,) = unfinished(registry)
+    assert left.num_states == 2
+    with registry.draft("policy", "sft", "ab", ASKED) as draft:
+        assert draft.states.numbers() == [1]
+    with registry.draft("policy", "sft", "ab", ASKED, fresh=True) as draft:
+        assert draft.states.numbers() == [7]
+        (draft.path / "model").write_text("whole")
+        draft.commit(RUN, {})
+    assert unfinished(registry) == ()
 
 
 def test_drafts_that_nobody_holds_can_be_discarded(registry: Registry) -> None:

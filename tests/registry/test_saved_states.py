@@ -17,7 +17,7 @@ def write(text: str):
 def test_states_are_read_back_in_their_order_and_the_newest_are_kept(tmp_path: Path) -> None:
     states = SavedStates(tmp_path / "states")
     assert states.numbers() == []
-    for number in (2, 10, 7):
+    for number in (2, 7, 10):
         states.save(number, write(str(number)))
     assert states.numbers() == [2, 7, 10]
     states.keep_newest(2)
@@ -109,3 +109,14 @@ def test_a_draft_has_the_interval_that_was_asked_for(tmp_path: Path) -> None:
         assert draft.states.every == SaveEvery(steps=7)
     with Registry(tmp_path).draft("policy", "sft", "ab") as draft:
         assert draft.states.every == SaveEvery(seconds=60)
+
+
+def test_states_after_a_torn_one_give_way_to_the_new(tmp_path: Path) -> None:
+    states = SavedStates(tmp_path / "states")
+    for number in (20, 29, 30):
+        states.save(number, write(str(number)))
+    for number in (29, 30):
+        (states.path(number) / "complete.json").unlink()
+    states.save(21, write("again"))
+    states.keep_newest(2)
+    assert states.numbers() == [20, 21]

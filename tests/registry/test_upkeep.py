@@ -175,10 +175,9 @@ def test_what_a_killed_remove_left_is_cleared_away_and_that_is_said(registry: Re
     assert list((registry.root / ".removed").iterdir()) == []
 
 
-def test_a_killed_export_is_begun_again(registry: Registry, tmp_path: Path) -> None:
+def test_an_export_leaves_what_lies_beside_it_alone(registry: Registry, tmp_path: Path) -> None:
     put(registry, "policy/sft", {"model": "1"})
-    (tmp_path / "plain.new").mkdir()
-    (tmp_path / "plain.new" / "stale").write_text("half")
-    export(registry, "policy/sft", tmp_path / "plain")
-    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["README.md", "model"]
-    assert not (tmp_path / "plain.new").exists()
+    (tmp_path / "there" / "plain.new").mkdir(parents=True)
+    export(registry, "policy/sft", tmp_path / "there" / "plain")
+    assert sorted(path.name for path in (tmp_path / "there" / "plain").iterdir()) == ["README.md", "model"]
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["plain", "plain.new"]

@@ -12,19 +12,18 @@ from stages.pipeline import steps
 from stages.plan import Machine, make_plan
 from stages.recipe import load_recipe
 from stages.rehearsal import Arithmetic
+from stages.stage import asked_for, fingerprint
 from stages.workload import Pass, Workload
 
 LARGE = Machine(cores=2, memory=64 * 10**9, free_disk=10**12, libraries=500 * 10**6)
 
 
 class PassClock:
-    """One second a batch, whatever it is; notes what it was asked."""
+    """One second a batch, whatever it is."""
 
-    def __init__(self):
-        self.asked = []
+    how = "by decree"
 
     def seconds(self, each):
-        self.asked.append(each)
         return 1.0
 
 
@@ -93,11 +92,28 @@ def test_what_a_run_made_is_up_to_date_and_what_depends_on_a_change_is_not(micro
     assert {step.state for step in plan_of("micro", micro[0], seed=101).steps} == {"to make"}
 
 
-def test_a_step_that_was_stopped_is_unfinished(tmp_path):
-    asked = []
-    first = steps(load_recipe("micro"))[0]
-    from stages.stage import asked_for, fingerprint
+def test_what_was_measured_with_the_reward_models_of_an_earlier_round_is_to_be_made_again(micro):
+    """They have one name in all rounds, and another round makes newer ones."""
+    another = "rounds=[{version: v1, pool: last, gatt: true}, {version: v2, pool: all}, {version: v3, pool: all}]"
+    planned = {step.artifact.partition("@")[0]: step.state for step in plan_of("micro", micro[0], another).steps}
+    assert planned["policy/v2"] == "up to date" and planned["evaluation/consistency-v1"] == "up to date"
+    assert planned["reward_model/safety"] == planned["policy/v3"] == planned["evaluation/v1"] == "to make"
 
+
+def test_recipes_at_the_edge_are_planned(tmp_path):
+    assert plan_of("micro", tmp_path, "annotation.num_heldout=0").seconds > 0
+    assert plan_of("llama2-7b", tmp_path, "expected.num_comparisons={}").seconds > 0
+
+
+def test_steps_that_fit_alone_may_not_fit_together(tmp_path):
+    alone = max(step.memory for step in plan_of("micro", tmp_path).steps)
+    machine = Machine(cores=2, memory=alone + 1000, free_disk=10**12, libraries=0)
+    (problem,) = plan_of("micro", tmp_path, machine=machine).problems
+    assert "one process that runs all steps comes to hold" in problem.text and "--until STEP" in problem.needs
+
+
+def test_a_step_that_was_stopped_is_unfinished(tmp_path):
+    first = steps(load_recipe("micro"))[0]
     registry = Registry(tmp_path / "registry")
     asked = asked_for(first.stage, first.config, {}, 100, "float32", "cpu")
     with registry.draft("dialogues", "corpus", fingerprint(asked), asked) as draft:
@@ -137,7 +153,7 @@ def test_the_command_plans_a_large_recipe_on_this_machine(tmp_path):
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
     assert told["parameters"] == num_parameters(llama_config("70b"))
-    assert told["missing_files"] == ["data/demonstrations.jsonl", "data/prompts.jsonl", "data/evaluation-prompts.jsonl"]
+    assert told["missing_files"] == ["data/demonstrations.jsonl", "data/prompts.jsonl"]
     assert "at once, and this machine has" in told["problems"][0]["text"]
     assert told["steps"][-1]["artifact"] == "policy/v5-ppo" and told["steps"][-1]["seconds"] > 0
     assert not (tmp_path / "registry").exists()
@@ -149,5 +165,5 @@ def test_the_command_plans_a_large_recipe_on_this_machine(tmp_path):
 def test_the_command_rehearses_a_small_recipe(tmp_path):
     done = rlhf("plan", "--recipe", "micro", "--dir", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "33 of 33 steps to make" in done.stdout
+    assert "33 of 33 steps to make" in done.stdout and "cores), by a rehearsal" in done.stdout
     assert f"next: rlhf reproduce --recipe micro --dir {tmp_path} --seed 0" in done.stdout

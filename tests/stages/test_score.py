@@ -361,11 +361,13 @@ def test_a_file_without_rows_is_refused_and_leaves_nothing(path: Path, content: 
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_is_not_scored_into_itself(path: Path) -> None:
+def test_a_file_is_not_scored_over_itself(path: Path) -> None:
     content = path.read_bytes()
-    with pytest.raises(ValueError, match="is the file to score; give another --out"):
-        score_file(path, path.parent / "." / path.name, [], Progress(quiet=True), force=True)
-    assert path.read_bytes() == content
+    rejects = path.rename(path.with_name("a.rejects.jsonl"))  # which the output's rejects would be called
+    for output in ("a.rejects.jsonl", "a.jsonl"):
+        with pytest.raises(ValueError, match=r"would write over .*, the file to score; give another --out"):
+            score_file(rejects, path.parent / "." / output, [], Progress(quiet=True), force=True)
+    assert rejects.read_bytes() == content
 
 
 def test_a_dialogue_too_long_for_a_model_is_rejected(path: Path) -> None:

@@ -4,12 +4,15 @@ import json
 import shutil
 
 import pytest
+import torch
 import yaml
 from commands import rlhf
+from safetensors.torch import load_file, save_file
 
 from preference_data.parquet import read_records
 from preference_data.prompt import Dialogue, Prompt
 from registry.store import Registry
+from stages.pipeline import steps
 from stages.recipe import load_recipe
 
 COMMON = ("sft", "helpfulness", "safety", "distillation", "rejection_sampling", "tuning", "ppo", "expected")
@@ -25,13 +28,12 @@ def project(micro, tmp_path_factory):
     write(folder / "demonstrations.jsonl", [
         {"messages": each.messages, "family": each.family, "is_safety": each.is_safety} for each in demonstrations
     ])  # fmt: skip
-    for name in ("tuning", "evaluation"):
-        prompts = read_records(registry.resolve(f"prompts/{name}").file("prompts.parquet"), Prompt)
-        write(folder / f"{name}.jsonl", [
-            {"messages": each.messages, "family": each.family, "source": each.source, "is_safety": each.is_safety,
-             "risk_category": each.risk_category, "attack_vector": each.attack_vector}
-            for each in prompts
-        ])  # fmt: skip
+    prompts = read_records(registry.resolve("prompts/tuning").file("prompts.parquet"), Prompt)
+    write(folder / "tuning.jsonl", [
+        {"messages": each.messages, "family": each.family, "source": each.source, "is_safety": each.is_safety,
+         "risk_category": each.risk_category, "attack_vector": each.attack_vector}
+        for each in [*prompts, prompts[0]]
+    ])  # fmt: skip
     for axis in ("helpfulness", "safety"):
         shutil.copy(registry.resolve("annotations/round-1").file(f"{axis}.jsonl"), folder / f"1-{axis}.jsonl")
     sandbox = load_recipe("micro").model_dump(mode="json")
@@ -42,7 +44,6 @@ def project(micro, tmp_path_factory):
         "data": {
             "demonstrations": "demonstrations.jsonl",
             "prompts": "tuning.jsonl",
-            "evaluation_prompts": "evaluation.jsonl",
             "annotations": "{round}-{axis}.jsonl",
             "heldout_share": 0.0,
         },
@@ -69,17 +70,18 @@ def test_files_from_outside_give_what_the_sandbox_gave_up_to_the_round_that_peop
     same = ("policy/base", "dialogues/demonstrations", "policy/sft")
     for reference in same:
         assert registry.resolve(reference).digest == source.resolve(reference).digest, reference
-    for name in ("tuning", "evaluation"):
-        files = [each.resolve(f"prompts/{name}").file("prompts.parquet").read_bytes() for each in (registry, source)]
-        assert files[0] == files[1]
+    files = [each.resolve("prompts/tuning").file("prompts.parquet").read_bytes() for each in (registry, source)]
+    assert files[0] == files[1]
+    assert registry.resolve("prompts/tuning").manifest.metrics["repeated"] == 1
 
 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
         ('{"text": "hi"}', "line 2: a row needs messages; this one has text"),
-        ("[1]", "line 2: a row must be a JSON object, this one is a list"),
+        ("[1]", "line 2: a row must be a JSON object, this one is list"),
         ("{", "line 2: Expecting property name"),
+        ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "line 2: the row holds bytes or half a character"),
         ('{"messages": [{"role": "user", "content": "hi"}]}', "line 2: "),
     ],
 )
@@ -95,20 +97,41 @@ def test_a_file_with_a_row_that_cannot_be_used_is_refused_with_its_line(project,
     assert "has 1 rows that cannot be used" in done.stderr and said in done.stderr
 
 
-def test_a_checkpoint_of_another_family_is_refused(project, tmp_path):
+def test_a_checkpoint_that_cannot_be_used_is_refused(project, tmp_path):
     folder, _ = project
-    shutil.copytree(folder / "llama", tmp_path / "other")
-    config = json.loads((tmp_path / "other" / "tokenizer_config.json").read_text())
-    (tmp_path / "other" / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": "<unk>"}))
-    for checkpoint, said in (
-        (tmp_path / "other", "Llama 2's chat format needs (0, 1, 2, 0)"),
-        (tmp_path / "none", "no tokenizer"),
+    for name in ("tokens", "pickled"):
+        shutil.copytree(folder / "llama", tmp_path / name)
+    config = json.loads((tmp_path / "tokens" / "tokenizer_config.json").read_text())
+    (tmp_path / "tokens" / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": "<unk>"}))
+    weights = load_file(tmp_path / "pickled" / "model.safetensors")
+    torch.save(weights, tmp_path / "pickled" / "pytorch_model.bin")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    for changes, said in (
+        ([f"base.checkpoint={tmp_path / 'tokens'}"], "Llama 2's chat format needs (0, 1, 2, 0)"),
+        ([f"base.checkpoint={tmp_path / 'pickled'}"], "cannot be opened as a language model with safetensors weights"),
+        ([f"base.checkpoint={tmp_path / 'none'}"], "no tokenizer"),
+        (["base.preset=nano"], "the recipe's base.preset, nano, has"),
     ):
         done = rlhf(
             "reproduce", "--recipe", "team.yaml", "--dir", tmp_path / "run", "--until", "policy/base", "--quiet",
-            "--set", f"base.checkpoint={checkpoint}", cwd=folder,
+            *(word for change in changes for word in ("--set", change)), cwd=folder,
         )  # fmt: skip
         assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+def test_other_weights_in_the_same_folder_are_another_base(project, tmp_path, monkeypatch):
+    folder, _ = project
+    shutil.copytree(folder / "llama", tmp_path / "llama")
+    monkeypatch.chdir(tmp_path)
+
+    def base():
+        return next(step for step in steps(load_recipe(str(folder / "team.yaml"))) if step.makes == "policy/base").config
+
+    before = base()
+    assert before == base()
+    weights = load_file("llama/model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, "llama/model.safetensors", {"format": "pt"})
+    assert base() != before
 
 
 def test_sections_of_the_other_kind_of_recipe_are_named_where_they_are_missing(project):
@@ -116,5 +139,7 @@ def test_sections_of_the_other_kind_of_recipe_are_named_where_they_are_missing(p
     done = rlhf("pretrain", "--recipe", "team.yaml", "--registry", folder / "run" / "registry", cwd=folder)
     assert done.returncode == 2
     assert "the recipe team has no section 'pretrain', because its data come from a team" in done.stderr
+    done = rlhf("recipe", "show", "team.yaml", "--set", "data.annotations=judged-{axis}.jsonl", cwd=folder)
+    assert done.returncode == 2 and "must hold {round} and {axis} once each" in done.stderr
     done = rlhf("recipe", "show", "team.yaml", "--set", "rounds=[{version: v1, gatt: true}]", cwd=folder)
     assert done.returncode == 2 and "which only the sandbox has" in done.stderr
