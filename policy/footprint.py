@@ -36,17 +36,13 @@ def num_parameters(config: LlamaConfig) -> int:
     return embeddings + config.num_hidden_layers * layer + hidden
 
 
-def activation_bytes(config: LlamaConfig, num_tokens: int, checkpointing: bool = False) -> int:
-    """Kept for the backward pass over ``num_tokens`` positions, padding included, the head left out.
-
-    With ``checkpointing`` each layer keeps its input alone, and one layer at a time is computed again.
-    """
+def activation_bytes(config: LlamaConfig, num_tokens: int) -> int:
+    """Kept for the backward pass over ``num_tokens`` positions, padding included, the head left out."""
     hidden = config.hidden_size
     # two norms keep two rows each, then queries before and after rotation, what attention gave, what is added twice; keys and
     # values; the gated layer's four products
     layer = 8 * hidden + 2 * _kv_width(config) + 4 * config.intermediate_size
-    kept = config.num_hidden_layers * hidden + layer if checkpointing else config.num_hidden_layers * layer
-    return FLOAT32 * num_tokens * (kept + 2 * hidden)
+    return FLOAT32 * num_tokens * (config.num_hidden_layers * layer + 2 * hidden)
 
 
 def logits_bytes(config: LlamaConfig, num_tokens: int) -> int:
@@ -59,10 +55,10 @@ def cache_bytes(config: LlamaConfig, num_tokens: int) -> int:
     return 2 * FLOAT32 * num_tokens * config.num_hidden_layers * _kv_width(config)
 
 
-def training(config: LlamaConfig, num_tokens: int, num_logits: int, checkpointing: bool = False) -> Footprint:
+def training(config: LlamaConfig, num_tokens: int, num_logits: int) -> Footprint:
     """A model that AdamW trains, on ``num_tokens`` positions at a time of which ``num_logits`` go through the head."""
     weights = FLOAT32 * num_parameters(config)
-    activations = activation_bytes(config, num_tokens, checkpointing) + logits_bytes(config, num_logits)
+    activations = activation_bytes(config, num_tokens) + logits_bytes(config, num_logits)
     return Footprint(weights, weights, _MOMENTS * weights, activations)
 
 
