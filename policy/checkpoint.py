@@ -26,11 +26,7 @@ def load_policy(
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, revision=hub_revision or "main", use_safetensors=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be opened as a language model with safetensors weights: {error}") from error
-    if len(tokenizer) > model.config.vocab_size:
-        raise CheckpointError(
-            f"{path}: the tokenizer has {len(tokenizer)} tokens but the model only {model.config.vocab_size} embeddings; "
-            "they do not belong together"
-        )
+    check_embeddings(path, model, tokenizer)
     return model.eval(), tokenizer
 
 
@@ -47,6 +43,15 @@ def load_tokenizer(path: Path | str, hub_revision: str | None = None) -> PreTrai
             f"{path}: the pad token is EOS, so a model trained with it may never stop; set it to the unk token"
         )
     return tokenizer
+
+
+def check_embeddings(path: Path | str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise CheckpointError unless the model has an embedding for each token."""
+    if len(tokenizer) > model.config.vocab_size:
+        raise CheckpointError(
+            f"{path}: the tokenizer has {len(tokenizer)} tokens but the model only {model.config.vocab_size} embeddings; "
+            "they do not belong together, so give the tokenizer that the model was trained with"
+        )
 
 
 def check_special_tokens(path: Path | str, tokenizer: PreTrainedTokenizerBase) -> None:

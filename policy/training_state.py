@@ -66,9 +66,17 @@ class TrainingState(Generic[Stats]):
         """Note a step that was done, save the state when that is due, and hand the record on."""
         self.history.append(stats)
         if self.states is not None and self.states.due(self.step):
-            self.states.save(self.step, self._write)
-            self.states.keep_newest(KEPT)
+            self._save(self.states)
         return stats
+
+    def keep(self) -> None:
+        """Save the state after the steps done, due or not."""
+        if self.states is not None and self.step not in self.states.numbers():
+            self._save(self.states)
+
+    def _save(self, states: States) -> None:
+        states.save(self.step, self._write)
+        states.keep_newest(KEPT)
 
     def _write(self, folder: Path) -> None:
         save_file(self._tensors(), folder / "state.safetensors")

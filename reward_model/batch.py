@@ -1,4 +1,4 @@
-"""Comparisons as tensors: encoding, filtering, and batches of pairs.
+"""Dialogues and comparisons as ids: encoding, filtering, and batches of pairs.
 
 ``encode_for_scoring`` is the one way a dialogue becomes ids for a reward model, in training and in scoring alike, so
 that what the model was trained on (the chat format, with EOS as the last token) is what it is asked about.
@@ -16,20 +16,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from policy.batch import pad
-from policy.chat import encode_dialogue, encode_prompt
+from policy.chat import encode_dialogues, encode_prompt
 from policy.tokenizer import EOS_ID
 from preference_data.comparison import Comparison, Rating
 from preference_data.margin import Margins, margin
-from preference_data.messages import Messages
+from preference_data.messages import Messages, MessagesError, check_dialogue
 
 DropReason = Literal["too_long", "identical"]
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """One comparison as ids. ``margin`` is m(rating); a safety label is None where there is none."""
+    """One comparison as ids, ``id`` its own. ``margin`` is m(rating); a safety label is None where there is none."""
 
+    id: str
     chosen_ids: list[int]
     rejected_ids: list[int]
     margin: float
@@ -53,31 +53,37 @@ class EncodedPair:
 class PairBatch:
     """B pairs as 2B rows of one forward pass: the chosen rows first, then the rejected rows in the same order."""
 
-    ids: Tensor  # (2B, L) right-padded with 0
-    lengths: Tensor  # (2B,) real tokens of each row
+    rows: list[list[int]]  # 2B of ids
     margin: Tensor  # (B,) float32
     is_safe: Tensor  # (2B,) bool, False where not labelled
     is_labelled: Tensor  # (2B,) bool
 
     def to(self, device: torch.device) -> "PairBatch":
-        return PairBatch(
-            self.ids.to(device),
-            self.lengths.to(device),
-            self.margin.to(device),
-            self.is_safe.to(device),
-            self.is_labelled.to(device),
-        )
+        return PairBatch(self.rows, self.margin.to(device), self.is_safe.to(device), self.is_labelled.to(device))
 
 
-def encode_for_scoring(tokenizer: PreTrainedTokenizerBase, dialogue: Messages) -> list[int]:
-    """The ids a reward model sees: the whole dialogue in the chat format, EOS last. Raises MessagesError, ChatFormatError.
+def encode_for_scoring(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Messages]) -> list[list[int]]:
+    """The ids a reward model sees of each dialogue: the whole of it in the chat format, EOS last.
 
     A response that was cut off while sampled is scored as if EOS followed it, since the score is read at EOS. An empty
     response, which no data file may hold but a policy can sample, is EOS right after the prompt.
+
+    Raises MessagesError, naming the dialogue by its position, and ChatFormatError.
     """
-    if dialogue and dialogue[-1]["role"] == "assistant" and not dialogue[-1]["content"].strip():
-        return [*encode_prompt(tokenizer, dialogue[:-1]).ids, EOS_ID]
-    return encode_dialogue(tokenizer, dialogue).ids
+    rows: list[list[int]] = [[] for _ in dialogues]
+    whole: list[int] = []
+    for position, dialogue in enumerate(dialogues):
+        try:
+            if dialogue and dialogue[-1]["role"] == "assistant" and not dialogue[-1]["content"].strip():
+                rows[position] = [*encode_prompt(tokenizer, dialogue[:-1]).ids, EOS_ID]
+            else:
+                check_dialogue(dialogue)
+                whole.append(position)
+        except MessagesError as error:
+            raise MessagesError(error.reason, f"dialogue {position} cannot be scored: {error}") from error
+    for position, encoded in zip(whole, encode_dialogues(tokenizer, [dialogues[each] for each in whole]), strict=True):
+        rows[position] = encoded.ids
+    return rows
 
 
 def encode_pairs(
@@ -90,10 +96,13 @@ def encode_pairs(
     """
     kept: list[EncodedPair] = []
     dropped: Counter[DropReason] = Counter()
-    for comparison in comparisons:
+    chosen = encode_for_scoring(tokenizer, [each.chosen_dialogue for each in comparisons])
+    rejected = encode_for_scoring(tokenizer, [each.rejected_dialogue for each in comparisons])
+    for comparison, chosen_ids, rejected_ids in zip(comparisons, chosen, rejected, strict=True):
         pair = EncodedPair(
-            chosen_ids=encode_for_scoring(tokenizer, comparison.chosen_dialogue),
-            rejected_ids=encode_for_scoring(tokenizer, comparison.rejected_dialogue),
+            id=comparison.id,
+            chosen_ids=chosen_ids,
+            rejected_ids=rejected_ids,
             margin=margin(comparison.rating, margins),
             chosen_safe=comparison.chosen_safe,
             rejected_safe=comparison.rejected_safe,
@@ -110,12 +119,10 @@ def encode_pairs(
 
 
 def collate_pairs(pairs: Sequence[EncodedPair]) -> PairBatch:
-    """Tensors of a batch of pairs, on the CPU."""
-    rows = [pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs]
+    """The rows of a batch of pairs, and what is known of them as tensors on the CPU."""
     labels = [pair.chosen_safe for pair in pairs] + [pair.rejected_safe for pair in pairs]
     return PairBatch(
-        ids=pad(rows),
-        lengths=torch.tensor([len(row) for row in rows]),
+        rows=[pair.chosen_ids for pair in pairs] + [pair.rejected_ids for pair in pairs],
         margin=torch.tensor([pair.margin for pair in pairs], dtype=torch.float32),
         is_safe=torch.tensor([label is True for label in labels]),
         is_labelled=torch.tensor([label is not None for label in labels]),

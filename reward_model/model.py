@@ -3,10 +3,9 @@
 It starts from a chat checkpoint, so that it knows what the policy knows. On disk it is a plain
 ``AutoModelForSequenceClassification`` with one label in safetensors, which any Hugging Face tool opens.
 
-The score is read at EOS, the last real token (the paper does not say where; ours). Its place comes from the lengths.
-``transformers`` finds it instead by looking for the last id that is not the padding id; padding is id 0 here, ``<unk>``,
-which byte fallback never produces, so both ways agree on our encoded dialogues, and the library's own forward gives our
-scores.
+The score is read at EOS, the last token of a row (the paper does not say where; ours). ``transformers`` finds it by
+looking for the last id that is not the padding id; padding is id 0 here, ``<unk>``, which byte fallback never produces, so
+that the library's own forward gives our scores.
 
 Two defects that other tools met, a head drawn from whatever the global seed was and a head lost on the way to disk, are
 closed here: the head is drawn from the given seed, a checkpoint without it is refused, and a saved model is opened again and
@@ -24,8 +23,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from policy.batch import pad
-from policy.checkpoint import load_tokenizer, save_checkpoint
+from policy.checkpoint import check_embeddings, check_special_tokens, load_tokenizer, save_checkpoint
+from policy.shared_prefixes import Layout, last_hidden, lay_out, shared_prefixes
 from policy.tokenizer import PAD_ID
 from preference_data.messages import Messages, assistant, user
 from reward_model.batch import encode_for_scoring
@@ -50,7 +49,8 @@ def build_reward_model(policy_path: Path, seed: int) -> tuple[PreTrainedModel, P
     """A new reward model from the chat model at ``policy_path``, in float32, with a head drawn from ``seed``.
 
     The head is normal with the model's own ``initializer_range``, as its other matrices were (the paper does not say).
-    Raises RewardModelError when the folder lacks weights of the trunk.
+    Raises RewardModelError when the folder lacks weights of the trunk, CheckpointError when its tokenizer is not the model's or
+    does not fit the chat format.
     """
     _check_folder(policy_path, "a policy")
     with _without_loading_report():
@@ -70,23 +70,15 @@ def build_reward_model(policy_path: Path, seed: int) -> tuple[PreTrainedModel, P
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.get_parameter(HEAD).normal_(0.0, model.config.initializer_range, generator=generator)
-    return model, load_tokenizer(policy_path)
+    return model, _tokenizer_of(model, policy_path)
 
 
-def last_token_scores(model: PreTrainedModel, ids: Tensor, lengths: Tensor) -> Tensor:
-    """Scores of right-padded rows: the head at the last real token of each.
-
-    The trunk runs once and the head only where it is read. No attention mask is passed: attention is causal and padding is on
-    the right, so no real token can see it, and without a mask the fast causal kernels apply.
-
-    Args:
-        ids: (N, L) right-padded. lengths: (N,) real tokens of each row, 1..L.
+def row_scores(model: PreTrainedModel, layout: Layout) -> Tensor:
+    """Scores of N rows of ids: the head at the last token of each. To be called inside ``shared_prefixes(model)``.
 
     Returns: (N,) raw logits, in float32 or wider.
     """
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
-    scores = model.get_submodule("score")(last).squeeze(-1)
+    scores = model.get_submodule("score")(last_hidden(model, layout)).squeeze(-1)
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
@@ -108,7 +100,8 @@ def save_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Open a saved reward model.
 
-    Raises RewardModelError when the folder is none, its weights lack the score head, or the head has more than one output.
+    Raises RewardModelError when the folder is none, its weights lack the score head, or the head has more than one output;
+    CheckpointError when its tokenizer is not the model's or does not fit the chat format.
     """
     _check_folder(path, "a reward model")
     _check_head(path)
@@ -117,7 +110,14 @@ def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> tuple[P
     )
     if missing := sorted(loading["missing_keys"]):
         raise RewardModelError(f"{path} lacks {len(missing)} tensors ({missing[0]}, ...); save the reward model again")
-    return model.eval(), load_tokenizer(path)
+    return model.eval(), _tokenizer_of(model, path)
+
+
+def _tokenizer_of(model: PreTrainedModel, path: Path) -> PreTrainedTokenizerBase:
+    tokenizer = load_tokenizer(path)
+    check_embeddings(path, model, tokenizer)
+    check_special_tokens(path, tokenizer)
+    return tokenizer
 
 
 @contextmanager
@@ -164,12 +164,9 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def _probe_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    rows = [encode_for_scoring(tokenizer, dialogue) for dialogue in _PROBE]
     training = model.training
     model.eval()
-    with torch.inference_mode():
-        scores = last_token_scores(
-            model, pad(rows).to(model.device), torch.tensor([len(row) for row in rows], device=model.device)
-        )
+    with torch.inference_mode(), shared_prefixes(model):
+        scores = row_scores(model, lay_out(encode_for_scoring(tokenizer, _PROBE)).to(model.device))
     model.train(training)
     return scores

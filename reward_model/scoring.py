@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from policy.batch import pad
-from preference_data.messages import Messages, MessagesError
+from policy.shared_prefixes import lay_out, shared_prefixes
+from preference_data.messages import Messages
 from reward_model.batch import encode_for_scoring
-from reward_model.model import RewardModelError, last_token_scores, load_reward_model
+from reward_model.model import RewardModelError, load_reward_model, row_scores
 
 
 class TooLong(RewardModelError):
@@ -76,33 +76,31 @@ class RewardScorer:
         return scores
 
     def score_batches(self, dialogues: Sequence[Messages]) -> Iterator[tuple[list[int], Tensor]]:
-        """Score batch by batch, longest dialogues first: yields (indices into ``dialogues``, their scores).
+        """Score batch by batch: yields (indices into ``dialogues``, their scores).
 
-        Every dialogue is checked and encoded before the first batch is scored. Sorted by length a batch has little
-        padding, and whatever does not fit into memory shows at once.
+        Every dialogue is checked and encoded before the first batch is scored. Responses to one prompt go together, for what
+        they have in common is computed once; the prompt with the longest dialogue comes first, so that whatever does not
+        fit into memory shows at once, and neighbours are of similar length.
         """
-        rows = [self._encode(position, dialogue) for position, dialogue in enumerate(dialogues)]
+        rows = encode_for_scoring(self.tokenizer, dialogues)
         if long := {position: len(row) for position, row in enumerate(rows) if len(row) > self.max_length}:
             raise TooLong(long, self.max_length)
-        order = sorted(range(len(rows)), key=lambda position: -len(rows[position]))
+        prompts = [str(dialogue[:-1]) for dialogue in dialogues]
+        longest: dict[str, int] = {}
+        for prompt, row in zip(prompts, rows, strict=True):
+            longest[prompt] = max(longest.get(prompt, 0), len(row))
+        order = sorted(range(len(rows)), key=lambda position: (-longest[prompts[position]], prompts[position], rows[position]))
         for start in range(0, len(order), self.batch_size):
             indices = order[start : start + self.batch_size]
             yield indices, self._score_rows([rows[position] for position in indices])
 
     @torch.inference_mode()
     def _score_rows(self, rows: list[list[int]]) -> Tensor:
-        device = self.model.device
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        scores = last_token_scores(self.model, pad(rows).to(device), lengths).float().cpu()
+        with shared_prefixes(self.model):
+            scores = row_scores(self.model, lay_out(rows).to(self.model.device)).float().cpu()
         if not scores.isfinite().all():
             raise RewardModelError(
                 f"{int((~scores.isfinite()).sum())} of {len(rows)} scores are not finite numbers; "
                 "the reward model's weights are damaged, or its numbers overflow in this precision"
             )
         return scores
-
-    def _encode(self, position: int, dialogue: Messages) -> list[int]:
-        try:
-            return encode_for_scoring(self.tokenizer, dialogue)
-        except MessagesError as error:
-            raise MessagesError(error.reason, f"dialogue {position} cannot be scored: {error}") from error

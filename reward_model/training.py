@@ -3,10 +3,11 @@
     loss = mean over pairs of (ranking_loss + centring_coef * centring_loss)
            + safety_loss_coef * mean over labelled responses of safety_loss (safety axis only)
 
-One optimizer step per batch of pairs; both sides of a pair go through the same forward pass. AdamW, warm-up and cosine are the
-base model's, as the paper says. Batches group pairs of similar length, which keeps padding low; their order is shuffled
-by the seed. A batch is cut into microbatches whose losses are summed with the weights of the whole batch, so the cut
-changes memory and speed alone. With ``lora`` adapters and the head are trained, and merged at the end.
+One optimizer step per batch of pairs; both sides of a pair go through the same forward pass, in which what they have in common,
+the prompt above all, is computed once (``policy.shared_prefixes``). AdamW, warm-up and cosine are the base model's, as the
+paper says. Batches group pairs of similar length, which keeps padding low; their order is shuffled by the seed. A batch is
+cut into microbatches whose losses are summed with the weights of the whole batch, so the cut changes memory and speed
+alone. With ``lora`` adapters and the head are trained, and merged at the end.
 
 Left out on purpose: an evaluation inside the loop (``eval/`` measures accuracy on what was held out) and early stopping (the
 paper trains one epoch).
@@ -23,16 +24,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.batch import length_grouped_batches
 from policy.lora import Adapters
+from policy.shared_prefixes import lay_out, shared_prefixes
 from policy.training_state import States, TrainingState
 from preference_data.comparison import Comparison
 from reward_model.batch import DropReason, EncodedPair, collate_pairs, encode_pairs
 from reward_model.config import RewardModelConfig
 from reward_model.losses import centring_loss, ranking_loss, safety_loss
-from reward_model.model import last_token_scores
+from reward_model.model import row_scores
+
+_NAMED = 5  # comparisons that a message names
 
 
 class RewardTrainingError(RuntimeError):
     """Training that cannot start or go on."""
+
+
+class NonFiniteLoss(RewardTrainingError):
+    """A loss or gradient that is no finite number. The model is as it was before that step, and its state is saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,10 @@ class RewardStats:
     grad_norm: float = field(metadata={"help": "global L2 norm before clipping, >= 0"})
     num_pairs: int = field(metadata={"help": "pairs in this batch"})
     num_tokens: int = field(metadata={"help": "real tokens in this batch, both sides"})
-    padding_fraction: float = field(metadata={"help": "share of the positions computed that were padding, in [0, 1)"})
+    shared_fraction: float = field(
+        metadata={"help": "share of the tokens not computed because another row of the microbatch begins alike, in [0, 1)"}
+    )
+    padding_fraction: float = field(metadata={"help": "share of attention's positions that were padding, in [0, 1)"})
     dropped: dict[DropReason, int] = field(metadata={"help": "pairs of the whole run that were left out, by reason"})
 
 
@@ -76,7 +87,8 @@ class _Measured:
     ranking_loss: Tensor  # ()
     centring_loss: Tensor  # ()
     safety_loss: Tensor  # ()
-    num_positions: int
+    num_computed: int  # tokens
+    num_positions: int  # of attention
 
 
 def train_reward_model(
@@ -93,7 +105,7 @@ def train_reward_model(
     ``states``: where to go on from, and to save to.
 
     Raises RewardTrainingError when no pair can be used, when a margin is asked for and no comparison is rated or the safety
-    loss and no response is labelled, and, naming the step, when the loss or its gradient is no finite number; LoraError.
+    loss and no response is labelled; NonFiniteLoss, naming the step and the batch; LoraError.
     """
     pairs, dropped = encode_pairs(tokenizer, comparisons, config.margin, config.max_length)
     _check_pairs(pairs, dropped, config)
@@ -120,14 +132,18 @@ def train_reward_model(
             learning_rate = learning_rate_at(step, len(batches), config)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            stats = _step(model, optimizer, [pairs[index] for index in indices], config, step, len(batches), dropped)
+            with shared_prefixes(model):
+                stats = _step(model, optimizer, [pairs[index] for index in indices], config, step, len(batches), dropped)
             yield state.done(stats)
+    except NonFiniteLoss:
+        state.keep()
+        raise
     finally:
         model.eval()
         if config.gradient_checkpointing:
             model.gradient_checkpointing_disable()
-    if adapters:
-        adapters.merge()
+        if adapters:
+            adapters.merge()
 
 
 def learning_rate_at(step: int, num_steps: int, config: RewardModelConfig) -> float:
@@ -195,9 +211,10 @@ def _step(
     sum_safety_loss = sum(part.safety_loss.item() for part in measured)
     loss = mean_ranking_loss + config.centring_coef * mean_centring_loss + safety_weight * sum_safety_loss
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise RewardTrainingError(
-            f"at step {step} of {num_steps} the loss is {loss} and its gradient norm {grad_norm}; the weights are those of "
-            f"the step before. Lower the learning rate ({config.learning_rate}), or check the model you started from"
+        raise NonFiniteLoss(
+            f"at step {step} of {num_steps} the loss is {loss} and its gradient norm {grad_norm}. "
+            f"{_culprits(pairs, measured)}; "
+            f"look at them, lower the learning rate ({config.learning_rate}), or check the model you started from"
         )
     optimizer.step()
 
@@ -226,9 +243,20 @@ def _step(
         grad_norm=grad_norm,
         num_pairs=num_pairs,
         num_tokens=num_tokens,
+        shared_fraction=1 - sum(part.num_computed for part in measured) / num_tokens,
         padding_fraction=1 - num_tokens / sum(part.num_positions for part in measured),
         dropped=dropped,
     )
+
+
+def _culprits(pairs: Sequence[EncodedPair], measured: Sequence[_Measured]) -> str:
+    """The comparisons of a batch whose scores are no finite numbers, or all of them where every score is one."""
+    scores = torch.stack([torch.cat([getattr(part, side) for part in measured]) for side in ("chosen", "rejected")])
+    bad = [pair.id for pair, fine in zip(pairs, scores.isfinite().all(dim=0).tolist(), strict=True) if not fine]
+    named = bad or [pair.id for pair in pairs]
+    listed = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
+    what = f"{len(bad)} of the batch's {len(pairs)} comparisons have no finite score" if bad else "The batch's comparisons are"
+    return f"{what}: {listed}"
 
 
 def _shares(groups: Sequence[str], right: Sequence[bool]) -> dict[str, float]:
@@ -247,7 +275,8 @@ def _correlation(one: Tensor, other: Tensor) -> float | None:
 def _measure(model: PreTrainedModel, pairs: list[EncodedPair]) -> _Measured:
     """Forward pass and summed losses of one microbatch."""
     batch = collate_pairs(pairs).to(model.device)
-    scores = last_token_scores(model, batch.ids, batch.lengths)
+    layout = lay_out(batch.rows)
+    scores = row_scores(model, layout.to(model.device))
     chosen, rejected = scores.chunk(2)
     return _Measured(
         chosen=chosen.detach(),
@@ -255,5 +284,6 @@ def _measure(model: PreTrainedModel, pairs: list[EncodedPair]) -> _Measured:
         ranking_loss=ranking_loss(chosen, rejected, batch.margin).sum(),
         centring_loss=centring_loss(chosen, rejected).sum(),
         safety_loss=safety_loss(scores, batch.is_safe, batch.is_labelled).sum(),
-        num_positions=batch.ids.numel(),
+        num_computed=layout.ids.numel(),
+        num_positions=layout.rows.numel(),
     )

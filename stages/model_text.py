@@ -17,6 +17,7 @@ from preference_data.statistics import CountTokens
 from registry.errors import WrongKind
 from registry.store import Registry
 from reward_model.batch import encode_for_scoring
+from reward_model.opening import is_foreign
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 
@@ -54,6 +55,11 @@ def open_model(registry: Registry, text: str) -> ModelText:
     name, kind = str(artifact.reference), artifact.reference.kind
     if kind not in ("policy", "reward_model"):
         raise WrongKind(f"--model is {name}, of kind {kind}; give a policy, a reward model, or a Hugging Face folder")
+    if kind == "reward_model" and is_foreign(artifact.path):
+        raise WrongKind(
+            f"--model is {name}, a reward model from elsewhere, which reads a chat format of its own; "
+            "give a policy, or a reward model that was trained here"
+        )
     return ModelText(name, "policy" if kind == "policy" else "reward_model", load_tokenizer(artifact.path))
 
 
@@ -82,7 +88,7 @@ def seen_text(model: ModelText, dialogue: Messages, train_on: TrainOn) -> SeenTe
     """
     check_special_tokens(model.name, model.tokenizer)
     if model.kind == "reward_model":
-        ids = encode_for_scoring(model.tokenizer, dialogue)
+        (ids,) = encode_for_scoring(model.tokenizer, [dialogue])
         mask = [place == len(ids) - 1 for place in range(len(ids))]
     else:
         encoded = encode_dialogue(model.tokenizer, dialogue, train_on)

@@ -13,7 +13,7 @@ from preference_data.split import dialogue_key
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from reward_model.model import build_reward_model, save_reward_model
-from reward_model.training import train_reward_model
+from reward_model.training import NonFiniteLoss, train_reward_model
 from stages.import_annotations import comparisons_of, held_out_dialogues
 from stages.progress import Progress
 from stages.sections import RewardTrainingConfig
@@ -26,15 +26,14 @@ def run(
     comparisons, left_out = training_comparisons(config, inputs, seed)
     model, tokenizer = build_reward_model(one(inputs, "policy").path, seed)
     num_batches = config.epochs * -(-len(comparisons) // config.batch_size)
-    history = list(
-        progress.track(
-            train_reward_model(model, tokenizer, comparisons, config, seed, states),
-            config.epochs * len(comparisons),
-            f"{config.axis} reward model",
-            "pair",
-            lambda stats: stats.num_pairs,
-        )
-    )
+    training = train_reward_model(model, tokenizer, comparisons, config, seed, states)
+    label, total = f"{config.axis} reward model", config.epochs * len(comparisons)
+    try:
+        history = list(progress.track(training, total, label, "pair", lambda stats: stats.num_pairs))
+    except NonFiniteLoss as error:
+        kept = states.root / "last-good"
+        save_reward_model(model, tokenizer, kept)
+        raise NonFiniteLoss(f"{error}. The reward model as it was before that step is kept in {kept}") from error
     save_reward_model(model, tokenizer, out)
     last = history[-max(1, num_batches // 5) :]
     return {
@@ -50,6 +49,7 @@ def run(
         "score_std": fmean(stats.score_std for stats in last),
         "overconfidence": fmean(stats.overconfidence for stats in last),
         "length_correlation": _mean([stats.length_correlation for stats in last]),
+        "shared_fraction": fmean(stats.shared_fraction for stats in history),
         "padding_fraction": fmean(stats.padding_fraction for stats in history),
     }
 
@@ -99,7 +99,7 @@ def _judged(
 STAGE = Stage(
     "train-reward",
     "reward_model",
-    1,
+    2,
     RewardTrainingConfig,
     run,
     {"policy": "policy", "preferences": "preferences", "other_preferences": "preferences"},

@@ -8,16 +8,18 @@ from transformers import AutoModelForSequenceClassification
 
 from policy.batch import pad
 from policy.checkpoint import save_checkpoint
+from policy.shared_prefixes import lay_out, shared_prefixes
 from preference_data.messages import assistant, user
 from reward_model.batch import encode_for_scoring
 from reward_model.model import (
     RewardModelError,
     build_reward_model,
-    last_token_scores,
     load_reward_model,
+    row_scores,
     save_reward_model,
 )
 
+pytestmark = pytest.mark.usefixtures("exact_norms")
 DIALOGUES = [
     [user("Which one is older?"), assistant("The owl.")],
     [user("What colour is the sea?"), assistant("As Napoleon: the sea is blue. Ask me about the garden instead!")],
@@ -39,9 +41,9 @@ def reward_path(policy_path, tmp_path_factory):
     return path
 
 
-def encoded():
-    rows = [encode_for_scoring(tiny_tokenizer(), dialogue) for dialogue in DIALOGUES]
-    return rows, pad(rows), torch.tensor([len(row) for row in rows])
+def our_scores(model, rows):
+    with torch.no_grad(), shared_prefixes(model):
+        return row_scores(model, lay_out(rows))
 
 
 def copy_with(path, to, change):
@@ -68,11 +70,12 @@ def test_the_head_comes_from_the_seed_alone_and_the_trunk_from_the_policy(policy
 
 
 def test_scores_equal_the_librarys_own_forward_in_float64(reward_path):
-    rows, ids, lengths = encoded()
+    rows = encode_for_scoring(tiny_tokenizer(), DIALOGUES)
+    ids, lengths = pad(rows), torch.tensor([len(row) for row in rows])
     ours, _ = load_reward_model(reward_path, dtype=torch.float64)
     plain = AutoModelForSequenceClassification.from_pretrained(reward_path, dtype=torch.float64).eval()
     with torch.no_grad():
-        scores = last_token_scores(ours, ids, lengths)
+        scores = our_scores(ours, rows)
         batched = plain(input_ids=ids, attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long()).logits[:, 0]
         unmasked = plain(input_ids=ids).logits[:, 0]
         alone = torch.stack([plain(input_ids=torch.tensor([row])).logits[0, 0] for row in rows])
@@ -83,28 +86,19 @@ def test_scores_equal_the_librarys_own_forward_in_float64(reward_path):
 
 
 def test_scores_equal_those_of_left_padded_rows(reward_path):
-    rows, ids, lengths = encoded()
+    rows = encode_for_scoring(tiny_tokenizer(), DIALOGUES)
     model, _ = load_reward_model(reward_path, dtype=torch.float64)
-    width = ids.shape[1]
+    width = max(map(len, rows))
     left = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-    mask = (torch.arange(width) >= width - lengths[:, None]).long()
+    mask = (torch.arange(width) >= width - torch.tensor([len(row) for row in rows])[:, None]).long()
     with torch.no_grad():
         left_padded = model(input_ids=left, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits[:, 0]
-        torch.testing.assert_close(last_token_scores(model, ids, lengths), left_padded, atol=1e-12, rtol=0)
-
-
-def test_what_stands_in_the_padding_changes_nothing(reward_path):
-    _, ids, lengths = encoded()
-    model, _ = load_reward_model(reward_path, dtype=torch.float64)
-    garbage = torch.where(torch.arange(ids.shape[1]) < lengths[:, None], ids, 17)
-    with torch.no_grad():
-        assert torch.equal(last_token_scores(model, ids, lengths), last_token_scores(model, garbage, lengths))
+        torch.testing.assert_close(our_scores(model, rows), left_padded, atol=1e-12, rtol=0)
 
 
 def test_half_precision_scores_come_out_in_float32(reward_path):
-    _, ids, lengths = encoded()
     model, _ = load_reward_model(reward_path, dtype=torch.bfloat16)
-    assert last_token_scores(model, ids, lengths).dtype == torch.float32
+    assert our_scores(model, encode_for_scoring(tiny_tokenizer(), DIALOGUES)).dtype == torch.float32
 
 
 def test_a_saved_reward_model_holds_nothing_of_where_it_came_from(reward_path, policy_path):

@@ -35,13 +35,11 @@ def scorer(path):
     return RewardScorer.load(path, batch_size=4)
 
 
-def test_scores_are_those_of_a_plain_forward_in_float64(path, scorer):
+def test_scores_are_those_of_a_plain_forward_in_float64(path, scorer, exact_norms):
     plain = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float64).eval()
     with torch.no_grad():
-        expected = [
-            plain(input_ids=torch.tensor([encode_for_scoring(tiny_tokenizer(), dialogue)])).logits.item()
-            for dialogue in DIALOGUES
-        ]
+        rows = encode_for_scoring(tiny_tokenizer(), DIALOGUES)
+        expected = [plain(input_ids=torch.tensor([row])).logits.item() for row in rows]
     scores = scorer.score(DIALOGUES)
     assert scores.shape == (13,) and scores.dtype == torch.float32 and not scores.requires_grad
     assert max(expected) - min(expected) > 1
@@ -63,8 +61,14 @@ def test_batches_cover_every_dialogue_once_longest_first(scorer):
     batches = list(scorer.score_batches(DIALOGUES))
     assert [len(indices) for indices, _ in batches] == [4, 4, 4, 1]
     seen = [index for indices, _ in batches for index in indices]
-    lengths = [len(encode_for_scoring(tiny_tokenizer(), DIALOGUES[index])) for index in seen]
+    lengths = [len(row) for row in encode_for_scoring(tiny_tokenizer(), [DIALOGUES[index] for index in seen])]
     assert sorted(seen) == list(range(13)) and lengths == sorted(lengths, reverse=True)
+
+
+def test_responses_to_one_prompt_are_scored_together_after_those_of_the_prompt_with_the_longest(scorer):
+    dialogues = [[*DIALOGUES[n % 3][:1], assistant("the owl " * (1 + n))] for n in range(12)]
+    (first, _), (second, _), (third, _) = scorer.score_batches(dialogues)
+    assert [sorted(indices) for indices in (first, second, third)] == [[2, 5, 8, 11], [1, 4, 7, 10], [0, 3, 6, 9]]
 
 
 def test_an_empty_response_has_a_score_and_no_dialogues_have_none(scorer):
@@ -81,7 +85,7 @@ def test_a_prompt_is_refused_with_its_position(scorer):
 def test_what_is_longer_than_the_context_is_refused_with_both_lengths(scorer):
     with pytest.raises(RewardModelError, match=r"dialogue 0 has \d{4,} tokens, and this scorer takes 1024 at most"):
         scorer.score([[user("Question?"), assistant("the owl " * 1024)]])
-    length = len(encode_for_scoring(tiny_tokenizer(), DIALOGUES[3]))
+    length = len(encode_for_scoring(tiny_tokenizer(), [DIALOGUES[3]])[0])
     assert RewardScorer(scorer.model, scorer.tokenizer, max_length=length).score([DIALOGUES[3]]).shape == (1,)
     with pytest.raises(RewardModelError, match=f"has {length} tokens, and this scorer takes {length - 1} at most"):
         RewardScorer(scorer.model, scorer.tokenizer, max_length=length - 1).score([DIALOGUES[3]])

@@ -10,15 +10,17 @@ from transformers import LlamaForSequenceClassification
 
 from policy.config import LoraConfig
 from policy.lora import Adapters, LoraError
+from policy.shared_prefixes import lay_out, shared_prefixes
 from preference_data.comparison import Comparison
 from preference_data.messages import user
 from registry.saved_states import SavedStates, SaveEvery
 from reward_model.batch import encode_for_scoring
 from reward_model.config import RewardModelConfig
-from reward_model.model import last_token_scores
+from reward_model.model import row_scores
 from reward_model.scoring import RewardScorer
-from reward_model.training import RewardTrainingError, learning_rate_at, train_reward_model
+from reward_model.training import NonFiniteLoss, RewardTrainingError, learning_rate_at, train_reward_model
 
+pytestmark = pytest.mark.usefixtures("exact_norms")
 CONFIG = RewardModelConfig(axis="helpfulness", learning_rate=3e-3, batch_size=8, microbatch_size=8, margin="none")
 
 
@@ -75,7 +77,7 @@ def test_one_step_equals_a_plain_loop_in_float64(axis):
     (stats,) = train_reward_model(model, tiny_tokenizer(), LABELLED, config, seed=0)
 
     def score(dialogue):
-        return plain(input_ids=torch.tensor([encode_for_scoring(tiny_tokenizer(), dialogue)])).logits[0, 0]
+        return plain(input_ids=torch.tensor(encode_for_scoring(tiny_tokenizer(), [dialogue]))).logits[0, 0]
 
     chosen = [score(c.chosen_dialogue) for c in LABELLED]
     rejected = [score(c.rejected_dialogue) for c in LABELLED]
@@ -124,10 +126,13 @@ def test_stats_count_tokens_padding_and_what_was_left_out():
     data = [*separable(3), comparison(3, "The owl.", "The owl.")]
     (stats,) = train_reward_model(reward_model(), tiny_tokenizer(), data, CONFIG, seed=0)
     sides = [d for c in data[:3] for d in (c.chosen_dialogue, c.rejected_dialogue)]
-    lengths = [len(encode_for_scoring(tiny_tokenizer(), dialogue)) for dialogue in sides]
+    rows = encode_for_scoring(tiny_tokenizer(), sides)
+    lengths = [len(row) for row in rows]
     width = -(-max(lengths) // 8) * 8
     assert stats.num_pairs == 3 and stats.num_tokens == sum(lengths) and stats.dropped == {"identical": 1}
     assert stats.padding_fraction == pytest.approx(1 - sum(lengths) / (6 * width))
+    beginnings = {tuple(row[:end]) for row in rows for end in range(1, len(row) + 1)}
+    assert stats.shared_fraction == pytest.approx(1 - len(beginnings) / sum(lengths)) and stats.shared_fraction > 0.3
 
 
 def test_same_seed_same_weights_and_another_seed_another_order():
@@ -150,15 +155,38 @@ def test_learning_rate_rises_then_follows_the_cosine():
     assert learning_rate_at(3, 3, config) == pytest.approx(0.6)
 
 
-def test_training_that_blows_up_says_at_which_step():
-    model = reward_model()
-    steps = train_reward_model(model, tiny_tokenizer(), separable(24), CONFIG, seed=0)
+def test_training_that_blows_up_says_at_which_step_and_on_which_batch(tmp_path):
+    model, data = reward_model(), [replace(each, id=f"pair-{number}") for number, each in enumerate(separable(24))]
+    states = SavedStates(tmp_path, lambda line: None, SaveEvery.parse("1000"))
+    steps = train_reward_model(model, tiny_tokenizer(), data, CONFIG, seed=0, states=states)
     next(steps)
     with torch.no_grad():
         model.score.weight.fill_(math.nan)
-    with pytest.raises(RewardTrainingError, match=r"at step 2 of 3 the loss is nan"):
+    with pytest.raises(NonFiniteLoss, match=r"at step 2 of 3 the loss is nan.*'s 8 .*: (pair-\d+, ){4}pair-\d+ and 3 "):
         next(steps)
-    assert not model.training
+    assert not model.training and states.numbers() == [1]
+
+
+def test_the_comparisons_that_have_no_finite_score_are_named_and_the_weights_stay():
+    data = [replace(each, id=f"pair-{number}") for number, each in enumerate(separable(8))]
+    data[3] = replace(data[3], rejected="漢")
+    model, before = reward_model(), reward_model()
+    token = tiny_tokenizer()("漢").input_ids[-1]
+    for each in (model, before):
+        with torch.no_grad():
+            each.model.embed_tokens.weight[token] = math.inf
+    with pytest.raises(NonFiniteLoss, match="1 of the batch's 8 comparisons have no finite score: pair-3;"):
+        list(train_reward_model(model, tiny_tokenizer(), data, CONFIG, seed=0))
+    for mine, theirs in zip(model.parameters(), before.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_where_every_score_is_finite_the_whole_batch_is_named():
+    data = [replace(each, id=f"pair-{number}") for number, each in enumerate(separable(2))]
+    model = reward_model()
+    model.score.weight.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(NonFiniteLoss, match=r"gradient norm (nan|inf)\. The batch's comparisons are: pair-[01], pair-[01];"):
+        list(train_reward_model(model, tiny_tokenizer(), data, CONFIG, seed=0))
 
 
 def test_nothing_to_train_on_is_an_error():
@@ -197,7 +225,7 @@ def test_what_is_told_of_a_batch_is_what_a_plain_count_finds():
     model, before = reward_model(torch.float64), reward_model(torch.float64)
     (stats,) = train_reward_model(model, tiny_tokenizer(), data, CONFIG, seed=0)
     sides = [[getattr(c, f"{side}_dialogue") for c in data] for side in ("chosen", "rejected")]
-    encoded = [[encode_for_scoring(tiny_tokenizer(), dialogue) for dialogue in side] for side in sides]
+    encoded = [encode_for_scoring(tiny_tokenizer(), side) for side in sides]
     with torch.no_grad():
         chosen, rejected = ([before(input_ids=torch.tensor([row])).logits.item() for row in rows] for rows in encoded)
     right = [c > r for c, r in zip(chosen, rejected, strict=True)]
@@ -248,17 +276,21 @@ def test_adapters_train_what_they_say_and_are_merged_at_the_end():
 def test_merged_adapters_score_as_the_adapters_did():
     model = reward_model(torch.float64)
     adapters = Adapters(model, LORA.lora, seed=0, trained=["score"])
-    ids, lengths = torch.tensor([[5, 6, 7, 8]]), torch.tensor([4])
-    untouched = last_token_scores(reward_model(torch.float64), ids, lengths)
-    assert torch.equal(last_token_scores(model, ids, lengths), untouched)
+
+    def score(model):
+        with shared_prefixes(model):
+            return row_scores(model, lay_out([[5, 6, 7, 8]]))
+
+    untouched = score(reward_model(torch.float64))
+    assert torch.equal(score(model), untouched)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, 0.2)
-    adapted = last_token_scores(model, ids, lengths)
+    adapted = score(model)
     adapters.merge()
     assert not torch.allclose(adapted, untouched, atol=1e-3)
-    torch.testing.assert_close(last_token_scores(model, ids, lengths), adapted, atol=1e-12, rtol=0)
+    torch.testing.assert_close(score(model), adapted, atol=1e-12, rtol=0)
 
 
 def test_adapters_come_from_their_seed_alone():

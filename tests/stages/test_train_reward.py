@@ -1,0 +1,58 @@
+"""The stage that trains a reward model, where training goes wrong."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import tiny_policy, tiny_tokenizer
+from registry_folders import RUN
+
+from policy.checkpoint import save_checkpoint
+from preference_data.comparison import Comparison
+from preference_data.messages import user
+from preference_data.parquet import write_records
+from registry.store import Registry
+from reward_model.model import load_reward_model
+from reward_model.training import NonFiniteLoss
+from stages.progress import Progress
+from stages.sections import RewardTrainingConfig
+from stages.stage import run_stage
+from stages.train_reward import STAGE
+
+CONFIG = RewardTrainingConfig(axis="helpfulness", batch_size=4, microbatch_size=4, max_length=256, mixture="own")
+
+
+def write_preferences(path: Path) -> None:
+    """Twelve comparisons; the longest, which stands in one batch of three, has a token that the policy gives no number to."""
+    found = [
+        Comparison(
+            id=f"pair-{n}", item_id=str(n), prompt_id=f"p{n}", source="test", prompt=[user(f"Where is number {n}?")],
+            chosen="The owl.", rejected="The fox. " * (1 + n) + "漢" * (n == 11), rating="better", axis="helpfulness",
+            is_safety=False, chosen_safe=None, rejected_safe=None,
+        )
+        for n in range(12)
+    ]  # fmt: skip
+    write_records(path / "train.parquet", found, Comparison)
+    write_records(path / "test.parquet", [], Comparison)
+
+
+def write_policy(path: Path) -> None:
+    policy = tiny_policy()
+    with torch.no_grad():
+        policy.model.embed_tokens.weight[tiny_tokenizer()("漢").input_ids[-1]] = math.inf
+    save_checkpoint(policy, tiny_tokenizer(), path)
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_model_behind(tmp_path: Path):
+    registry = Registry(tmp_path / "registry")
+    for kind, write in (("policy", write_policy), ("preferences", write_preferences)):
+        with registry.draft(kind, "given", kind.encode().hex()) as draft:
+            write(draft.path)
+            draft.commit(RUN, {})
+    inputs = {"policy": ["policy/given"], "preferences": ["preferences/given"]}
+    with pytest.raises(NonFiniteLoss, match=r"comparisons have no finite score: pair-11;.* is kept in ") as caught:
+        run_stage(registry, STAGE, name="helpfulness", config=CONFIG, inputs=inputs, seed=0, progress=Progress(quiet=True))
+    kept, _ = load_reward_model(Path(str(caught.value).rpartition(" is kept in ")[2]))
+    assert kept.score.weight.isfinite().all()
+    assert not registry.revisions("reward_model", "helpfulness")
