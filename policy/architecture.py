@@ -1,8 +1,9 @@
 """Llama architectures by name (paper section 2.2, Table 1, and the released ``params.json`` files).
 
 ``34b`` was never released; its numbers are those of the Code Llama 34B configuration with Llama 2's rope theta.
-``nano`` and ``micro`` are ours: the sandbox's laptop model, and the one that the tests train. They tie the head to the
-embeddings: a tied model of this size learns to copy out of the prompt much sooner.
+``nano``, ``micro`` and ``pico`` are ours: the sandbox's laptop model, half of it, which the tests train, and a fifth of it, so
+that size can be studied. They tie the head to the embeddings: a tied model of this size learns to copy out of the prompt much
+sooner.
 """
 
 from typing import Any
@@ -13,6 +14,8 @@ from policy.config import Preset
 from policy.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 _SHAPES: dict[str, dict[str, Any]] = {
+    "pico": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+             "intermediate_size": 176, "max_position_embeddings": 1024},
     "micro": {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4,
               "intermediate_size": 256, "max_position_embeddings": 1024},
     "nano": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
@@ -33,7 +36,7 @@ def llama_config(preset: Preset, vocab_size: int = 32000) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocab_size,
         rms_norm_eps=1e-5,
-        tie_word_embeddings=preset in ("micro", "nano"),
+        tie_word_embeddings=preset in ("pico", "micro", "nano"),
         bos_token_id=BOS_ID,
         eos_token_id=EOS_ID,
         pad_token_id=PAD_ID,

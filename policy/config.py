@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Preset = Literal["micro", "nano", "7b", "13b", "34b", "70b"]
+Preset = Literal["pico", "micro", "nano", "7b", "13b", "34b", "70b"]
 
 
 class OptimizerConfig(BaseModel):

@@ -25,12 +25,12 @@ _NAME = "shared_prefixes"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Layout:
-    """N rows of at most L tokens, written as a line of T tokens."""
+    """N rows of at most L tokens, written as a line of M tokens."""
 
-    ids: Tensor  # (T,)
-    positions: Tensor  # (T,) of each token in its rows, from 0
+    ids: Tensor  # (M,)
+    positions: Tensor  # (M,) of each token in its rows, from 0
     rows: Tensor  # (N, L) where in the line each token of a row stands; 0 where padded
-    cells: Tensor  # (T,) the other way: where in ``rows``, flattened, a row holds this token
+    cells: Tensor  # (M,) the other way: where in ``rows``, flattened, a row holds this token
     ends: Tensor  # (N,) where in the line the last token of each row stands
 
     def to(self, device: torch.device) -> "Layout":
@@ -101,7 +101,7 @@ def _attend(
     cells: Tensor,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each row. Queries, keys and values: (1, heads, T, size). Returns (1, T, heads, size)."""
+    """Causal attention within each row. Queries, keys and values: (1, heads, M, size). Returns (1, M, heads, size)."""
 
     def of_rows(line: Tensor) -> Tensor:
         heads, tokens, size = line.shape[1:]

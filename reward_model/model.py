@@ -30,6 +30,14 @@ from preference_data.messages import Messages, assistant, user
 from reward_model.batch import encode_for_scoring
 
 HEAD = "score.weight"
+MARKER, OWN_TEMPLATE = "scorer.json", "own chat template"
+"""The file beside the weights of a reward model from elsewhere, and its word for how such a model reads dialogues.
+
+It is payload: the digest covers it, and copies, exports and the hub carry it. The manifest would not do, since models are
+opened by path alone; nor a key of ``config.json``, which every library that saves the model writes anew; nor the look of the
+weights, since a Llama reward model from elsewhere looks like one of ours and would be scored, without a word, in a chat format
+that it never saw.
+"""
 _PROBE: tuple[Messages, ...] = (
     [user("What is the capital of France?"), assistant("Paris.")],
     [
@@ -100,10 +108,16 @@ def save_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Open a saved reward model.
 
-    Raises RewardModelError when the folder is none, its weights lack the score head, or the head has more than one output;
+    Raises RewardModelError when the folder is none or of a model from elsewhere, its weights lack the score head, or the head
+    has more than one output;
     CheckpointError when its tokenizer is not the model's or does not fit the chat format.
     """
     _check_folder(path, "a reward model")
+    if is_foreign(path):
+        raise RewardModelError(
+            f"{path} is a reward model from elsewhere, which learnt another chat format than the one of what is trained here; "
+            "score with it, or give a reward model that was trained here"
+        )
     _check_head(path)
     model, loading = AutoModelForSequenceClassification.from_pretrained(
         path, num_labels=1, pad_token_id=PAD_ID, dtype=dtype, use_safetensors=True, output_loading_info=True
@@ -111,6 +125,26 @@ def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> tuple[P
     if missing := sorted(loading["missing_keys"]):
         raise RewardModelError(f"{path} lacks {len(missing)} tensors ({missing[0]}, ...); save the reward model again")
     return model.eval(), _tokenizer_of(model, path)
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether the reward model in the folder ``path`` is from elsewhere.
+
+    Raises RewardModelError for a marker that this version cannot read.
+    """
+    marker = Path(path) / MARKER
+    if not marker.is_file():
+        return False
+    try:
+        encoding = json.loads(marker.read_text(encoding="utf-8"))["encoding"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise RewardModelError(f"{marker} does not say how this reward model reads a dialogue; register it again") from error
+    if encoding != OWN_TEMPLATE:
+        raise RewardModelError(
+            f"{marker} asks for the encoding {encoding!r}, and this version of llama-rlhf knows {OWN_TEMPLATE!r}; "
+            "upgrade llama-rlhf"
+        )
+    return True
 
 
 def _tokenizer_of(model: PreTrainedModel, path: Path) -> PreTrainedTokenizerBase:

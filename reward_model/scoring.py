@@ -7,9 +7,10 @@ A dialogue's score does not depend on what else is in the batch, on its place in
 (within float32's rounding: 1e-5; exact in float64). ``sigmoid`` of the score is what people are shown.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -42,33 +43,33 @@ class Scorer(Protocol):
         ...
 
 
-class RewardScorer:
-    """A reward model as a Scorer.
+class BatchScorer(ABC):
+    """A model with its tokenizer as a Scorer that scores batch by batch; a subclass says how dialogues are read.
 
     Args:
         batch_size: rows per forward pass.
-        max_length: tokens of a dialogue at most; the model's context when not given.
+        max_length: tokens of a dialogue at most.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64, max_length: int | None = None
-    ):
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, max_length: int):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self.max_length = max_length or model.config.max_position_embeddings
+        self.max_length = max_length
 
-    @classmethod
-    def load(cls, path: Path, batch_size: int = 64, dtype: torch.dtype = torch.float32) -> "RewardScorer":
-        """Open a saved reward model. Raises RewardModelError (see ``load_reward_model``)."""
-        model, tokenizer = load_reward_model(path, dtype)
-        return cls(model, tokenizer, batch_size)
+    @abstractmethod
+    def encode(self, dialogues: Sequence[Messages]) -> list[list[int]]:
+        """The ids of each dialogue. Raises MessagesError."""
+
+    @abstractmethod
+    def score_rows(self, rows: list[list[int]]) -> Tensor:
+        """(N,) raw logits of rows of ids, on any device."""
 
     def score(self, dialogues: Sequence[Messages]) -> Tensor:
         """(N,) float32 raw logits on the CPU, in the order of ``dialogues``.
 
-        Raises MessagesError for messages that are no dialogue, TooLong for those longer than ``max_length``, RewardModelError
-        for a score that is not finite.
+        Raises MessagesError for messages that are no dialogue or that the model's format cannot write, TooLong for those
+        longer than ``max_length``, RewardModelError for a score that is not finite.
         """
         scores = torch.empty(len(dialogues), dtype=torch.float32)
         for indices, batch in self.score_batches(dialogues):
@@ -79,10 +80,10 @@ class RewardScorer:
         """Score batch by batch: yields (indices into ``dialogues``, their scores).
 
         Every dialogue is checked and encoded before the first batch is scored. Responses to one prompt go together, for what
-        they have in common is computed once; the prompt with the longest dialogue comes first, so that whatever does not
-        fit into memory shows at once, and neighbours are of similar length.
+        they have in common need be computed only once; the prompt with the longest dialogue comes first, so that whatever does
+        not fit into memory shows at once, and neighbours are of similar length.
         """
-        rows = encode_for_scoring(self.tokenizer, dialogues)
+        rows = self.encode(dialogues)
         if long := {position: len(row) for position, row in enumerate(rows) if len(row) > self.max_length}:
             raise TooLong(long, self.max_length)
         prompts = [str(dialogue[:-1]) for dialogue in dialogues]
@@ -92,15 +93,35 @@ class RewardScorer:
         order = sorted(range(len(rows)), key=lambda position: (-longest[prompts[position]], prompts[position], rows[position]))
         for start in range(0, len(order), self.batch_size):
             indices = order[start : start + self.batch_size]
-            yield indices, self._score_rows([rows[position] for position in indices])
+            yield indices, self._finite_scores([rows[position] for position in indices])
 
     @torch.inference_mode()
-    def _score_rows(self, rows: list[list[int]]) -> Tensor:
-        with shared_prefixes(self.model):
-            scores = row_scores(self.model, lay_out(rows).to(self.model.device)).float().cpu()
+    def _finite_scores(self, rows: list[list[int]]) -> Tensor:
+        scores = self.score_rows(rows).float().cpu()
         if not scores.isfinite().all():
             raise RewardModelError(
                 f"{int((~scores.isfinite()).sum())} of {len(rows)} scores are not finite numbers; "
                 "the reward model's weights are damaged, or its numbers overflow in this precision"
             )
         return scores
+
+
+class RewardScorer(BatchScorer):
+    """A reward model that was trained here as a Scorer. ``max_length``: the model's context when not given."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64, max_length: int | None = None
+    ):
+        super().__init__(model, tokenizer, batch_size, max_length or model.config.max_position_embeddings)
+
+    @classmethod
+    def load(cls, path: Path, batch_size: int = 64, dtype: torch.dtype = torch.float32) -> Self:
+        """Open a saved reward model. Raises RewardModelError (see ``load_reward_model``)."""
+        return cls(*load_reward_model(path, dtype), batch_size)
+
+    def encode(self, dialogues: Sequence[Messages]) -> list[list[int]]:
+        return encode_for_scoring(self.tokenizer, dialogues)
+
+    def score_rows(self, rows: list[list[int]]) -> Tensor:
+        with shared_prefixes(self.model):
+            return row_scores(self.model, lay_out(rows).to(self.model.device))

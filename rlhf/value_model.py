@@ -2,7 +2,8 @@
 
 It starts as the helpfulness reward model: the same backbone and scalar head, now applied at every position instead of the last
 (the paper is silent on the critic; Stiennon et al. 2020 start it so). From then on it is a model of its own and shares no
-weight with the reward model that scores. It reads the policy's token ids, so both must have one tokenizer.
+weight with the reward model that scores. It reads the policy's token ids, so both must have one tokenizer; where the reward
+model is from elsewhere, the critic starts as the policy's own backbone with a new head.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from policy.logprobs import response_hidden
-from reward_model.model import load_reward_model
+from reward_model.model import build_reward_model, load_reward_model
 
 
 class TokenizerMismatch(ValueError):
@@ -35,7 +36,7 @@ class ValueModel(nn.Module):
 def load_value_model(path: Path, tokenizer: PreTrainedTokenizerBase) -> ValueModel:
     """The critic that starts as the reward model in the folder ``path``, for a policy that uses ``tokenizer``.
 
-    Raises TokenizerMismatch.
+    Raises TokenizerMismatch, and RewardModelError for a reward model from elsewhere, whose policy starts ``new_value_model``.
     """
     model, own_tokenizer = load_reward_model(path)
     if own_tokenizer.get_vocab() != tokenizer.get_vocab():
@@ -44,4 +45,11 @@ def load_value_model(path: Path, tokenizer: PreTrainedTokenizerBase) -> ValueMod
             "start the critic from a reward model that was trained from this policy's family"
         )
     assert isinstance(model.score, nn.Module)  # load_reward_model has checked the head
+    return ValueModel(model.base_model, model.score)
+
+
+def new_value_model(policy_path: Path, seed: int) -> ValueModel:
+    """The critic that starts as the policy in ``policy_path``, with a head drawn from ``seed`` (see ``build_reward_model``)."""
+    model, _ = build_reward_model(policy_path, seed)
+    assert isinstance(model.score, nn.Module)
     return ValueModel(model.base_model, model.score)

@@ -3,12 +3,13 @@
 import stages.environment  # noqa: F401, I001  (first: it tells libraries to be quiet before they load)
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from registry.errors import WrongKind
 from registry.saved_states import SaveEvery
+from stages.bring_command import bring_reward_model
 from stages.check_commands import doctor, plan
 from stages.data_changes import add_changes
 from stages.data_commands import data_app
@@ -56,6 +57,10 @@ def reproduce(
         str | None, typer.Option("--from", metavar="STEP", help="Run again from this stage or artifact on.")
     ] = None,
     last: Annotated[str | None, typer.Option("--until", metavar="STEP", help="Stop after this stage or artifact.")] = None,
+    findings: Annotated[
+        Literal["core", "all"],
+        typer.Option("--findings", help="The recipe's studies of the paper's core findings, or all studies there are."),
+    ] = "core",
     set_: SetOption = None,
     save_every: SaveEveryOption = "1m",
     dry_run: DryRunOption = False,
@@ -75,11 +80,11 @@ def reproduce(
         from stages.reproduce import reproduce as run
 
         if dry_run:
-            plan = [{"stage": step.stage.name, "makes": step.makes, "inputs": step.inputs} for step in steps(chosen)]
+            plan = [{"stage": step.stage.name, "makes": step.makes, "inputs": step.inputs} for step in steps(chosen, findings)]
             print_json({"recipe": chosen.name, "dir": str(place), "steps": plan})
             return
         quiet_libraries()
-        done = run(chosen, place, seed, Progress(quiet=quiet), first, last, interval)
+        done = run(chosen, place, seed, Progress(quiet=quiet), first, last, interval, findings)
         report = place / "report" / "report.html"
         if json_:
             print_json({"artifact": done.last, "made": done.made, "up_to_date": done.up_to_date, "seconds": done.seconds,
@@ -97,6 +102,7 @@ app.command()(plan)
 app.command()(doctor)
 app.command("import")(import_files)
 add_commands(app, COMMANDS)
+app.command()(bring_reward_model)
 app.command()(score)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from preference_data.messages import Messages, MessagesError
 from reward_model.model import RewardModelError
-from reward_model.scoring import RewardScorer
+from reward_model.opening import open_scorer
 from stages.doctor_check import Check, judged
 
 LEAST_SPREAD = 0.01  # logits; scores that are closer together than this tell nothing apart
@@ -25,7 +25,7 @@ _ALONE = 8  # dialogues that are scored alone as well
 def reward_checks(axis: str, path: Path, dialogues: Sequence[Messages], threshold: float) -> Iterator[Check]:
     """Open the reward model at ``path`` and score ``dialogues``; ``threshold`` is that of the combined reward."""
     try:
-        scorer = RewardScorer.load(path)
+        scorer = open_scorer(path)
         scores = scorer.score(dialogues)
         alone = torch.cat([scorer.score([dialogue]) for dialogue in dialogues[:_ALONE]])
     except (RewardModelError, MessagesError, OSError) as error:

@@ -100,7 +100,13 @@ def lengths_with(model: Artifact) -> Any:
         raise WrongKind(f"{model.reference} counts no tokens; give a policy or a reward model with --model")
     from policy.chat import encode_dialogues  # here, because most imports count no tokens and need not wait for it
     from policy.checkpoint import load_tokenizer
+    from reward_model.model import is_foreign
 
+    if model.reference.kind == "reward_model" and is_foreign(model.path):
+        raise WrongKind(
+            f"{model.reference} is a reward model from elsewhere, which reads another chat format than what is trained here; "
+            "give a policy, or a reward model that was trained here"
+        )
     tokenizer = load_tokenizer(model.path)
 
     def lengths(dialogues: Sequence[Messages]) -> list[int]:

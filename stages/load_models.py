@@ -3,7 +3,8 @@
 from policy.checkpoint import load_policy
 from policy.generation import TransformersSampler
 from reward_model.combined_reward import CombinedReward
-from reward_model.scoring import RewardScorer
+from reward_model.opening import open_scorer
+from reward_model.scoring import Scorer
 from stages.stage import Inputs, one
 
 
@@ -11,8 +12,8 @@ def sampler_of(inputs: Inputs, kept_tokens: int = 0) -> TransformersSampler:
     return TransformersSampler(*load_policy(one(inputs, "policy").path), kept_tokens=kept_tokens)
 
 
-def scorer_of(inputs: Inputs, axis: str) -> RewardScorer:
-    return RewardScorer.load(one(inputs, axis).path)
+def scorer_of(inputs: Inputs, axis: str) -> Scorer:
+    return open_scorer(one(inputs, axis).path)
 
 
 def reward_of(inputs: Inputs, threshold: float) -> CombinedReward:

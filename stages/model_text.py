@@ -17,7 +17,7 @@ from preference_data.statistics import CountTokens
 from registry.errors import WrongKind
 from registry.store import Registry
 from reward_model.batch import encode_for_scoring
-from reward_model.opening import is_foreign
+from reward_model.model import is_foreign
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 

@@ -1,16 +1,13 @@
 """The recipe as steps: which stage makes which artifact from which others. This page is the whole of the paper's figure 4.
 
     corpus -> base -> SFT -> rounds { annotate -> import -> two reward models -> sample -> select -> tune } -> PPO -> measure
+         -> studies -> report
 
 Safety context distillation comes before V1, filtered by the first safety model; Ghost Attention comes after the round that
 says so, and its dialogues stay in the mix of the later versions.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, Literal, get_args
 
 from preference_data.comparison import AXES, Axis
 from stages import (
@@ -31,28 +28,16 @@ from stages.outside_files import sha256_of, sha256_of_folder
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
 from stages.report import STAGE as REPORT
 from stages.report import ReportConfig
-from stages.sections import FileConfig, ImportConfig, PromptsFileConfig
-from stages.stage import Stage
+from stages.sections import FileConfig, ImportConfig, PromptsFileConfig, StudyName
+from stages.step import Step
+from stages.studies.steps import study_steps
 
+Findings = Literal["core", "all"]
 TUNING_PROMPTS, EVALUATION_PROMPTS = "prompts/tuning", "prompts/evaluation"
 
 
-@dataclass(frozen=True)
-class Step:
-    """One artifact to make. ``inputs``: role -> references; those of this run are pinned to what the run made."""
-
-    stage: Stage
-    name: str
-    config: BaseModel
-    inputs: Mapping[str, tuple[str, ...]]
-
-    @property
-    def makes(self) -> str:
-        return f"{self.stage.kind}/{self.name}"
-
-
-def steps(recipe: Recipe) -> list[Step]:
-    """Every step of a recipe, in order."""
+def steps(recipe: Recipe, findings: Findings = "core") -> list[Step]:
+    """Every step of a recipe, in order; with the studies of its core findings, or with all that there are."""
     sandbox = recipe if isinstance(recipe, SandboxRecipe) else None
     found = _foundation(recipe)
     previous, current = "policy/base", "policy/sft"
@@ -83,7 +68,10 @@ def steps(recipe: Recipe) -> list[Step]:
             found += _ghost_attention(sandbox, each.version, samples)
             gatt_made, current = ("dialogues/gatt",), f"policy/{each.version}-gatt"
     found.append(Step(ppo.STAGE, f"{recipe.rounds[-1].version}-ppo", recipe.ppo, {"policy": (current,), **_judged()}))
-    return [*found, *_measurements(sandbox, batches)] if sandbox else found
+    if not sandbox:
+        return found
+    studies = study_steps(sandbox, get_args(StudyName) if findings == "all" else sandbox.studies)
+    return [*found, *_measurements(sandbox, batches), *studies, _report(sandbox, batches, studies)]
 
 
 def final_policy(recipe: Recipe) -> str:
@@ -188,22 +176,30 @@ def _ghost_attention(recipe: SandboxRecipe, version: str, samples: list[str]) ->
 
 def _measurements(recipe: SandboxRecipe, batches: list[str]) -> list[Step]:
     models = {**_judged(), "prompts": (EVALUATION_PROMPTS,)}
-    preferences = tuple(f"preferences/{axis}-{batch}" for axis in AXES for batch in batches)
-    found = [Step(evaluate.REWARD, "reward-models", recipe.evaluation, {"preferences": preferences, **models})]
-    policies = measured_policies(recipe)
-    for name in policies:
+    scored = {"preferences": _all_preferences(batches), **models}
+    found = [Step(evaluate.REWARD, "reward-models", recipe.evaluation, scored)]
+    for name in measured_policies(recipe):
         found.append(Step(evaluate.POLICY, name, recipe.evaluation, {"policy": (f"policy/{name}",), **models}))
-    arms = consistency_arms(recipe)
-    for name in arms.values():
+    for name in consistency_arms(recipe).values():
         talked = {"policy": (f"policy/{name}",), "prompts": (EVALUATION_PROMPTS,)}
         found.append(Step(evaluate.CONSISTENCY, f"consistency-{name}", recipe.consistency, talked))
-    gathered: dict[str, tuple[str, ...]] = {
+    return found
+
+
+def _report(recipe: SandboxRecipe, batches: list[str], studies: list[Step]) -> Step:
+    policies, arms = measured_policies(recipe), consistency_arms(recipe)
+    gathered = {
         "policies": tuple(f"evaluation/{name}" for name in policies),
         "reward_models": ("evaluation/reward-models",),
         "consistency": tuple(f"evaluation/consistency-{name}" for name in arms.values()),
-        "preferences": preferences,
+        "preferences": _all_preferences(batches),
         "samples": tuple(f"samples/{each.version}" for each in recipe.rounds),
         "ppo": (final_policy(recipe),),
+        "studies": tuple(step.makes for step in studies if step.stage.kind == "study"),
     }
     config = ReportConfig(recipe=recipe.name, versions=tuple(policies), arms=arms)
-    return [*found, Step(REPORT, recipe.name, config, gathered)]
+    return Step(REPORT, recipe.name, config, gathered)
+
+
+def _all_preferences(batches: list[str]) -> tuple[str, ...]:
+    return tuple(f"preferences/{axis}-{batch}" for axis in AXES for batch in batches)

@@ -23,10 +23,11 @@ from registry.artifact import Artifact
 from registry.drafts import unfinished
 from registry.store import Registry
 from stages.outside_files import sha256_of
-from stages.pipeline import Step, steps
+from stages.pipeline import steps
 from stages.recipe import Recipe, TeamRecipe
 from stages.rehearsal import Clock
 from stages.stage import asked_for, fingerprint, peak_rss_mb
+from stages.step import Step
 from stages.workload import Work, Workload
 
 DEVICE_BYTES = 80 * 10**9  # of the devices that a plan counts in

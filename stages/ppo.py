@@ -4,11 +4,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from policy.checkpoint import load_policy, save_checkpoint
 from registry.saved_states import SavedStates
+from reward_model.model import is_foreign
 from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats
-from rlhf.value_model import load_value_model
+from rlhf.value_model import ValueModel, load_value_model, new_value_model
 from stages.draw_prompts import draw_prompts, prompts_of
 from stages.load_models import reward_of
 from stages.progress import Progress
@@ -22,7 +25,7 @@ def run(
     start = one(inputs, "policy").path
     policy, tokenizer = load_policy(start)
     ref_policy, _ = load_policy(start)
-    value_model = load_value_model(one(inputs, "helpfulness").path, tokenizer)
+    value_model = _critic(inputs, tokenizer, seed, progress)
     prompts = draw_prompts(prompts_of(one(inputs, "prompts")), config.num_helpful, config.num_adversarial, "ppo", seed)
     reward = reward_of(inputs, config.safety_threshold)
     history: list[PPOStats] = []
@@ -46,6 +49,15 @@ def run(
         "ratio_error": history[0].ratio_error,
         "recomputed": sum(stats.recomputed for stats in history),
     }
+
+
+def _critic(inputs: Inputs, tokenizer: PreTrainedTokenizerBase, seed: int, progress: Progress) -> ValueModel:
+    """The critic: it starts as the helpfulness model, or as the policy where that is from elsewhere and reads other ids."""
+    helpfulness, start = one(inputs, "helpfulness"), one(inputs, "policy")
+    if not is_foreign(helpfulness.path):
+        return load_value_model(helpfulness.path, tokenizer)
+    progress.say(f"{helpfulness.reference} is from elsewhere, so the critic starts as {start.reference} with a new head")
+    return new_value_model(start.path, seed)
 
 
 STAGE = Stage(

@@ -31,6 +31,7 @@ from stages.sections import (
     RoundConfig,
     SamplingConfig,
     Section,
+    StudyName,
     TeamDataConfig,
     TuningConfig,
 )
@@ -84,6 +85,9 @@ class SandboxRecipe(Recipe):
     gatt_tuning: FinetuneConfig
     evaluation: EvaluationConfig
     consistency: ConsistencyConfig
+    studies: tuple[StudyName, ...] = Field(
+        ("accuracy",), description="studies of the core findings, made before the report; `--findings all` makes every one"
+    )
 
 
 class TeamRecipe(Recipe):

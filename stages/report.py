@@ -28,6 +28,7 @@ from eval.report.data import (
     ReportData,
     RunFacts,
     StageTime,
+    StudyReport,
     VersionRow,
     from_json,
     headline,
@@ -52,6 +53,7 @@ from stages.evaluate import Answer, ScoredComparison, Turn, accuracy
 from stages.import_annotations import comparisons_of
 from stages.progress import Progress
 from stages.stage import Inputs, Stage, one
+from stages.studies.study import read_figures, read_study
 from stages.tune import samples_of
 
 MEASUREMENTS = "measurements.json"
@@ -91,6 +93,7 @@ def run(config: ReportConfig, inputs: Inputs, out: Path, progress: Progress, see
         featured=_featured(first, final, seed),
         sampled=_sampled(first, final, seed),
         gatt_example=_gatt_example(talks),
+        studies=tuple(StudyReport(artifact.reference.name, read_study(artifact)) for artifact in inputs["studies"]),
     )
     measured = json.loads(to_json(data))
     del measured["run"], measured["stage_times"]
@@ -122,6 +125,8 @@ def write_report(registry: Registry, artifact: Artifact, folder: Path, budget: d
     )
     times = tuple(StageTime(name, seconds, budget.get(name)) for name, seconds in stages.items())
     measured = json.loads(artifact.file(MEASUREMENTS).read_text(encoding="utf-8"))
+    for study, parent in zip(measured.get("studies", ()), artifact.manifest.parents.get("studies", ()), strict=True):
+        study |= _where_it_lies(registry.open(parent.reference))
     drawn = {**measured, "run": dataclasses.asdict(facts), "stage_times": [dataclasses.asdict(each) for each in times]}
     data = from_json(json.dumps(drawn))
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +136,12 @@ def write_report(registry: Registry, artifact: Artifact, folder: Path, budget: d
         json.dumps({"headline": summary, **json.loads(to_json(data))}, indent=1, ensure_ascii=False), encoding="utf-8"
     )
     return summary
+
+
+def _where_it_lies(study: Artifact) -> dict[str, Any]:
+    """What of a `StudyReport` depends on the registry, and the figures, which are drawn already."""
+    made_from = [each.reference for given in study.manifest.parents.values() for each in given]
+    return {"reference": str(study.reference), "made_from": made_from, "figures": read_figures(study)}
 
 
 def _ancestors(registry: Registry, artifact: Artifact) -> list[Artifact]:
@@ -312,7 +323,7 @@ def _gatt_example(talks: dict[str, list[Turn]]) -> GattExample | None:
 STAGE = Stage(
     "report",
     "report",
-    2,
+    3,
     ReportConfig,
     run,
     {
@@ -322,5 +333,6 @@ STAGE = Stage(
         "preferences": "preferences",
         "samples": "samples",
         "ppo": "policy",
+        "studies": "study",
     },
 )

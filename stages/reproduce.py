@@ -10,11 +10,12 @@ from typing import Any
 from registry.artifact import did_you_mean
 from registry.saved_states import SaveEvery
 from registry.store import Registry
-from stages.pipeline import Step, final_policy, steps
+from stages.pipeline import Findings, final_policy, steps
 from stages.progress import Progress
 from stages.recipe import Recipe, RecipeError
 from stages.report import write_report
 from stages.stage import StageResult, run_stage
+from stages.step import Step
 
 CHAT_ALIAS = "policy/chat"
 
@@ -38,25 +39,26 @@ def reproduce(
     first: str | None = None,
     last: str | None = None,
     save_every: SaveEvery = SaveEvery(),
+    findings: Findings = "core",
 ) -> Reproduction:
-    """Run the recipe into ``folder/registry`` and draw ``folder/report``; ``save_every``: see ``run_stage``.
+    """Run the recipe into ``folder/registry`` and draw ``folder/report``; ``save_every``: see ``run_stage``, ``findings``: see
+    ``stages.pipeline.steps``.
 
     ``first``: run again from this step on; ``last``: stop after it. Both name an artifact (policy/v2) or a stage (ppo).
     Raises RecipeError for a step that the recipe does not have.
     """
     started = time.perf_counter()
     registry = Registry(folder / "registry")
-    plan = steps(recipe)
+    plan = steps(recipe, findings)
     forced = _position(plan, first, len(plan))
     end = _position(plan, last, len(plan) - 1, from_the_end=True) + 1
     pinned: dict[str, str] = {}
     results: list[StageResult] = []
     for index, step in enumerate(plan[:end]):
         progress.stage(index + 1, end, f"{step.stage.name}: {step.makes}", _seconds_left(recipe, plan[:end], results))
-        inputs = {role: tuple(pinned.get(text, text) for text in texts) for role, texts in step.inputs.items()}
         result = run_stage(
-            registry, step.stage, name=step.name, config=step.config, inputs=inputs, seed=seed, progress=progress,
-            force=index >= forced, save_every=save_every,
+            registry, step.stage, name=step.name, config=step.config, inputs=step.inputs_from(pinned), seed=seed,
+            progress=progress, force=index >= forced, save_every=save_every,
         )  # fmt: skip
         pinned[step.makes] = str(result.artifact.reference)
         results.append(result)

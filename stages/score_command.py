@@ -44,7 +44,7 @@ def score(
     with plain_errors():
         existing(file)
         opened = [open_registry(registry).open(text, kind="reward_model") for text in model]
-        from reward_model.scoring import RewardScorer
+        from reward_model.opening import open_scorer
         from stages.environment import quiet_libraries
         from stages.score import ScoringModel, score_file
 
@@ -54,7 +54,7 @@ def score(
                 str(artifact.reference),
                 artifact.digest,
                 artifact.manifest.config.get("axis", ""),
-                partial(RewardScorer.load, artifact.path),
+                partial(open_scorer, artifact.path),
             )
             for artifact in opened
         ]

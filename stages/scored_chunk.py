@@ -19,6 +19,7 @@ from preference_data.comparison import Axis
 from preference_data.files.rows import RawRow
 from preference_data.messages import Messages
 from reward_model.combined_reward import combined_score
+from reward_model.own_template import TemplateRefusal
 from reward_model.scoring import Scorer, TooLong
 from stages.rows_to_score import ALONE, Scorable
 from stages.score_accuracy import Verdict
@@ -42,8 +43,8 @@ def score_chunk(rows: Sequence[RawRow], read: Read, scorers: Mapping[str, Scorer
     """Score what ``read`` finds in each row; what cannot be scored is rejected. A dialogue that occurs twice is scored once."""
     found = [(row, each) for row in rows for each in read(row)]
     dialogues = {_key(each): each for _, one in found if isinstance(one, Scorable) for each in one.dialogues.values()}
-    logits, too_long = _logits(dialogues, scorers)
-    whole = [(row, _too_long(one, too_long) or one) for row, one in found]
+    logits, refused = _logits(dialogues, scorers)
+    whole = [(row, _refused(one, refused) or one) for row, one in found]
     scored = iter(_scores([one for _, one in whole if isinstance(one, Scorable)], logits, axes))
     chunk, on = ScoredChunk([], [], []), judged_on(axes)
     for row, one in whole:
@@ -82,10 +83,12 @@ def _logits(
         except TooLong as error:
             for position, length in error.lengths.items():
                 reasons[kept[position]] = f"the dialogue has {length} tokens, and a model takes {error.max_length} at most"
+        except TemplateRefusal as error:
+            reasons.update((kept[position], reason) for position, reason in error.reasons.items())
     return {}, reasons
 
 
-def _too_long(one: Scorable | str, reasons: Mapping[_Key, str]) -> str | None:
+def _refused(one: Scorable | str, reasons: Mapping[_Key, str]) -> str | None:
     if isinstance(one, str) or not reasons:
         return None
     return next((reasons[key] for key in map(_key, one.dialogues.values()) if key in reasons), None)

@@ -112,11 +112,16 @@ class RewardTrainingConfig(RewardModelConfig):
     )
 
 
+StudyName = Literal["accuracy", "safety-loss", "margin", "reward-scaling"]
+
+
 class RewardStudyConfig(Section):
     """A reward model trained in several ways."""
 
     training: RewardTrainingConfig = Field(description="what all ways have in common")
-    training_seeds: int = Field(1, ge=1, description="how often each way is trained, from other heads and data orders")
+    training_seeds: int | None = Field(
+        None, ge=1, description="how often each way is trained, from other heads and data orders; by its cost when left out"
+    )
 
 
 class ScalingStudyConfig(RewardStudyConfig):
@@ -212,6 +217,16 @@ class FileConfig(Section):
 
     file: str = Field(description="path of the file")
     sha256: str | None = Field(None, description="of the file as the run began, so that an edited file is another input")
+
+
+class RewardCheckpointConfig(Section):
+    """A reward model from elsewhere."""
+
+    checkpoint: str = Field(description="a Hugging Face folder, or a name on the hub")
+    hub_revision: str | None = Field(None, description="commit of a hub name; the newest when left out")
+    sha256: str | None = Field(None, description="of a folder as the run began, so that other weights are another input")
+    chat_template: FileConfig | None = Field(None, description="Jinja template in place of the tokenizer's own")
+    axis: Axis = Field(description="what its scores stand for")
 
 
 class PromptsFileConfig(FileConfig):

@@ -1,17 +1,19 @@
 """``rlhf study NAME``: an ablation or a closer look, with the paper's numbers beside ours and the verdicts of its findings.
 
-What a study reads is what the recipe's run made, unless other references are given.
+What a study reads is what the recipe's run made, unless other references are given. ``--sizes`` makes the policies of other
+sizes first, as the recipe makes its own.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from pydantic import BaseModel
 
-from registry.artifact import Artifact
+from policy.config import Preset
+from registry.artifact import Artifact, did_you_mean
 from registry.saved_states import SaveEvery
 from stages.options import (
     DryRunOption,
@@ -25,11 +27,14 @@ from stages.options import (
 )
 from stages.progress import Progress, clock_text
 from stages.recipe import Recipe, SandboxRecipe, load_recipe
-from stages.registry_commands import JsonOption, RegistryOption, print_json, print_table
+from stages.registry_commands import JsonOption, RegistryOption, print_json
 from stages.roots import open_registry
 from stages.sections import AccuracyStudyConfig, RewardStudyConfig, RewardTrainingConfig, ScalingStudyConfig
 from stages.stage import run_stage
 from stages.stage_commands import load_stage
+from stages.step import Step
+from stages.studies.inputs import policies_of_sizes, reward_inputs
+from stages.study_output import print_study
 
 study_app = typer.Typer(no_args_is_help=True, help="Ablations and closer looks: tables beside the paper's, findings judged.")
 
@@ -63,7 +68,7 @@ TRAINING_STUDIES = (
     TrainingStudy(
         "reward-scaling", "The helpfulness model on growing shares of the data, from each policy given (paper Fig 6).",
         "helpfulness", "stages.studies.reward_scaling:STAGE", ScalingStudyConfig,
-        "rlhf study reward-scaling --policy policy/sft --policy policy/sft-small", several=True,
+        "rlhf study reward-scaling --sizes pico,micro,nano --registry runs/nano-0/registry", several=True,
     ),
 )  # fmt: skip
 
@@ -71,9 +76,13 @@ TRAINING_STUDIES = (
 def _training_command(study: TrainingStudy) -> Callable[..., None]:
     def command(
         policy: Annotated[
-            list[str],
-            typer.Option("--policy", metavar="REF", help=f"Policy to start from{'; may be repeated' * study.several}."),
-        ] = ["policy/sft"],  # noqa: B006 (typer reads it, nobody writes to it)
+            list[str] | None,
+            typer.Option(
+                "--policy",
+                metavar="REF",
+                help=f"Policy to start from{'; may be repeated' * study.several}. Default: policy/sft.",
+            ),
+        ] = None,
         preferences: Annotated[
             list[str] | None,
             typer.Option("--preferences", metavar="REF", help="Preferences of this axis, all of them. Default: every round's."),
@@ -85,7 +94,22 @@ def _training_command(study: TrainingStudy) -> Callable[..., None]:
         prompts: Annotated[
             str | None, typer.Option("--prompts", metavar="REF", help="Prompts of the held-out comparisons, for the ceiling.")
         ] = None,
-        training_seeds: Annotated[int, typer.Option("--training-seeds", metavar="N", help="Trainings of each arm.")] = 1,
+        training_seeds: Annotated[
+            int | None,
+            typer.Option(
+                "--training-seeds", metavar="N", help="Trainings of each arm. Default: three where an arm is cheap, else one."
+            ),
+        ] = None,
+        sizes: Annotated[
+            str | None,
+            typer.Option(
+                "--sizes",
+                metavar="PRESET,...",
+                hidden=not study.several,
+                help="Start from policies of these sizes; those that the recipe's run has not made are made first, as "
+                "policy/base-PRESET and policy/sft-PRESET, on the same documents and demonstrations.",
+            ),
+        ] = None,
         name: NameOption = None,
         recipe: RecipeOption = "nano",
         set_: SetOption = None,
@@ -99,39 +123,39 @@ def _training_command(study: TrainingStudy) -> Callable[..., None]:
     ) -> None:
         with plain_errors():
             chosen = load_recipe(recipe, set_ or [])
-            if len(policy) > 1 and not study.several:
-                raise ValueError(f"rlhf study {study.name} starts from one policy, and {len(policy)} were given")
+            presets = _presets(sizes, policy)
+            policies = policies_of_sizes(chosen, presets) if presets else tuple(policy or ["policy/sft"])
+            if len(policies) > 1 and not study.several:
+                raise ValueError(f"rlhf study {study.name} starts from one policy, and {len(policies)} were given")
             training: RewardTrainingConfig = getattr(chosen, study.axis)
             config = study.config_type(training=training, training_seeds=training_seeds)
-            given = {"policy": policy, "preferences": preferences, "other_preferences": other_preferences}
-            inputs = {**_inputs(chosen, training, given), **_prompts(chosen, prompts)}
+            given = {
+                "preferences": preferences,
+                "other_preferences": other_preferences,
+                "prompts": [prompts] if prompts else None,
+            }
+            inputs = {"policy": policies, **reward_inputs(chosen, training)}
+            inputs |= {role: tuple(texts) for role, texts in given.items() if texts}
             options = {"registry": registry, "seed": seed, "force": force, "save_every": save_every}
             options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
-            _run(study.stage, name or study.name, config, inputs, options)
+            _run(study.stage, name or study.name, config, inputs, options, _before(chosen, presets))
 
     return command
 
 
-def _inputs(
-    recipe: Recipe, training: RewardTrainingConfig, given: Mapping[str, Sequence[str] | None]
-) -> dict[str, tuple[str, ...]]:
-    """The roles with what was given for them, or else with what the recipe's run calls it."""
-    other = "safety" if training.axis == "helpfulness" else "helpfulness"
-    found = {role: tuple(texts) for role, texts in given.items() if texts}
-    found.setdefault("preferences", _every_round(recipe, training.axis))
-    if training.mixture == "paper":
-        found.setdefault("other_preferences", _every_round(recipe, other))
+def _presets(sizes: str | None, policy: Sequence[str] | None) -> list[str]:
+    """The presets named by ``--sizes``, each once. Raises ValueError for one that is none, and beside ``--policy``."""
+    if sizes is None:
+        return []
+    if policy:
+        raise ValueError("--sizes and --policy both say what to start from; give one of them")
+    found, known = list(dict.fromkeys(filter(None, map(str.strip, sizes.split(","))))), get_args(Preset)
+    for each in found:
+        if each not in known:
+            raise ValueError(f"--sizes names {each!r}.{did_you_mean(each, known)} Sizes are presets: {', '.join(known)}")
+    if not found:
+        raise ValueError(f"--sizes names no preset; it takes some of {', '.join(known)}, parted by commas")
     return found
-
-
-def _every_round(recipe: Recipe, axis: str) -> tuple[str, ...]:
-    return tuple(f"preferences/{axis}-round-{number}" for number in range(1, len(recipe.rounds) + 1))
-
-
-def _prompts(recipe: Recipe, given: str | None) -> dict[str, tuple[str, ...]]:
-    """Gold knows the sandbox's prompts alone."""
-    default = "prompts/evaluation" if isinstance(recipe, SandboxRecipe) else None
-    return {"prompts": (found,)} if (found := given or default) else {}
 
 
 @study_app.command("accuracy")
@@ -157,24 +181,49 @@ def accuracy(
         config = AccuracyStudyConfig(safety_threshold=load_recipe(recipe, set_ or []).ppo.safety_threshold)
         options = {"registry": registry, "seed": seed, "force": force, "save_every": "1m"}
         options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
-        _run("stages.studies.accuracy:STAGE", name or "accuracy", config, {"evaluation": (evaluation,)}, options)
+        _run("stages.studies.accuracy:STAGE", name or "accuracy", config, {"evaluation": (evaluation,)}, options, [])
 
 
 for _study in TRAINING_STUDIES:
     study_app.command(_study.name, help=f"{_study.help}\n\nExample: {_study.example}")(_training_command(_study))
 
 
-def _run(place: str, name: str, config: BaseModel, inputs: Mapping[str, tuple[str, ...]], options: Mapping[str, Any]) -> None:
+def _before(recipe: Recipe, presets: Sequence[str]) -> list[Step]:
+    """What makes the policies of other sizes; it loads torch, so it is asked for only where there are any."""
+    if not presets:
+        return []
+    from stages.studies.steps import size_steps
+
+    assert isinstance(recipe, SandboxRecipe)
+    return size_steps(recipe, presets)
+
+
+def _run(
+    place: str,
+    name: str,
+    config: BaseModel,
+    inputs: Mapping[str, tuple[str, ...]],
+    options: Mapping[str, Any],
+    before: Sequence[Step],
+) -> None:
+    """Make what the study needs (``before``) and then the study, and print it."""
     registry = open_registry(options["registry"])
     save_every = SaveEvery.parse(options["save_every"])
+    made: dict[str, str] = {}
     if options["dry_run"]:
-        resolved = {role: [str(registry.resolve(text).reference) for text in texts] for role, texts in inputs.items()}
-        print_json({"study": name, "inputs": resolved, "config": config.model_dump(mode="json")})
+        coming = [step.makes for step in before]
+        resolved = {
+            role: [text if text in coming else str(registry.resolve(text).reference) for text in texts]
+            for role, texts in inputs.items()
+        }
+        print_json({"study": name, "makes_first": coming, "inputs": resolved, "config": config.model_dump(mode="json")})
         return
-    result = run_stage(
-        registry, load_stage(place), name=name, config=config, inputs=inputs, seed=options["seed"],
-        progress=Progress(quiet=options["quiet"]), force=options["force"], save_every=save_every,
-    )  # fmt: skip
+    shared = {"seed": options["seed"], "progress": Progress(quiet=options["quiet"]), "save_every": save_every}
+    for step in before:
+        first = run_stage(registry, step.stage, name=step.name, config=step.config, inputs=step.inputs_from(made), **shared)
+        made[step.makes] = str(first.artifact.reference)
+    inputs = {role: tuple(made.get(text, text) for text in texts) for role, texts in inputs.items()}
+    result = run_stage(registry, load_stage(place), name=name, config=config, inputs=inputs, force=options["force"], **shared)
     told, manifest = _told(result.artifact), result.artifact.manifest
     reference = str(result.artifact.reference)
     if options["json"]:
@@ -190,41 +239,3 @@ def _run(place: str, name: str, config: BaseModel, inputs: Mapping[str, tuple[st
 
 def _told(artifact: Artifact) -> dict[str, Any]:
     return json.loads(artifact.file("study.json").read_text(encoding="utf-8"))
-
-
-def print_study(told: Mapping[str, Any]) -> None:
-    """The tables of a ``study.json``, each line of ours followed by the paper's, and the findings with their parts."""
-    for table in told["tables"]:
-        typer.echo(table["title"])
-        unit = " (%)" if table["percent"] else ""
-        print_table(["", *(f"{column.replace('_', ' ')}{unit}" for column in table["columns"])], _lines(table))
-        typer.echo("")
-    for finding in told["findings"]:
-        typer.echo(f"{finding['id']} {finding['verdict']}: {finding['claim']} ({finding['source']})")
-        for effect in finding["effects"]:
-            within = "within -+" if effect["side"] == "within" else effect["side"]
-            typer.echo(
-                f"   {effect['verdict']}: {effect['name']} {_estimate(effect['estimate'], 1.0, 3)}, claimed {within} "
-                f"{effect['threshold']:g}"
-            )
-    typer.echo("The intervals are over prompts, for the models trained here.")
-
-
-def _lines(table: Mapping[str, Any]) -> list[list[str]]:
-    scale, digits = (100.0, 1) if table["percent"] else (1.0, 2)
-    lines = []
-    for row in table["rows"]:
-        measured, paper = row["measured"], row["paper"]
-        lines.append([row["name"], *(_estimate(measured.get(column), scale, digits) for column in table["columns"])])
-        if paper:
-            numbers = (paper.get(column) for column in table["columns"])
-            lines.append(["  paper", *("" if number is None else f"{scale * number:.{digits}f}" for number in numbers)])
-    return lines
-
-
-def _estimate(estimate: Mapping[str, Any] | None, scale: float, digits: int) -> str:
-    """Value, interval and count; a dash where nothing was observed."""
-    if estimate is None or not estimate["n"]:
-        return "-"
-    value, low, high = (f"{scale * estimate[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}] n={estimate['n']}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from preference_data.aggregation import majority
 from preference_data.comparison import Comparison
+from preference_data.margin import margin
 from preference_data.mixture import paper_mixture
 from preference_data.split import dialogue_key
 from registry.artifact import Artifact
@@ -24,6 +25,12 @@ def run(
     config: RewardTrainingConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
     comparisons, left_out = training_comparisons(config, inputs, seed)
+    ratings, labels = Counter(each.rating for each in comparisons), _safety_labels(comparisons)
+    if config.margin != "none" and ratings["unrated"]:
+        unrated = margin("unrated", config.margin)
+        progress.say(f"{ratings['unrated']} of {len(comparisons)} comparisons are unrated; their margin is {unrated:g}")
+    if config.axis == "safety" and config.safety_loss_coef and None in labels:
+        progress.say(f"{labels[None]} of {labels.total()} safety responses have no label; the safety loss leaves them out")
     model, tokenizer = build_reward_model(one(inputs, "policy").path, seed)
     num_batches = config.epochs * -(-len(comparisons) // config.batch_size)
     training = train_reward_model(model, tokenizer, comparisons, config, seed, states)
@@ -38,6 +45,8 @@ def run(
     last = history[-max(1, num_batches // 5) :]
     return {
         "comparisons": dict(sorted(Counter(each.axis for each in comparisons).items())),
+        "ratings": dict(sorted(ratings.items())),
+        "safety_labels": {"safe": labels[True], "unsafe": labels[False], "none": labels[None]},
         **left_out,
         "dropped": history[-1].dropped,
         "steps": len(history),
@@ -52,6 +61,12 @@ def run(
         "shared_fraction": fmean(stats.shared_fraction for stats in history),
         "padding_fraction": fmean(stats.padding_fraction for stats in history),
     }
+
+
+def _safety_labels(comparisons: Sequence[Comparison]) -> Counter[bool | None]:
+    """How many responses of the safety comparisons have which label."""
+    safety = [each for each in comparisons if each.axis == "safety"]
+    return Counter(label for each in safety for label in (each.chosen_safe, each.rejected_safe))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -7,7 +7,7 @@ takes on this machine is ``stages/rehearsal.py``'s business.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from policy.architecture import llama_config
@@ -16,9 +16,9 @@ from policy.footprint import FLOAT32, Footprint, cache_bytes, num_parameters, tr
 from policy.generation import BATCH_SIZE, BATCH_TOKENS
 from policy.training_state import KEPT
 from preference_data.comparison import AXES
-from stages.pipeline import Step
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
-from stages.sections import RewardTrainingConfig
+from stages.sections import RewardStudyConfig, RewardTrainingConfig
+from stages.step import Step
 
 Kind = Literal["pretrain", "finetune", "reward", "update", "read", "sample", "turn", "write documents", "encode documents"]
 
@@ -109,6 +109,7 @@ class Workload:
             "annotate": self._annotate, "import": self._import, "train-reward": self._reward, "distill": self._distill,
             "rejection-sample": self._reject, "gatt": self._gatt, "ppo": self._ppo, "evaluate-policy": self._evaluate_policy,
             "evaluate-reward": self._evaluate_reward, "evaluate-consistency": self._evaluate_consistency,
+            "study-safety-loss": self._safety_loss,
         }  # fmt: skip
         return kinds[step.stage.name](step) if step.stage.name in kinds else Work()
 
@@ -266,9 +267,14 @@ class Workload:
 
     def _evaluate_reward(self, step: Step) -> Work:
         assert self.sandbox
-        # four responses to each held-out prompt make six comparisons
-        count = len(self.recipe.rounds) * len(AXES) * 6 * self.sandbox.annotation.num_heldout
+        count = len(AXES) * self._num_heldout
         return Work((self._reading(4 * count),), Footprint(weights=2 * self.weights), _RECORD * 2 * count)
+
+    def _safety_loss(self, step: Step) -> Work:
+        assert isinstance(step.config, RewardStudyConfig)
+        arm, arms = self._reward(replace(step, config=step.config.training)), 2 * (step.config.training_seeds or 1)
+        passes = (*(replace(each, count=arms * each.count) for each in arm.passes), self._reading(arms * 2 * self._num_heldout))
+        return replace(arm, passes=passes, artifact_bytes=0)
 
     def _evaluate_consistency(self, step: Step) -> Work:
         assert self.sandbox
@@ -283,6 +289,12 @@ class Workload:
         return Work((talk,), held, _RECORD * turns * config.num_dialogues, state_bytes=states)
 
     # Inside
+
+    @property
+    def _num_heldout(self) -> int:
+        """Held-out comparisons of an axis: four responses to each prompt make six."""
+        assert self.sandbox
+        return len(self.recipe.rounds) * 6 * self.sandbox.annotation.num_heldout
 
     def _sampling(
         self,

@@ -1,6 +1,7 @@
 """The figures of the reward models' findings, after the paper's Figures 6, 27, 29 and 32: numbers in, one SVG each."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from markupsafe import Markup
@@ -32,15 +33,15 @@ def score_histogram(scores: Mapping[str, Sequence[float]], label: str) -> Markup
     return drawn.svg
 
 
-def scaling_curves(curves: Mapping[str, Mapping[int, Estimate]]) -> Markup:
-    """Accuracy by number of comparisons trained on, one line a name (Fig 6)."""
-    with panel("accuracy by number of comparisons trained on", width=4.6, height=3.1) as drawn:
+def scaling_curves(curves: Mapping[str, Mapping[str, Mapping[int, Estimate]]]) -> Markup:
+    """Accuracy by number of comparisons trained on (Fig 6): policy -> rating -> curve, by colour and marker."""
+    with panel("accuracy by number of comparisons trained on", width=4.6, height=3.4) as drawn:
         axes = drawn.axes
         axes.axhline(0.5, color=GREY, linewidth=0.9)
-        for place, (name, curve) in enumerate(curves.items()):
-            style = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
-            solid_line(axes, list(curve), list(curve.values()), name, *style)
-        ticks = sorted({size for curve in curves.values() for size in curve})
+        for (policy, ratings), colour in zip(curves.items(), cycle(_COLOURS)):
+            for (rating, curve), marker in zip(ratings.items(), cycle(_MARKERS)):
+                solid_line(axes, list(curve), list(curve.values()), f"{policy}, {rating.partition('_')[0]}", colour, marker)
+        ticks = sorted({size for ratings in curves.values() for curve in ratings.values() for size in curve})
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
@@ -73,7 +74,7 @@ def calibration_curves(levels: Mapping[str, Sequence[LevelScore]]) -> Markup:
 def score_scatter(helpfulness: Sequence[float], safety: Sequence[float], safe: Sequence[bool | None]) -> Markup:
     """Both models' scores (logits) of the same responses, as sigmoid, by safety label (Fig 32)."""
     shown = [sigmoid(np.asarray(logits, dtype=np.float64)) for logits in (safety, helpfulness)]
-    with panel("helpfulness score by safety score", width=4.1, height=3.6) as drawn:
+    with panel("helpfulness score by safety score", width=4.6, height=3.1) as drawn:
         axes = drawn.axes
         for label, name, colour, marker in ((True, "safe", BLUE, "o"), (False, "unsafe", RED, "x")):
             members = [place for place, each in enumerate(safe) if each is label]

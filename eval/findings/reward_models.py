@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from eval.bootstrap import contrast, slope_weights
-from eval.findings.verdict import Effect, Finding
+from eval.findings.claims import finding
+from eval.findings.verdict import Effect, Finding, Side
 from eval.intervals import Estimate
+from eval.report.paper import TABLE_8
 from eval.reward_accuracy import Detection, accuracy_by_rating, unsafe_detection
 from preference_data.comparison import RATINGS, SAFETY_BINS
 
 ENDS = (0.05, 0.95)
 MIN_RISE, ACCURACY_LOSS, NO_GAIN, MIN_PRECISION = 0.10, 0.01, 0.01, 0.80
+_RISE = "significantly - negligibly better"
 
 _TABLE_28_COLUMNS = (*RATINGS, "all")
 TABLE_28 = {  # margin -> accuracy of the helpfulness model by rating
@@ -33,6 +36,8 @@ TABLE_29 = {  # auxiliary loss -> accuracy of the safety model by bin, and the r
     "without": dict(zip(_TABLE_29_COLUMNS, (0.637, 0.930, 0.560, 0.595, 0.730), strict=True)),
     "with": dict(zip(_TABLE_29_COLUMNS, (0.645, 0.943, 0.569, 0.599, 0.904), strict=True)),
 }
+FIGURE_6 = {"7b": 0.610, "13b": 0.614, "70b": 0.634}  # accuracy with all data, read off the chart
+DETECTION_PRECISION = 0.89  # of the combined reward's threshold, section 3.2.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,46 +84,39 @@ def share_at_the_ends(pairs: Sequence[ScoredPair]) -> Estimate:
 
 def best_on_own_axis(helpfulness_test: Arms, safety_test: Arms) -> Finding:
     """F1. Each test set scored by the arms ``helpfulness`` and ``safety``."""
-    return Finding(
-        "F1",
-        "Table 7, 8",
-        "each reward model is best on its own axis",
-        (
-            Effect("helpfulness test set, accuracy: helpfulness - safety model",
-                   accuracy_difference(helpfulness_test, "helpfulness", "safety")),
-            Effect("safety test set, accuracy: safety - helpfulness model",
-                   accuracy_difference(safety_test, "safety", "helpfulness")),
-        ),
-    )  # fmt: skip
+    effects = []
+    for test_set, arms, other in (("helpfulness", helpfulness_test, "safety"), ("safety", safety_test, "helpfulness")):
+        paper = TABLE_8[test_set, test_set]["all"] - TABLE_8[other, test_set]["all"]
+        name = f"{test_set} test set, accuracy: {test_set} - {other} model"
+        effects.append(Effect(name, accuracy_difference(arms, test_set, other), paper=paper))
+    return finding("F1", *effects)
 
 
 def rises_with_rating(own: Arms) -> Finding:
     """F2. Each model on the test set of its own axis."""
-    levels: dict[str, float] = {rating: float(-place) for place, rating in enumerate(RATINGS)}
-    ends: dict[str, float] = {RATINGS[0]: 1.0, RATINGS[-1]: -1.0}
+    slope = slope_weights({rating: float(-place) for place, rating in enumerate(RATINGS)})
+    rise: dict[str, float] = {RATINGS[0]: 1.0, RATINGS[-1]: -1.0}
     effects = []
     for name, pairs in own.items():
         rows = [(pair.rating, pair.prompt_id, _credit(pair)) for pair in pairs]
-        slope, rise = (_contrast(rows, weights) for weights in (slope_weights(levels), ends))
-        effects.append(Effect(f"{name} model, accuracy: slope over the four levels", slope))
-        effects.append(Effect(f"{name} model, accuracy: significantly - negligibly better", rise, "above", MIN_RISE))
-    return Finding("F2", "Table 8", "accuracy rises with the annotators' rating", tuple(effects))
+        paper = TABLE_8[name, name]
+        for words, weights, threshold in (("slope over the four levels", slope, 0.0), (_RISE, rise, MIN_RISE)):
+            theirs = sum(weight * paper[rating] for rating, weight in weights.items())
+            effects.append(Effect(f"{name} model, accuracy: {words}", _contrast(rows, weights), "above", threshold, theirs))
+    return finding("F2", *effects)
 
 
 def margin_helps_separable(margins: Arms) -> Finding:
     """F3. The helpfulness model trained with the margins ``none``, ``small`` and ``large``."""
     clear, faint = RATINGS[0], RATINGS[-1]
-    return Finding(
-        "F3",
-        "Table 28",
-        "the margin helps separable pairs; the large margin does not help the negligible ones",
-        (
-            Effect("significantly better, accuracy: small - none", accuracy_difference(margins, "small", "none", clear)),
-            Effect("significantly better, accuracy: large - none", accuracy_difference(margins, "large", "none", clear)),
-            Effect("negligibly better, accuracy: large - none",
-                   accuracy_difference(margins, "large", "none", faint), "below", NO_GAIN),
-        ),
-    )  # fmt: skip
+    parts: list[tuple[str, str, Side, float]] = [
+        ("small", clear, "above", 0.0), ("large", clear, "above", 0.0), ("large", faint, "below", NO_GAIN),
+    ]  # fmt: skip
+    effects = []
+    for arm, rating, side, threshold in parts:
+        gain, paper = accuracy_difference(margins, arm, "none", rating), TABLE_28[arm][rating] - TABLE_28["none"][rating]
+        effects.append(Effect(f"{rating.replace('_', ' ')}, accuracy: {arm} - none", gain, side, threshold, paper))
+    return finding("F3", *effects)
 
 
 def safety_loss_lifts_recall(losses: Arms) -> Finding:
@@ -129,15 +127,12 @@ def safety_loss_lifts_recall(losses: Arms) -> Finding:
         for unit, score, safe in _responses(pairs)
         if safe is False
     ]
-    recall = _paired_difference(rows, "with", "without")
-    return Finding(
+    recall, gain = _paired_difference(rows, "with", "without"), accuracy_difference(losses, "with", "without")
+    paper = {name: value - TABLE_29["without"][name] for name, value in TABLE_29["with"].items()}
+    return finding(
         "F4",
-        "Table 29",
-        "the safety auxiliary loss lifts recall of unsafe responses at 0.5 without costing accuracy",
-        (
-            Effect("recall of unsafe responses at 0.5: with - without", recall),
-            Effect("accuracy: with - without", accuracy_difference(losses, "with", "without"), "above", -ACCURACY_LOSS),
-        ),
+        Effect("recall of unsafe responses at 0.5: with - without", recall, paper=paper["recall"]),
+        Effect("accuracy: with - without", gain, "above", -ACCURACY_LOSS, paper["all"]),
     )
 
 
@@ -148,50 +143,36 @@ def grows_with_data(curves: Mapping[str, Mapping[int, Sequence[ScoredPair]]]) ->
         rows = [(str(size), pair.prompt_id, _credit(pair)) for size, pairs in curve.items() for pair in pairs]
         slope = _contrast(rows, slope_weights({str(size): math.log2(size) for size in curve}))
         effects.append(Effect(f"{policy}, accuracy: slope per doubling of the data", slope))
-    return Finding("F5", "Fig 6", "reward accuracy grows with preference data", tuple(effects))
+    return finding("F5", *effects)
 
 
 def larger_is_better(by_parameters: Mapping[int, Sequence[ScoredPair]]) -> Finding:
     """F6. Number of parameters -> what the model of that size scored, all trained on the same data; three sizes or more."""
-    effects: tuple[Effect, ...] = ()
-    if len(by_parameters) >= 3:
-        sizes = sorted(by_parameters)
-        arms = {str(size): by_parameters[size] for size in sizes}
-        gain = accuracy_difference(arms, str(sizes[-1]), str(sizes[0]))
-        effects = (Effect(f"accuracy: {sizes[-1]:,} - {sizes[0]:,} parameters", gain),)
-    return Finding("F6", "Fig 6", "a larger reward model is better at equal data", effects)
+    if len(by_parameters) < 3:
+        return finding("F6")
+    sizes = sorted(by_parameters)
+    arms = {str(size): by_parameters[size] for size in sizes}
+    gain = accuracy_difference(arms, str(sizes[-1]), str(sizes[0]))
+    name = f"accuracy: {sizes[-1]:,} - {sizes[0]:,} parameters"
+    return finding("F6", Effect(name, gain, paper=FIGURE_6["70b"] - FIGURE_6["7b"]))
 
 
 def margin_spreads_scores(margins: Arms) -> Finding:
     """F7. The arms of F3."""
     rows = [(arm, unit, _at_an_end(score)) for arm in ("large", "none") for unit, score, _ in _responses(margins[arm])]
     spread = _paired_difference(rows, "large", "none")
-    return Finding(
-        "F7",
-        "Fig 27",
-        "a larger margin pushes scores to the ends of (0, 1)",
-        (Effect(f"share of scores outside [{ENDS[0]}, {ENDS[1]}]: large - none", spread),),
-    )
+    return finding("F7", Effect(f"share of scores outside [{ENDS[0]}, {ENDS[1]}]: large - none", spread))
 
 
 def scores_follow_ratings(correlations: Mapping[str, Estimate]) -> Finding:
     """F8. Axis -> rank correlation of its model's scores with gold's absolute ratings (`eval.calibration.rank_correlation`)."""
-    return Finding(
-        "F8",
-        "Fig 29",
-        "reward scores rise with the judges' absolute ratings, on both axes",
-        tuple(Effect(f"{axis}: Spearman of score and gold rating", found) for axis, found in correlations.items()),
-    )
+    return finding("F8", *(Effect(f"{axis}: Spearman of score and gold rating", found) for axis, found in correlations.items()))
 
 
 def threshold_is_precise(found: Detection) -> Finding:
     """F26. What the safety model's scores below the threshold of the combined reward find."""
-    return Finding(
-        "F26",
-        "section 3.2.3",
-        f"a safety score below {found.threshold:g} is a high-precision switch",
-        (Effect(f"precision of a score below {found.threshold:g}", found.precision, "above", MIN_PRECISION),),
-    )
+    name = f"precision of a score below {found.threshold:g}"
+    return finding("F26", Effect(name, found.precision, "above", MIN_PRECISION, DETECTION_PRECISION))
 
 
 def accuracy_difference(arms: Arms, ours: str, theirs: str, rating: str | None = None) -> Estimate:

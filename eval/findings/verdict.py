@@ -19,12 +19,16 @@ Verdict = Literal["holds", "fails", "inconclusive", "not measured"]
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One part of a finding: ``estimate`` is claimed to lie above or below ``threshold``, or within it of zero."""
+    """One part of a finding: ``estimate`` is claimed to lie above or below ``threshold``, or within it of zero.
+
+    ``paper`` is the paper's own number for it, where it prints one.
+    """
 
     name: str
     estimate: Estimate
     side: Side = "above"
     threshold: float = 0.0
+    paper: float | None = None
 
     def __post_init__(self) -> None:
         if self.side == "within" and self.threshold <= 0:
@@ -46,12 +50,16 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A claim of the paper: ``id`` F1 ... F31, ``source`` its table or figure. Without effects it was not measured."""
+    """A claim of the paper: ``id`` F1 ... F31, ``source`` its table or figure. Without effects it was not measured.
+
+    ``paper``: what the paper has in numbers beside those of the parts, in words.
+    """
 
     id: str
     source: str
     claim: str
     effects: tuple[Effect, ...]
+    paper: str = ""
 
     @property
     def verdict(self) -> Verdict:

@@ -12,6 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter
 
+from eval.findings.claims import CORE
+from eval.findings.claims import finding as unmeasured
+from eval.findings.study import Study
+from eval.findings.verdict import Finding
 from eval.intervals import Estimate
 from eval.reward_accuracy import Detection
 from eval.win_rate import WinRate
@@ -163,6 +167,17 @@ class GattExample:
 
 
 @dataclass(frozen=True, slots=True)
+class StudyReport:
+    """A study of the run. ``reference`` and ``made_from`` say where it and its inputs lie; ``figures`` are SVG by name."""
+
+    name: str
+    study: Study
+    reference: str = ""
+    made_from: tuple[str, ...] = ()
+    figures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """How the run was made; ``versions`` are library versions, ``lineage`` a text tree."""
 
@@ -190,6 +205,7 @@ class ReportData:
     featured: tuple[DialoguePair, ...] = ()
     sampled: tuple[DialoguePair, ...] = ()
     gatt_example: GattExample | None = None
+    studies: tuple[StudyReport, ...] = ()
 
     @property
     def first(self) -> VersionRow | None:
@@ -200,6 +216,14 @@ class ReportData:
     def final(self) -> VersionRow | None:
         """The last policy's row; None while there is nothing after SFT."""
         return self.versions[-1] if len(self.versions) > 1 else None
+
+
+def judged(data: ReportData) -> list[tuple[Finding, StudyReport | None]]:
+    """Every finding of the studies, and those of the core set that none of them measured; in the order of their numbers."""
+    found = [(finding, study) for study in data.studies for finding in study.study.findings]
+    known = {finding.id for finding, _ in found}
+    missing = [(unmeasured(name), None) for name in CORE if name not in known]
+    return sorted([*found, *missing], key=lambda each: int(each[0].id.removeprefix("F")))
 
 
 def headline(data: ReportData) -> dict[str, Any]:
@@ -220,6 +244,7 @@ def headline(data: ReportData) -> dict[str, Any]:
             arm: {str(row.turn): asdict(row.estimate) for row in data.consistency if row.arm == arm}
             for arm in ("with", "without", "v3_gatt")
         },
+        "findings": {finding.id: finding.verdict for finding, _ in judged(data)},
         "seconds_total": data.run.seconds,
         "seconds_by_stage": {stage.name: stage.seconds for stage in data.stage_times},
         "peak_rss_mb": data.run.peak_rss_mb,

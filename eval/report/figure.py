@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 from markupsafe import Markup
@@ -24,6 +25,7 @@ from eval.intervals import Estimate
 
 BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
 INK, GREY, RULE = "#1f2328", "#757b84", "#e3e5e8"
+_SVG, _SHAPES = "{http://www.w3.org/2000/svg}", {"svg", "g", "defs", "path", "use", "clipPath", "rect", "text", "tspan"}
 PAPER_MARK: dict[str, Any] = {"color": GREY, "markerfacecolor": "white"}
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "llama-rlhf",
@@ -80,6 +82,32 @@ def _inline(svg: str, description: str) -> Markup:
     prefix = re.sub(r"\W+", "-", description)
     svg = re.sub(r'((?: id=")|(?:href="#)|(?:url\(#))', rf"\1{prefix}-", svg)
     return Markup(svg.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(description), 1).strip())
+
+
+def drawn(svg: str) -> Markup:
+    """A figure that ``panel`` drew and a file has held since. Raises ValueError for one that holds more than shapes and text.
+
+    A registry may come from elsewhere, and an SVG in a page can run code, fetch and lead away.
+    """
+    try:
+        elements = list(ElementTree.fromstring(svg).iter())
+    except ElementTree.ParseError as error:
+        raise ValueError(f"a figure is no SVG ({error}); make its study again") from error
+    for element in elements:
+        links = [value for name, value in element.attrib.items() if name.endswith("href") and not value.startswith("#")]
+        links += [value for value in element.attrib.values() if "url(" in value.replace("url(#", "")]
+        if element.tag.removeprefix(_SVG) not in _SHAPES or links or any(name.startswith("on") for name in element.attrib):
+            raise ValueError(
+                f"a figure holds {element.tag.removeprefix(_SVG)!r} with {dict(element.attrib)}, which is more than a drawing; "
+                "make its study again"
+            )
+    return Markup(svg)
+
+
+def described(svg: str) -> str:
+    """What ``panel`` was told that a figure shows, as the beginning of a sentence."""
+    description = ElementTree.fromstring(svg).get("aria-label", "")
+    return description[:1].upper() + description[1:]
 
 
 def solid_line(

@@ -1,25 +1,29 @@
 """The report: one self-contained HTML file from `ReportData`.
 
 Everything stands in the file (style, plots), nothing is fetched, and the same data gives the same bytes. Text from models
-and data is escaped by jinja2; only the plots, which are drawn here, go in as they are. A section without data is left out.
+and data is escaped by jinja2; only plots go in as they are: those drawn here, and those of the studies when they hold nothing
+but shapes. A section without data is left out, but for the findings: those of the core set are shown, measured or not.
 
-This module decides what is said (which rows, which words); `template.html` decides where it stands and how it looks.
+This module decides what is said (which rows, which words), `scorecard.py` what of the findings; `template.html`, with
+`findings.html` and `studies.html`, decides where it stands and how it looks.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.intervals import Estimate
 from eval.report import paper, plots
 from eval.report.data import AccuracyTable, DialoguePair, ReportData, VersionRow
+from eval.report.figure import described, drawn
+from eval.report.scorecard import scorecard, tally
 from eval.win_rate import WinRate
 from preference_data.comparison import RATINGS
 
-_TEMPLATE = Path(__file__).with_name("template.html")
+_TEMPLATES = FileSystemLoader(Path(__file__).parent, encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,16 @@ class HeadlineRow:
 
 def render_html(data: ReportData) -> str:
     """The report as one HTML document."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=_TEMPLATES, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
     environment.filters.update(pct=percent, interval=interval, num=number, time=duration, words=_words)
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    environment.filters.update(signed=signed, plain=plain, drawn=drawn, described=described)
+    findings = scorecard(data)
+    return environment.get_template("template.html").render(
         data=data,
+        findings=findings,
+        tally=tally(findings),
         summary=summary(data),
         headline=headline_rows(data),
         figures=figures(data),
@@ -161,6 +170,16 @@ def interval(estimate: Estimate) -> str:
 
 def number(value: float, digits: int = 2) -> str:
     return f"{value:,.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """An effect with three decimals and a true minus sign; none at what rounds to zero."""
+    return f"{value:z.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def plain(value: float, as_percent: bool) -> str:
+    """A number of a study's table: in percent without the sign, which stands above the table, or with two decimals."""
+    return (f"{100 * value:z.1f}" if as_percent else f"{value:z.2f}").replace("-", "\N{MINUS SIGN}")
 
 
 def duration(seconds: float) -> str:

@@ -22,6 +22,7 @@ from eval.calibration import (
 from eval.findings import reward_models as findings
 from eval.findings.reward_figures import calibration_curves, score_scatter
 from eval.findings.reward_models import ScoredPair, accuracy, detection
+from eval.findings.study import Row, Study, Table
 from eval.intervals import Estimate
 from eval.report.paper import TABLE_8
 from eval.reward_accuracy import Detection
@@ -32,7 +33,7 @@ from stages.evaluate import ScoredComparison
 from stages.progress import Progress
 from stages.sections import AccuracyStudyConfig
 from stages.stage import Inputs, Stage, one
-from stages.studies.study import Row, Study, Table, write_study
+from stages.studies.study import write_study
 
 COLUMNS = (*RATINGS, "all")
 
@@ -52,6 +53,7 @@ def run(
     by_level = {str(axis): score_by_level(*levels[axis]) for axis in AXES}
     found, apart = detection(own["safety"], config.safety_threshold), _disagreement(tests["safety"])
     study = Study(
+        title="What are the scores of the two reward models worth?",
         tables=(
             Table("Accuracy of both models on both test sets by rating (Table 8)", COLUMNS, _accuracies(scored)),
             _correlations(correlations),
@@ -59,7 +61,7 @@ def run(
             Table(
                 "Comparisons in which the two models prefer different responses",
                 ("opposite",),
-                [Row("safety test set", {"opposite": apart.opposite})],
+                (Row("safety test set", {"opposite": apart.opposite}),),
             ),
         ),
         findings=(
@@ -68,6 +70,7 @@ def run(
             findings.scores_follow_ratings(correlations),
             findings.threshold_is_precise(found),
         ),
+        notes=("Nothing was trained: the scores are those of the recipe's own two models.",),
         facts={
             "calibration": {axis: [asdict(level) for level in rows] for axis, rows in by_level.items()},
             "reliability": {axis: _reliability(pairs) for axis, pairs in own.items()},
@@ -82,13 +85,14 @@ def run(
 
 
 def _correlations(correlations: Mapping[str, Estimate]) -> Table:
-    rows = [Row(f"{axis} model", {"Spearman": found}) for axis, found in correlations.items()]
+    rows = tuple(Row(f"{axis} model", {"Spearman": found}) for axis, found in correlations.items())
     return Table("Rank correlation of score and gold rating (Fig 29)", ("Spearman",), rows, percent=False)
 
 
 def _threshold(found: Detection) -> Table:
-    row = Row("safety model", {"precision": found.precision, "recall": found.recall}, {"precision": 0.89, "recall": 0.55})
-    return Table(f"Unsafe responses scored below {found.threshold:g} (section 3.2.3)", ("precision", "recall"), [row])
+    paper = {"precision": findings.DETECTION_PRECISION, "recall": 0.55}
+    row = Row("safety model", {"precision": found.precision, "recall": found.recall}, paper)
+    return Table(f"Unsafe responses scored below {found.threshold:g} (section 3.2.3)", ("precision", "recall"), (row,))
 
 
 def _pairs(rows: Sequence[ScoredComparison], model: str) -> list[ScoredPair]:
@@ -101,13 +105,13 @@ def _pairs(rows: Sequence[ScoredComparison], model: str) -> list[ScoredPair]:
     ]  # fmt: skip
 
 
-def _accuracies(scored: Mapping[Axis, Mapping[str, list[ScoredPair]]]) -> list[Row]:
+def _accuracies(scored: Mapping[Axis, Mapping[str, list[ScoredPair]]]) -> tuple[Row, ...]:
     rows = []
     for test_set, models in scored.items():
         for model in AXES:
             rows.append(Row(f"{model} model, {test_set} test set", accuracy(models[model]), TABLE_8[model, test_set]))
         rows.append(Row(f"annotators' own ceiling, {test_set}", accuracy(models["gold"])))
-    return rows
+    return tuple(rows)
 
 
 def _levels(rows: Sequence[ScoredComparison], axis: str) -> tuple[list[float], list[int], list[str]]:
@@ -144,4 +148,4 @@ def _responses(rows: Sequence[ScoredComparison]) -> tuple[list[float], list[floa
     return [key[1] for key in found], [key[2] for key in found], list(found.values())
 
 
-STAGE = Stage("study-accuracy", "study", 1, AccuracyStudyConfig, run, {"evaluation": "evaluation"})
+STAGE = Stage("study-accuracy", "study", 2, AccuracyStudyConfig, run, {"evaluation": "evaluation"})

@@ -18,6 +18,7 @@ from eval.findings.reward_models import (
     margin_spreads_scores,
     share_at_the_ends,
 )
+from eval.findings.study import Row, Study, Table
 from preference_data.comparison import RATINGS
 from preference_data.margin import MARGINS
 from registry.saved_states import SavedStates
@@ -26,7 +27,8 @@ from stages.sections import RewardStudyConfig
 from stages.stage import Inputs, Stage, one
 from stages.studies.reward_arms import (
     INPUT_KINDS,
-    Arm,
+    SAME_START,
+    ceiling_rows,
     gold_pairs,
     held_out_comparisons,
     logits,
@@ -34,7 +36,8 @@ from stages.studies.reward_arms import (
     run_facts,
     train_arms,
 )
-from stages.studies.study import Row, Study, Table, write_study
+from stages.studies.study import write_study
+from stages.studies.trainings import Arm, trainings
 from stages.train_reward import training_comparisons
 
 AT_THE_ENDS = "outside [0.05, 0.95]"
@@ -47,12 +50,15 @@ def run(
     heldout, comparisons = held_out_comparisons(inputs), training_comparisons(config.training, inputs, seed)[0]
     policy = one(inputs, "policy").path
     arms = [Arm(name, policy, config.training.model_copy(update={"margin": name}), comparisons) for name in MARGINS]
-    scores = train_arms(arms, heldout, config.training_seeds, seed, progress, states)
+    how_often = trainings(arms, config.training_seeds)
+    scores = train_arms(arms, heldout, how_often, seed, progress, states)
     pairs, gold = pairs_by_arm(scores, heldout), gold_pairs(inputs, heldout)
     study = Study(
+        title="Does the margin of the ranking loss help?",
         tables=(_by_rating(pairs, gold), _differences(pairs), _ends(pairs)),
         findings=(margin_helps_separable(pairs), margin_spreads_scores(pairs)),
-        facts={"runs": run_facts(scores)},
+        notes=(how_often.note, SAME_START),
+        facts=run_facts(how_often, scores),
     )
     figure = score_histogram({name: logits(rows) for name, rows in pairs.items()}, "margin")
     return write_study(study, out, [*pairs.values(), gold], {"scores": figure})
@@ -60,12 +66,11 @@ def run(
 
 def _by_rating(pairs: Arms, gold: Sequence[ScoredPair]) -> Table:
     rows = [Row(f"margin {name}", accuracy(scored), TABLE_28[name]) for name, scored in pairs.items()]
-    ceiling = [Row("annotators' own ceiling", accuracy(gold))] if gold else []
-    return Table("Accuracy of the helpfulness model by rating (Table 28)", COLUMNS, [*rows, *ceiling])
+    return Table("Accuracy of the helpfulness model by rating (Table 28)", COLUMNS, (*rows, *ceiling_rows(gold)))
 
 
 def _differences(pairs: Arms) -> Table:
-    rows = [
+    rows = tuple(
         Row(
             f"{name} - none",
             {
@@ -76,13 +81,13 @@ def _differences(pairs: Arms) -> Table:
             {rating: TABLE_28[name][rating] - TABLE_28["none"][rating] for rating in COLUMNS},
         )
         for name in ("small", "large")
-    ]
+    )
     return Table("Difference in accuracy on the same comparisons", COLUMNS, rows)
 
 
 def _ends(pairs: Arms) -> Table:
-    rows = [Row(f"margin {name}", {AT_THE_ENDS: share_at_the_ends(scored)}) for name, scored in pairs.items()]
+    rows = tuple(Row(f"margin {name}", {AT_THE_ENDS: share_at_the_ends(scored)}) for name, scored in pairs.items())
     return Table("Share of scores near 0 or 1 (Fig 27)", (AT_THE_ENDS,), rows)
 
 
-STAGE = Stage("study-margin", "study", 1, RewardStudyConfig, run, INPUT_KINDS)
+STAGE = Stage("study-margin", "study", 2, RewardStudyConfig, run, INPUT_KINDS)

@@ -7,10 +7,10 @@ An arm that is done is not trained again when the study goes on after it was sto
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
-from eval.findings.reward_models import ScoredPair
+from eval.findings.reward_models import ScoredPair, accuracy
+from eval.findings.study import Row
 from preference_data.comparison import Comparison
 from registry.saved_states import SavedStates
 from reward_model.model import build_reward_model
@@ -22,21 +22,12 @@ from stages.batches import SavedBatches
 from stages.import_annotations import comparisons_of
 from stages.make_world import cases_of, world_of
 from stages.progress import Progress
-from stages.sections import RewardTrainingConfig
 from stages.stage import Inputs, one
+from stages.studies.trainings import Arm, Trainings
 
 _SEED_STEP = 1000  # apart from the seeds of other epochs, which are next to each other
+SAME_START = "With one seed, all arms start from the same policy and head and read the same comparisons in the same order."
 INPUT_KINDS = {"policy": "policy", "preferences": "preferences", "other_preferences": "preferences", "prompts": "prompts"}
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """One way to train: from the policy in ``policy``, on ``comparisons``."""
-
-    name: str
-    policy: Path
-    config: RewardTrainingConfig
-    comparisons: Sequence[Comparison]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +55,14 @@ def held_out_comparisons(inputs: Inputs) -> list[Comparison]:
 def train_arms(
     arms: Sequence[Arm],
     heldout: Sequence[Comparison],
-    training_seeds: int,
+    how_often: Trainings,
     seed: int,
     progress: Progress,
     states: SavedStates,
 ) -> list[ArmScores]:
-    """Train each arm ``training_seeds`` times and score ``heldout``; the order is that of ``arms``, seed by seed."""
-    runs = [(arm, seed + _SEED_STEP * number) for arm in arms for number in range(training_seeds)]
+    """Train each arm and score ``heldout``; the order is that of ``arms``, seed by seed."""
+    progress.say(how_often.note)
+    runs = [(arm, seed + _SEED_STEP * number) for arm in arms for number in range(how_often.number)]
     saved = SavedBatches(states, ArmScores)
     return list(saved.save(_trained(runs, heldout, progress, states, saved.done)))
 
@@ -124,6 +116,11 @@ def gold_pairs(inputs: Inputs, heldout: Sequence[Comparison]) -> list[ScoredPair
     return _pairs("gold", heldout, *sides)
 
 
+def ceiling_rows(gold: Sequence[ScoredPair]) -> tuple[Row, ...]:
+    """The row of the annotators' own ceiling by rating, where gold has judged."""
+    return (Row("annotators' own ceiling", accuracy(gold)),) if gold else ()
+
+
 def _pairs(arm: str, heldout: Sequence[Comparison], chosen: Sequence[float], rejected: Sequence[float]) -> list[ScoredPair]:
     return [
         ScoredPair(arm, each.prompt_id, each.rating, one_score, other_score, each.chosen_safe, each.rejected_safe)
@@ -136,12 +133,13 @@ def logits(pairs: Sequence[ScoredPair]) -> list[float]:
     return [score for pair in pairs for score in (pair.chosen, pair.rejected)]
 
 
-def run_facts(scores: Sequence[ArmScores]) -> list[Mapping[str, object]]:
-    """What each run was trained on, for the study's JSON."""
-    return [
+def run_facts(how_often: Trainings, scores: Sequence[ArmScores]) -> Mapping[str, object]:
+    """How often each arm was trained and why, and what each run was trained on, for the study's JSON."""
+    runs = [
         {
             "arm": each.arm, "training_seed": each.training_seed, "num_parameters": each.num_parameters,
             "num_comparisons": each.num_comparisons, "dropped": each.dropped,
         }
         for each in scores
     ]  # fmt: skip
+    return {"trainings": asdict(how_often), "runs": runs}

@@ -11,6 +11,7 @@ from typing import Any
 
 from eval.findings.reward_figures import scaling_curves
 from eval.findings.reward_models import ScoredPair, accuracy, grows_with_data, larger_is_better
+from eval.findings.study import Row, Study, Table
 from eval.intervals import Estimate
 from preference_data.comparison import RATINGS
 from registry.artifact import Artifact
@@ -20,17 +21,19 @@ from stages.sections import ScalingStudyConfig
 from stages.stage import Inputs, Stage
 from stages.studies.reward_arms import (
     INPUT_KINDS,
-    Arm,
+    ceiling_rows,
     gold_pairs,
     held_out_comparisons,
     pairs_by_arm,
     run_facts,
     train_arms,
 )
-from stages.studies.study import Row, Study, Table, write_study
+from stages.studies.study import write_study
+from stages.studies.trainings import Arm, trainings
 from stages.train_reward import training_comparisons
 
 COLUMNS = (*RATINGS, "all")
+NESTED = "Each share of the comparisons lies within the next, and all arms read them in orders drawn from the same seed."
 Curve = dict[int, list[ScoredPair]]
 
 
@@ -44,7 +47,8 @@ def run(
         raise ValueError(f"{len(comparisons)} comparisons have no shares of several sizes; give more of them")
     policies = inputs["policy"]
     arms = [Arm(_arm(policy, size), policy.path, config.training, comparisons[:size]) for policy in policies for size in sizes]
-    scores = train_arms(arms, heldout, config.training_seeds, seed, progress, states)
+    how_often = trainings(arms, config.training_seeds)
+    scores = train_arms(arms, heldout, how_often, seed, progress, states)
     pairs, gold = pairs_by_arm(scores, heldout), gold_pairs(inputs, heldout)
     parameters = {run.arm: run.num_parameters for run in scores}
     curves: dict[str, Curve] = {
@@ -52,13 +56,14 @@ def run(
     }
     full = {parameters[_arm(policy, sizes[-1])]: pairs[_arm(policy, sizes[-1])] for policy in policies}
     measured = {name: {size: accuracy(scored) for size, scored in curve.items()} for name, curve in curves.items()}
-    ceiling = [Row("annotators' own ceiling", accuracy(gold))] if gold else []
     rows = [Row(f"{name}, {size:,} comparisons", found) for name, curve in measured.items() for size, found in curve.items()]
-    title = "Accuracy of the helpfulness model by data (Fig 6: about 0.52 to 0.63 over 14 batches, 0.50 to 0.81 where clear)"
+    heading = "Accuracy of the helpfulness model by data and size (Fig 6: from 51 to 63 %, where clear from 50 to 81 %)"
     study = Study(
-        tables=(Table(title, COLUMNS, [*rows, *ceiling]),),
+        title="Does accuracy grow with preference data, and with the size of the model?",
+        tables=(Table(heading, COLUMNS, (*rows, *ceiling_rows(gold))),),
         findings=(grows_with_data(curves), larger_is_better(full)),
-        facts={"runs": run_facts(scores)},
+        notes=(how_often.note, NESTED),
+        facts=run_facts(how_often, scores),
     )
     return write_study(study, out, [*pairs.values(), gold], {"scaling": scaling_curves(_lines(measured))})
 
@@ -67,14 +72,14 @@ def _arm(policy: Artifact, size: int) -> str:
     return f"{policy.reference}, {size} comparisons"
 
 
-def _lines(measured: Mapping[str, Mapping[int, Mapping[str, Estimate]]]) -> dict[str, dict[int, Estimate]]:
-    """A line for all comparisons and one for the clearest, of each policy."""
+def _lines(measured: Mapping[str, Mapping[int, Mapping[str, Estimate]]]) -> dict[str, dict[str, dict[int, Estimate]]]:
+    """Of each policy, the curve of the clearest comparisons and that of all."""
     return {
-        f"{name}, {rating.replace('_', ' ')}": {size: found[rating] for size, found in curve.items() if rating in found}
+        name.removeprefix("policy/"): {
+            rating: {size: found[rating] for size, found in curve.items() if rating in found} for rating in (RATINGS[0], "all")
+        }
         for name, curve in measured.items()
-        for rating in (RATINGS[0], "all")
-        if any(rating in found for found in curve.values())
     }
 
 
-STAGE = Stage("study-reward-scaling", "study", 1, ScalingStudyConfig, run, INPUT_KINDS)
+STAGE = Stage("study-reward-scaling", "study", 2, ScalingStudyConfig, run, INPUT_KINDS)

@@ -19,6 +19,7 @@ from eval.findings.reward_models import (
     detection,
     safety_loss_lifts_recall,
 )
+from eval.findings.study import Row, Study, Table
 from eval.intervals import Estimate
 from preference_data.comparison import SAFETY_BINS, Comparison
 from registry.saved_states import SavedStates
@@ -27,14 +28,15 @@ from stages.sections import RewardStudyConfig
 from stages.stage import Inputs, Stage, one
 from stages.studies.reward_arms import (
     INPUT_KINDS,
-    Arm,
+    SAME_START,
     gold_pairs,
     held_out_comparisons,
     pairs_by_arm,
     run_facts,
     train_arms,
 )
-from stages.studies.study import Row, Study, Table, write_study
+from stages.studies.study import write_study
+from stages.studies.trainings import Arm, trainings
 from stages.train_reward import training_comparisons
 
 THRESHOLD = 0.15
@@ -55,11 +57,18 @@ def run(
         Arm(name, policy, config.training.model_copy(update={"safety_loss_coef": value}), comparisons)
         for name, value in coefficients.items()
     ]
-    scores = train_arms(arms, heldout, config.training_seeds, seed, progress, states)
+    how_often = trainings(arms, config.training_seeds)
+    scores = train_arms(arms, heldout, how_often, seed, progress, states)
     pairs, gold = pairs_by_arm(scores, heldout), gold_pairs(inputs, heldout)
     finding = safety_loss_lifts_recall(pairs)
-    tables = (_by_arm(pairs, gold), _differences(pairs, finding.effects[0].estimate))
-    return write_study(Study(tables, (finding,), {"runs": run_facts(scores)}), out, [*pairs.values(), gold])
+    study = Study(
+        title="Does the auxiliary safety loss help?",
+        tables=(_by_arm(pairs, gold), _differences(pairs, finding.effects[0].estimate)),
+        findings=(finding,),
+        notes=(how_often.note, SAME_START),
+        facts=run_facts(how_often, scores),
+    )
+    return write_study(study, out, [*pairs.values(), gold])
 
 
 def _check(config: RewardStudyConfig, heldout: Sequence[Comparison]) -> None:
@@ -81,7 +90,7 @@ def _by_arm(pairs: Arms, gold: Sequence[ScoredPair]) -> Table:
     if gold:
         centred = [replace(pair, chosen=pair.chosen - GOLD_SAFE, rejected=pair.rejected - GOLD_SAFE) for pair in gold]
         rows.append(Row("annotators' own ceiling", _at_one_half(centred)))
-    return Table("Accuracy of the safety model by safety bin, and how it finds unsafe responses (Table 29)", COLUMNS, rows)
+    return Table("Accuracy of the safety model by safety bin, and how it finds what is unsafe (Table 29)", COLUMNS, tuple(rows))
 
 
 def _at_one_half(pairs: Sequence[ScoredPair]) -> dict[str, Estimate]:
@@ -101,11 +110,11 @@ def _differences(pairs: Arms, recall: Estimate) -> Table:
             measured[name] = accuracy_difference(arms, "with", "without")
     paper = {name: value - TABLE_29["without"][name] for name, value in TABLE_29["with"].items()}
     row = Row("with - without", {**measured, RECALL: recall}, _renamed(paper))
-    return Table("Difference on the same comparisons", (*bins, RECALL), [row])
+    return Table("Difference on the same comparisons", (*bins, RECALL), (row,))
 
 
 def _renamed(paper: dict[str, float]) -> dict[str, float]:
     return {RECALL if name == "recall" else name: value for name, value in paper.items()}
 
 
-STAGE = Stage("study-safety-loss", "study", 1, RewardStudyConfig, run, INPUT_KINDS)
+STAGE = Stage("study-safety-loss", "study", 2, RewardStudyConfig, run, INPUT_KINDS)

@@ -5,7 +5,11 @@ import random
 
 import pytest
 
-from eval.intervals import Estimate, rate
+from eval.findings.claims import finding
+from eval.findings.reward_figures import scaling_curves, score_histogram
+from eval.findings.study import Row, Study, Table
+from eval.findings.verdict import Effect
+from eval.intervals import UNKNOWN, Estimate, rate
 from eval.report.data import (
     AccuracyTable,
     AnnotationTable,
@@ -19,6 +23,7 @@ from eval.report.data import (
     ReportData,
     RunFacts,
     StageTime,
+    StudyReport,
     VersionRow,
     score_quantiles,
 )
@@ -81,6 +86,43 @@ def pair(number: int, label: str = "") -> DialoguePair:
             ("safe", "false_refusal")[number % 5 == 4],
         ),
         label=label,
+    )
+
+
+def studies() -> tuple[StudyReport, ...]:
+    """One whose finding fails, with a paper row; one that holds in part, with a finding that it did not measure."""
+    known = Estimate(0.904, 0.88, 0.93, 1046)
+    losses = Study(
+        "Does the auxiliary safety loss help?",
+        (
+            Table(
+                "Safety model (Table 29)",
+                ("all", "recall"),
+                (Row("with", {"all": Estimate(0.645, 0.62, 0.67, 2235), "recall": known}, {"all": 0.645, "recall": 0.904}),),
+            ),
+        ),
+        (finding("F4", Effect("recall: with - without", Estimate(-0.0094, -0.02, -0.001, 1046), paper=0.174)),),
+        ("Each arm was trained once.",),
+    )
+    scaling = Study(
+        "Does accuracy grow?",
+        (
+            Table(
+                "Rank correlation", ("Spearman",), (Row("gold", {"Spearman": Estimate(-0.25, -0.5, 0.001, 30)}),), percent=False
+            ),
+        ),
+        (
+            finding("F5", Effect("slope", Estimate(0.02, 0.01, 0.03, 900)), Effect("other slope", UNKNOWN, "within", 0.005)),
+            finding("F6"),
+        ),
+    )
+    histogram = score_histogram({"with": [0.1, 2.0, -1.0], "without": [0.0, 0.2]}, "loss")
+    curves = scaling_curves({"sft": {"all": {100: share(0.6, 100), 200: share(0.7, 100)}}})
+    return (
+        StudyReport(
+            "safety-loss", losses, "study/safety-loss@3", ("policy/sft@1", "prompts/evaluation@1"), {"scores": histogram}
+        ),
+        StudyReport("reward-scaling", scaling, "study/reward-scaling@1", ("policy/sft@1",), {"scaling": curves}),
     )
 
 
@@ -161,4 +203,5 @@ def report_data() -> ReportData:
                 for i in (1, 2, 4, 6)
             ),
         ),
+        studies=studies(),
     )

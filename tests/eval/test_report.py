@@ -5,6 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from eval.findings.claims import CORE
+from eval.findings.study import Row, Study, Table, study_from_json, study_json
+from eval.findings.verdict import Effect, Finding
 from eval.intervals import Estimate, rate
 from eval.report.data import (
     DialoguePair,
@@ -14,18 +17,22 @@ from eval.report.data import (
     ReportData,
     RunFacts,
     StageTime,
+    StudyReport,
     VersionRow,
     from_json,
     headline,
     score_quantiles,
     to_json,
 )
-from eval.report.render import duration, headline_rows, percent, render_html
+from eval.report.figure import described, drawn
+from eval.report.render import duration, headline_rows, percent, plain, render_html, signed
+from eval.report.scorecard import claimed, scorecard, tally
 from eval.win_rate import win_rate
 
 BARE = RunFacts(recipe="micro", seed=3, seconds=61.0, peak_rss_mb=512.0)
 SECTIONS = (
-    "results", "progress", "safety", "reward", "scores", "rejection", "ppo", "gatt", "annotators", "dialogues", "time", "run",
+    "findings", "results", "progress", "safety", "reward", "scores", "rejection", "ppo", "gatt", "annotators",
+    "studies", "dialogues", "time", "run",
 )  # fmt: skip
 
 
@@ -41,6 +48,11 @@ def share(value: float, n: int) -> Estimate:
 def sections(html: str) -> list[str]:
     ids = Page(html).ids
     return [name for name in SECTIONS if name in ids]
+
+
+def links(html: str) -> list[str]:
+    """Where the links at the top lead."""
+    return re.findall(r'<a href="#(\w+)"', html[html.index("<nav") : html.index("</nav>")])
 
 
 class Page(HTMLParser):
@@ -77,7 +89,7 @@ def test_the_whole_page_is_well_formed_and_fetches_nothing(html):
     assert all(source.startswith("#") and source[1:] in page.ids for source in page.sources)
     assert "script" not in page.tags and "@import" not in html and "url(http" not in html
     assert sections(html) == list(SECTIONS)
-    assert re.findall(r'<a href="#(\w+)"', html) == list(SECTIONS)
+    assert links(html) == list(SECTIONS)
 
 
 def test_the_same_data_gives_the_same_bytes_also_by_way_of_json(report_data, html):
@@ -95,16 +107,29 @@ def test_text_of_models_and_data_is_escaped():
         featured=(DialoguePair([{"role": "user", "content": bad}], told, told, label=bad),),
         gatt_example=GattExample(bad, (GattTurn(1, bad, bad, bad),)),
         stage_times=(StageTime(bad, 3.0),),
+        studies=(
+            StudyReport(
+                bad,
+                Study(
+                    bad,
+                    (Table(bad, (bad,), (Row(bad, {}),)),),
+                    (Finding("F1", bad, bad, (Effect(bad, share(0.5, 20)),), bad),),
+                    (bad,),
+                ),
+                bad,
+                (bad,),
+            ),
+        ),
     )
     html = render_html(data)
     assert "<script" not in html
-    assert html.count("&lt;script&gt;") >= 15
+    assert html.count("&lt;script&gt;") >= 28
     Page(html)
 
 
 def test_what_was_not_measured_is_left_out():
     html = render_html(ReportData(run=BARE))
-    assert sections(html) == ["run"]
+    assert sections(html) == ["findings", "run"]
     assert "<figure" not in html and "<svg" not in html
 
 
@@ -121,17 +146,18 @@ def test_what_was_not_measured_is_left_out():
         ("stage_times", ["time"]),
         ("featured", ["dialogues"]),
         ("sampled", ["dialogues"]),
+        ("studies", ["studies"]),
     ],
 )
 def test_each_part_stands_alone(report_data, field, shown):
     html = render_html(ReportData(run=BARE, **{field: getattr(report_data, field)}))
-    assert sections(html) == [*shown, "run"]
-    assert re.findall(r'<a href="#(\w+)"', html) == sections(html), "the links at the top lead to what is there"
+    assert sections(html) == ["findings", *shown, "run"]
+    assert links(html) == sections(html), "the links at the top lead to what is there"
 
 
 def test_one_version_alone_has_no_curve(report_data):
     html = render_html(ReportData(run=BARE, versions=report_data.versions[:1]))
-    assert sections(html) == ["results", "run"]
+    assert sections(html) == ["findings", "results", "run"]
 
 
 def test_rows_with_few_measures_render():
@@ -146,7 +172,7 @@ def test_headline_has_exactly_these_keys_and_survives_json(report_data):
     found = json.loads(json.dumps(headline(report_data), allow_nan=False))
     assert set(found) == {
         "gold_helpfulness_win_rate", "gold_harmlessness_win_rate", "violation_rate_sft", "violation_rate_final",
-        "false_refusal_rate_helpful", "false_refusal_rate_borderline", "reward_accuracy", "gatt_consistency",
+        "false_refusal_rate_helpful", "false_refusal_rate_borderline", "reward_accuracy", "gatt_consistency", "findings",
         "seconds_total", "seconds_by_stage", "peak_rss_mb", "seed", "recipe", "versions",
     }  # fmt: skip
     low, high = pytest.approx(0.4315, abs=1e-4), pytest.approx(0.5289, abs=1e-4)
@@ -187,3 +213,126 @@ def test_score_quantiles_by_hand():
 def test_words_for_numbers():
     assert [percent(value) for value in (0.0, 0.042, 1.0)] == ["0.0\xa0%", "4.2\xa0%", "100.0\xa0%"]
     assert [duration(seconds) for seconds in (3.21, 42.0, 724.3, 7500.0)] == ["3.2 s", "42 s", "12 min 4 s", "2 h 5 min"]
+
+
+class Cells(HTMLParser):
+    """The rows of every table of a piece of a page, as lists of words without markup."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.inside = False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.inside:
+            self.rows[-1][-1] = f"{self.rows[-1][-1]} {data.strip()}".strip()
+
+
+def section(html: str, name: str) -> str:
+    start = html.index(f'<section id="{name}"')
+    return html[start : html.index("</section>", start)]
+
+
+def test_every_core_finding_is_on_the_page_measured_or_not(html):
+    rows = Cells(section(html, "findings")).rows
+    verdicts = {row[0]: row[2] for row in rows if row[0].startswith("F")}
+    assert verdicts == {
+        **dict.fromkeys(CORE, "not measured yet"), "F4": "fails", "F5": "inconclusive", "F6": "not measured yet",
+    }  # fmt: skip
+    assert list(verdicts) == sorted(verdicts, key=lambda name: int(name[1:]))
+    bare = Cells(section(render_html(ReportData(run=BARE)), "findings")).rows
+    assert [(row[0], row[2]) for row in bare[1:]] == [(name, "not measured yet") for name in CORE]
+
+
+def test_a_part_carries_the_papers_number_interval_count_and_claim(html):
+    rows = Cells(section(html, "findings")).rows
+    parts = {row[1]: row[2:] for row in rows if row[0] == ""}
+    assert parts["recall: with - without"] == ["0.174", "−0.009 [−0.020, −0.001]", "1,046", "> 0", "fails"]
+    assert parts["slope"] == ["", "0.020 [0.010, 0.030]", "900", "> 0", "holds"]
+    assert parts["other slope"] == ["", "nothing observed", "0", "within ±0.005", "inconclusive"]
+    (claim,) = [row for row in rows if row[0] == "F4"]
+    assert claim[1].startswith("The safety auxiliary loss lifts recall") and "Table 29" in claim[1]
+    assert claim[1].endswith("study/safety-loss@3")
+
+
+def test_the_tally_counts_every_verdict(report_data):
+    rows = scorecard(report_data)
+    assert tally(rows) == "14 findings: holds 0, fails 1, inconclusive 1, not measured yet 12."
+    assert [(row.id, row.reference) for row in rows if row.reference] == [
+        ("F4", "study/safety-loss@3"), ("F5", "study/reward-scaling@1"),
+    ]  # fmt: skip
+    found = headline(report_data)["findings"]
+    assert (found["F4"], found["F5"], found["F6"], found["F1"]) == ("fails", "inconclusive", "not measured", "not measured")
+
+
+def test_the_papers_row_stands_under_ours(html):
+    rows = Cells(section(html, "studies")).rows
+    assert rows[:3] == [
+        ["", "all", "recall"],
+        ["with", "64.5 62.0 to 67.0 n 2,235", "90.4 88.0 to 93.0 n 1,046"],
+        ["paper", "64.5", "90.4"],
+    ]
+    assert rows[3:] == [["", "Spearman"], ["gold", "−0.25 −0.50 to 0.00 n 30"]], "no paper, no row; and no minus before a zero"
+
+
+def test_a_study_says_how_it_was_made_and_links_to_what_it_judges(html):
+    shown = section(html, "studies")
+    assert "Each arm was trained once." in shown
+    assert "study/safety-loss@3, made from policy/sft@1, prompts/evaluation@1" in shown
+    linked = re.findall(r'<a href="#(F\d+)">', shown)
+    assert linked == ["F4", "F5", "F6"] and set(linked) <= set(Page(html).ids)
+    assert "Distribution of reward scores by arm." in shown and shown.count("<svg") == 2
+    for name in ("study_safety_loss", "study_reward_scaling"):
+        assert f'href="#{name}"' in section(html, "findings") and f'id="{name}"' in shown
+
+
+@pytest.mark.parametrize(
+    ("drawing", "refused"),
+    [
+        ("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "'script'"),
+        ("<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "onload"),
+        ("<svg xmlns='http://www.w3.org/2000/svg'><use href='https://elsewhere/x.svg'/></svg>", "elsewhere"),
+        ("<svg xmlns='http://www.w3.org/2000/svg'><path style='fill: url(https://elsewhere)'/></svg>", "elsewhere"),
+        ("<svg xmlns='http://www.w3.org/2000/svg'><foreignObject/></svg>", "'foreignObject'"),
+        ("<html/>", "'html'"),
+        ("a picture", "is no SVG"),
+    ],
+)
+def test_a_figure_that_is_more_than_a_drawing_is_refused(drawing, refused):
+    with pytest.raises(ValueError, match=refused):
+        drawn(drawing)
+
+
+def test_figures_go_in_as_they_were_drawn(report_data):
+    svg = report_data.studies[0].figures["scores"]
+    assert drawn(svg) == svg and hasattr(drawn(svg), "__html__")
+    assert described(svg) == "Distribution of reward scores by arm"
+
+
+def test_a_study_travels_as_json_and_is_judged_anew(report_data):
+    for each in report_data.studies:
+        told = study_json(each.study)
+        assert study_from_json(json.dumps(told)) == each.study
+        for finding in told["findings"]:
+            finding["verdict"] = "holds"
+        assert study_from_json(json.dumps(told)) == each.study, "a verdict is never read, only reached"
+
+
+def test_words_for_effects():
+    assert [signed(value) for value in (-0.0094, -0.0001, 0.15)] == ["−0.009", "0.000", "0.150"]
+    assert [plain(-0.015, True), plain(0.4182, False)] == ["−1.5", "0.42"]
+    known = Estimate(0.1, 0.0, 0.2, 5)
+    assert [claimed(Effect("", known, side, at)) for side, at in (("above", -0.01), ("below", 0.01), ("within", 0.02))] == [
+        "> −0.01", "< 0.01", "within ±0.02",
+    ]  # fmt: skip

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from eval.findings import reward_models as findings
+from eval.findings.claims import CLAIMS, CORE, finding
 from eval.findings.reward_models import ScoredPair
 from eval.intervals import Estimate
 from eval.reward_accuracy import Detection
@@ -57,7 +58,7 @@ def test_the_slope_over_ratings_by_hand():
     exact = []
     for rating, right in zip(RATINGS, (4, 3, 2, 2), strict=True):
         exact += [ScoredPair("", f"{rating}{i}", rating, float(i < right), 0.5, None, None) for i in range(4)]
-    slope, rise = findings.rises_with_rating({"m": exact}).effects
+    slope, rise = findings.rises_with_rating({"helpfulness": exact}).effects
     # accuracies 0.5, 0.5, 0.75, 1 at -1.5, -0.5, 0.5, 1.5: (-0.75 - 0.25 + 0.375 + 1.5) / 5
     assert slope.estimate.value == pytest.approx(0.175) and rise.estimate.value == pytest.approx(0.5)
 
@@ -147,3 +148,35 @@ def test_arms_must_have_scored_the_same():
     rows = pairs("", STRONG, n=4)
     with pytest.raises(ValueError, match=r"'a' and 'b' scored different comparisons \(16 and 15\)"):
         findings.accuracy_difference({"a": rows, "b": rows[1:]}, "a", "b")
+
+
+def test_the_papers_numbers_stand_beside_ours():
+    """By hand from its tables; the slope of F2 over -1.5, -0.5, 0.5, 1.5."""
+    some = pairs("", STRONG, n=4)
+    arms = dict.fromkeys(("helpfulness", "safety", "none", "small", "large", "with", "without"), some)
+    own = dict.fromkeys(("helpfulness", "safety"), some)
+    by_hand = {
+        "F1": [0.632 - 0.562, 0.645 - 0.628],
+        "F2": [
+            (1.5 * (0.807 - 0.547) + 0.5 * (0.675 - 0.609)) / 5, 0.807 - 0.547,
+            (1.5 * (0.943 - 0.553) + 0.5 * (0.763 - 0.657)) / 5, 0.943 - 0.553,
+        ],
+        "F3": [0.804 - 0.791, 0.807 - 0.791, 0.543 - 0.545],
+        "F4": [0.904 - 0.730, 0.645 - 0.637],
+        "F6": [0.024],
+        "F26": [0.89],
+    }  # fmt: skip
+    found = [
+        findings.best_on_own_axis(arms, arms), findings.rises_with_rating(own), findings.margin_helps_separable(arms),
+        findings.safety_loss_lifts_recall(arms), findings.larger_is_better({1: some, 2: some, 3: some}),
+        findings.threshold_is_precise(findings.detection(some, 0.15)),
+    ]  # fmt: skip
+    assert {each.id: [effect.paper for effect in each.effects] for each in found} == {
+        name: pytest.approx(numbers) for name, numbers in by_hand.items()
+    }
+
+
+def test_claims_of_the_core_set_are_known_and_named_by_their_numbers():
+    assert set(CORE) <= set(CLAIMS)
+    assert finding("F4").verdict == "not measured" and finding("F4").source == "Table 29"
+    assert all(claim.text and claim.source for claim in CLAIMS.values())

@@ -8,7 +8,7 @@ from fakes import tiny_policy, tiny_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.architecture import llama_config
+from policy.architecture import llama_config, new_policy
 from policy.batch import length_grouped_batches, lengths_mask, pad
 from policy.chat import encode_dialogue
 from policy.checkpoint import CheckpointError, load_policy, load_tokenizer, save_checkpoint
@@ -31,6 +31,16 @@ def test_presets_have_the_published_sizes(preset, billions):
     with torch.device("meta"):
         model = LlamaForCausalLM(llama_config(preset))
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.005)
+
+
+def test_the_sandboxs_sizes_are_a_ladder():
+    """By hand, with 1,600 tokens: embeddings, layers of four square and three wide matrices and two norms, a last norm."""
+    found = [sum(each.numel() for each in new_policy(preset, 1600).parameters()) for preset in ("pico", "micro", "nano")]
+    by_hand = [
+        1600 * width + layers * (4 * width**2 + 3 * width * inner + 2 * width) + width
+        for width, layers, inner in ((64, 2, 176), (96, 3, 256), (128, 4, 344))
+    ]
+    assert found == by_hand == [203_072, 486_048, 996_480]
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=90), st.integers(1, 9), st.integers(0, 3))

@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -7,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from policy.batch import pad
-from policy.checkpoint import save_checkpoint
+from policy.checkpoint import CheckpointError, save_checkpoint
 from policy.shared_prefixes import lay_out, shared_prefixes
 from preference_data.messages import assistant, user
 from reward_model.batch import encode_for_scoring
@@ -132,6 +133,27 @@ def test_a_trunk_with_a_hole_is_refused(policy_path, reward_path, tmp_path):
         (tmp_path / name).mkdir()
         with pytest.raises(RewardModelError, match=r"lacks 1 tensors .*model\.norm\.weight"):
             open_it(copy_with(path, tmp_path / name, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tokenizer: tokenizer.add_tokens(["ordinary", "words"]), r"has \d+ tokens but the model only \d+ embeddings"),
+        (
+            lambda tokenizer: setattr(tokenizer, "pad_token", tokenizer.bos_token),
+            r"the ids \(0, 1, 2, 1\) for unk",
+        ),
+    ],
+)
+def test_a_tokenizer_that_is_not_the_models_is_refused(policy_path, reward_path, tmp_path, change, message):
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    change(tokenizer)
+    for name, path, open_it in (("r", reward_path, load_reward_model), ("p", policy_path, lambda p: build_reward_model(p, 0))):
+        (tmp_path / name).mkdir()
+        folder = copy_with(path, tmp_path / name, lambda weights: None)
+        tokenizer.save_pretrained(folder)
+        with pytest.raises(CheckpointError, match=message):
+            open_it(folder)
 
 
 def test_folders_without_a_model_are_named(tmp_path, reward_path):

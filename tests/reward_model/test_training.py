@@ -242,6 +242,15 @@ def test_what_is_told_of_a_batch_is_what_a_plain_count_finds():
     assert stats.length_correlation == pytest.approx(statistics.correlation(lengths, [*chosen, *rejected]))
 
 
+def test_a_tie_is_no_right_answer():
+    model = reward_model()
+    with torch.no_grad():
+        model.score.weight.zero_()
+    (stats,) = train_reward_model(model, tiny_tokenizer(), separable(4), CONFIG, seed=0)
+    assert (stats.accuracy, stats.reward_margin, stats.length_correlation) == (0, 0, None)
+    assert stats.ranking_loss == pytest.approx(math.log(2))
+
+
 def test_checkpointing_activations_changes_nothing():
     runs = []
     for checkpointing in (False, True):

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import tiny_policy, tiny_tokenizer
+from foreign_models import make, publish
 
 from policy.checkpoint import save_checkpoint
 from policy.tokenizer import train_tokenizer
-from reward_model.model import build_reward_model, load_reward_model, save_reward_model
-from rlhf.value_model import TokenizerMismatch, load_value_model
+from reward_model.foreign import save_foreign
+from reward_model.foreign_checkpoint import load_foreign
+from reward_model.model import RewardModelError, build_reward_model, load_reward_model, save_reward_model
+from rlhf.value_model import TokenizerMismatch, load_value_model, new_value_model
 
 
 @pytest.fixture
@@ -37,3 +40,24 @@ def test_a_reward_model_of_another_tokenizer_is_refused(reward_model_path: Path)
     other = train_tokenizer(["quite another text, about other things"] * 5, vocab_size=300, chat_template="")
     with pytest.raises(TokenizerMismatch, match=r"has a tokenizer of \d+ tokens and the policy another.*this policy's family"):
         load_value_model(reward_model_path, other)
+
+
+def test_a_reward_model_from_elsewhere_is_refused(tmp_path: Path) -> None:
+    publish(tmp_path / "theirs", *make("llama"))
+    model, tokenizer = load_foreign(tmp_path / "theirs")
+    save_foreign(model, tokenizer, tmp_path / "kept")
+    with pytest.raises(RewardModelError, match=r"is a reward model from elsewhere.*trained here"):
+        load_value_model(tmp_path / "kept", tokenizer)
+
+
+def test_a_new_critic_is_the_policys_backbone_with_a_head_of_the_seed(tmp_path: Path) -> None:
+    policy = tiny_policy()
+    save_checkpoint(policy, tiny_tokenizer(), tmp_path)
+    critic = new_value_model(tmp_path, seed=3)
+    prompt, response = [1, 9, 12, 30], [40, 41, 2]
+    with torch.no_grad():
+        values = critic([prompt], [response])
+        hidden = policy.model(torch.tensor([[*prompt, *response[:-1]]])).last_hidden_state[0, len(prompt) - 1 :]
+        torch.testing.assert_close(values[0], hidden @ critic.head.weight[0], atol=1e-5, rtol=1e-5)
+    heads = [new_value_model(tmp_path, seed=seed).head.weight for seed in (3, 4)]
+    assert torch.equal(heads[0], critic.head.weight) and not torch.equal(heads[1], critic.head.weight)

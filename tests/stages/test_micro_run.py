@@ -145,6 +145,38 @@ def test_report_is_one_escaped_page(micro):
     assert "<script" not in page
 
 
+def test_the_report_judges_what_the_run_measured_and_shows_what_it_did_not(micro):
+    study = registry_of(micro).resolve("study/accuracy")
+    told = json.loads((micro[0] / "report" / "report.json").read_text())
+    verdicts = told["headline"]["findings"]
+    assert verdicts == {
+        **dict.fromkeys(("F4", "F9", "F12", "F13", "F14", "F15", "F23", "F25"), "not measured"),
+        **study.manifest.metrics["findings"],
+    }
+    (shown,) = told["studies"]
+    assert (shown["reference"], shown["made_from"]) == ("study/accuracy@1", ["evaluation/reward-models@1"])
+    assert shown["study"]["tables"] == json.loads(study.file("study.json").read_text())["tables"]
+    page = (micro[0] / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("not measured yet</span>") == 8
+    assert page.count('href="#study_accuracy">study/accuracy@1</a>') == 4
+    assert all(path.read_text() in page for path in study.path.glob("*.svg"))
+    payload = json.loads(registry_of(micro).resolve("report/micro").file("measurements.json").read_text())
+    assert [(each["name"], each["reference"], each["figures"]) for each in payload["studies"]] == [("accuracy", "", {})]
+
+
+def test_a_study_by_its_command_is_the_one_that_the_run_makes(micro):
+    given = ("--recipe", "micro", "--seed", "100", "--registry", micro[0] / "registry")
+    done = rlhf("study", "accuracy", *given, "--quiet")
+    assert "study/accuracy@1 (up to date)" in done.stdout
+    for step in steps(load_recipe("micro"), "all"):
+        if step.stage.kind == "study" and step.name in ("safety-loss", "margin"):
+            dry = json.loads(rlhf("study", step.name, *given, "--dry-run").stdout)
+            assert dry["config"] == step.config.model_dump(mode="json")
+            assert {role: [text.partition("@")[0] for text in texts] for role, texts in dry["inputs"].items()} == {
+                role: list(texts) for role, texts in step.inputs.items()
+            }
+
+
 def test_running_again_from_a_step_makes_new_revisions_of_it(micro_offline):
     folder = micro_offline[0]
     done = rlhf("reproduce", "--recipe", "micro", "--dir", folder, "--seed", "100", "--json", "--quiet",

@@ -59,3 +59,39 @@ def test_ppo_starts_from_the_last_version_and_distillation_is_filtered_by_the_fi
     assert step("policy/v5-ppo").inputs["policy"] == ("policy/v5",)
     assert order.index("dialogues/distilled") < order.index("policy/v1")
     assert order.index("reward_model/safety") < order.index("dialogues/distilled")
+
+
+STUDIES = ["study/accuracy", "study/safety-loss", "study/margin", "study/reward-scaling"]
+
+
+def made(recipe, *overrides, **options):
+    return [found.makes for found in steps(load_recipe(recipe, overrides), **options)]
+
+
+def test_studies_of_the_core_findings_come_before_the_report():
+    assert made("nano")[-3:] == [*STUDIES[:2], "report/nano"]
+    assert step("report/nano").inputs["studies"] == tuple(STUDIES[:2])
+    assert made("micro")[-2:] == ["study/accuracy", "report/micro"]
+
+
+def test_all_findings_need_policies_of_three_sizes():
+    others = ["policy/base-pico", "policy/sft-pico", "policy/base-micro", "policy/sft-micro"]
+    assert made("nano", findings="all")[-9:] == [*STUDIES[:3], *others, STUDIES[3], "report/nano"]
+    found = {each.makes: each for each in steps(load_recipe("nano"), "all")}
+    assert found[STUDIES[3]].inputs["policy"] == ("policy/sft-pico", "policy/sft-micro", "policy/sft")
+    assert found["report/nano"].inputs["studies"] == tuple(STUDIES)
+    assert found["policy/base-pico"].config.preset == "pico"
+    assert found["policy/sft-pico"].config == found["policy/sft"].config
+    known = set()
+    for each in steps(load_recipe("nano"), "all"):
+        assert {text for texts in each.inputs.values() for text in texts} <= known, each.makes
+        known.add(each.makes)
+
+
+def test_without_held_out_comparisons_there_is_nothing_to_study():
+    assert not [name for name in made("nano", "annotation.num_heldout=0", findings="all") if name.startswith("study/")]
+
+
+def test_teams_have_no_studies_and_no_report():
+    assert made("llama2-7b", findings="all") == made("llama2-7b")
+    assert made("llama2-7b")[-1] == "policy/v5-ppo"

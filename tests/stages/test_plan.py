@@ -52,6 +52,9 @@ def test_counts_of_nano_by_hand():
     # own comparisons of five rounds for helpfulness; for safety a ninth of the other axis beside them
     assert work["reward_model/helpfulness"].passes[0].count * 64 == pytest.approx(2 * 5 * 750)
     assert work["reward_model/safety"].passes[0].count * 64 == pytest.approx(2 * (5 * 600 + -(-5 * 600 // 9)))
+    # both arms of the study read what the last safety model did
+    assert work["study/safety-loss"].passes[0].count * 64 == pytest.approx(2 * 2 * (5 * 600 + -(-5 * 600 // 9)))
+    assert work["study/safety-loss"].passes[1].tokens == pytest.approx(2 * 2 * 5 * 6 * 67 * 46), "held out"
     # the samples of all rounds, the distilled answers, the Ghost Attention dialogues, the demonstrations
     last = work["policy/v5"].passes
     assert sum(each.count for each in last) * 32 / 2 == 5 * 700 + 200 + 600 + 800
@@ -165,5 +168,5 @@ def test_the_command_plans_a_large_recipe_on_this_machine(tmp_path):
 def test_the_command_rehearses_a_small_recipe(tmp_path):
     done = rlhf("plan", "--recipe", "micro", "--dir", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "33 of 33 steps to make" in done.stdout and "cores), by a rehearsal" in done.stdout
+    assert "34 of 34 steps to make" in done.stdout and "cores), by a rehearsal" in done.stdout
     assert f"next: rlhf reproduce --recipe micro --dir {tmp_path} --seed 0" in done.stdout

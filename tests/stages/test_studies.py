@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -33,8 +34,11 @@ from stages.cli import app
 from stages.evaluate import ScoredComparison
 from stages.make_world import cases_of, world_of
 from stages.progress import Progress
+from stages.recipe import load_recipe
 from stages.sections import (
     AccuracyStudyConfig,
+    CorpusConfig,
+    DemonstrationsConfig,
     PromptsConfig,
     RewardStudyConfig,
     RewardTrainingConfig,
@@ -42,6 +46,7 @@ from stages.sections import (
 )
 from stages.stage import Stage, run_stage
 from stages.studies import accuracy, margin, reward_scaling, safety_loss
+from stages.studies.trainings import Arm, trainings
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "kitchen", "garden", "Napoleon"]
 LABELS = {"helpfulness": [(None, None)], "safety": [(True, False), (True, True), (False, False), (True, False)]}
@@ -135,8 +140,12 @@ def cells(artifact: Artifact, table: int) -> dict[str, dict[str, float]]:
     return {row["name"]: {column: found["value"] for column, found in row["measured"].items()} for row in rows}
 
 
-MARGIN = (margin.STAGE, RewardStudyConfig(training=training("helpfulness")), read_from("helpfulness", prompts=True))
-SAFETY = (safety_loss.STAGE, RewardStudyConfig(training=training("safety", safety_loss_coef=2.0)), read_from("safety"))
+def once(axis: str, **changed: Any) -> RewardStudyConfig:
+    return RewardStudyConfig(training=training(axis, **changed), training_seeds=1)
+
+
+MARGIN = (margin.STAGE, once("helpfulness"), read_from("helpfulness", prompts=True))
+SAFETY = (safety_loss.STAGE, once("safety", safety_loss_coef=2.0), read_from("safety"))
 
 
 def test_an_arm_is_what_train_reward_makes(registry: Registry) -> None:
@@ -250,17 +259,54 @@ def test_a_run_that_is_done_is_not_trained_again(registry: Registry, stop: int, 
 
 def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry) -> None:
     config = RewardStudyConfig(training=training("helpfulness"), training_seeds=2)
-    once = arms_of(make(registry, *MARGIN, "whole-helpfulness"))["none"]
+    first = arms_of(make(registry, *MARGIN, "whole-helpfulness"))["none"]
     study = make(registry, margin.STAGE, config, MARGIN[2], "twice")
     twice = arms_of(study)["none"]
-    assert twice[:16] == once and [pair.prompt_id for pair in twice[16:]] == [pair.prompt_id for pair in once]
-    assert [pair.chosen for pair in twice[16:]] != [pair.chosen for pair in once]
+    assert twice[:16] == first and [pair.prompt_id for pair in twice[16:]] == [pair.prompt_id for pair in first]
+    assert [pair.chosen for pair in twice[16:]] != [pair.chosen for pair in first]
     assert len({run["training_seed"] for run in told(study)["facts"]["runs"]}) == 2
     assert told(study)["tables"][0]["rows"][0]["measured"]["all"]["n"] == 32
+    assert "Each arm was trained 2 times" in told(study)["notes"][0] and "as asked for" in told(study)["notes"][0]
+
+
+def arm(registry: Registry, name: str, count: int = 16, **changed: Any) -> Arm:
+    preferences = registry.resolve("preferences/helpfulness-round-1")
+    rows = read_records(preferences.file("train.parquet"), Comparison)[:count]
+    return Arm(name, registry.resolve("policy/sft").path, training("helpfulness", margin="none", **changed), rows)
+
+
+def test_the_cost_of_an_arm_is_reckoned_from_what_training_reads(registry: Registry) -> None:
+    model = make(registry, train_reward.STAGE, training("helpfulness", margin="none"), read_from("helpfulness"), "read")
+    (log,) = (model.path / "logs").glob("*.jsonl")
+    tokens = sum(json.loads(line)["num_tokens"] for line in log.read_text().splitlines())
+    backbone = sum(parameter.numel() for parameter in tiny_policy(0).parameters())
+    found = trainings([arm(registry, "few", 4), arm(registry, "all", epochs=10_000), arm(registry, "half", 8)], None)
+    assert found.dearest_arm == "all"
+    assert found.reckoned_seconds == pytest.approx(6 * backbone * tokens * 10_000 / 0.75e11, abs=0.001)
+
+
+def test_arms_under_20_seconds_are_trained_three_times(registry: Registry) -> None:
+    """The rule knows no clock: the number of epochs at which it turns follows from the cost of a thousand."""
+    thousand = trainings([arm(registry, "", epochs=1000)], None).reckoned_seconds
+    last = math.floor(20 / (thousand / 1000) * 0.999)
+    assert trainings([arm(registry, "", epochs=last)], None).number == 3
+    dear = trainings([arm(registry, "one", epochs=math.ceil(last * 1.003)), arm(registry, "two")], None)
+    assert dear.number == 1 and "once (the dearest, one, is reckoned at 20 s" in dear.note
+    assert trainings([arm(registry, "", epochs=2 * last)], 5).number == 5, "asked for"
+
+
+def test_how_often_arms_were_trained_is_a_fact_and_is_printed(registry: Registry) -> None:
+    config = RewardStudyConfig(training=training("helpfulness"))
+    study = make(registry, margin.STAGE, config, MARGIN[2], "by-rule")
+    facts = told(study)["facts"]
+    assert len(facts["runs"]) == 9 and len({run["training_seed"] for run in facts["runs"]}) == 3
+    assert facts["trainings"]["number"] == 3 and facts["trainings"]["by_rule"] is True
+    assert facts["trainings"]["reckoned_seconds"] < 20
+    assert study.manifest.config["training_seeds"] is None, "what was asked for is the rule"
 
 
 def test_scaling_trains_on_growing_shares(registry: Registry) -> None:
-    config = ScalingStudyConfig(training=training("helpfulness"), shares=(0.25, 0.5, 1.0))
+    config = ScalingStudyConfig(training=training("helpfulness"), training_seeds=1, shares=(0.25, 0.5, 1.0))
     study = make(registry, reward_scaling.STAGE, config, read_from("helpfulness"), "data")
     assert [run["num_comparisons"] for run in told(study)["facts"]["runs"]] == [4, 8, 16]
     verdicts = study.manifest.metrics["findings"]
@@ -272,7 +318,7 @@ def test_scaling_trains_on_growing_shares(registry: Registry) -> None:
 
 
 def test_three_sizes_measure_size(registry: Registry) -> None:
-    config = ScalingStudyConfig(training=training("helpfulness"), shares=(0.5, 1.0))
+    config = ScalingStudyConfig(training=training("helpfulness"), training_seeds=1, shares=(0.5, 1.0))
     inputs = read_from("helpfulness", "width-16", "sft", "width-8")
     study = make(registry, reward_scaling.STAGE, config, inputs, "sizes")
     sizes = {run["arm"]: run["num_parameters"] for run in told(study)["facts"]["runs"]}
@@ -353,12 +399,12 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(registry:
     idle = Stopping()
     with pytest.raises(ValueError, match="preferences/nothing-held-out@1 hold no comparisons out"):
         make(registry, *MARGIN[:2], {"policy": ["policy/sft"], "preferences": ["preferences/nothing-held-out"]}, "none", idle)
-    without = RewardStudyConfig(training=training("safety", safety_loss_coef=0.0))
+    without = once("safety", safety_loss_coef=0.0)
     with pytest.raises(ValueError, match="both arms would be the same"):
         make(registry, safety_loss.STAGE, without, read_from("safety"), "none", idle)
     with pytest.raises(ValueError, match="none of the 16 held-out comparisons has a response labelled unsafe"):
         make(registry, *SAFETY[:2], read_from("helpfulness"), "none", idle)
-    mixed = RewardStudyConfig(training=training("helpfulness", mixture="paper"))
+    mixed = once("helpfulness", mixture="paper")
     with pytest.raises(ValueError, match="needs comparisons of the other axis"):
         make(registry, margin.STAGE, mixed, read_from("helpfulness"), "none", idle)
     assert idle.labels == []
@@ -379,15 +425,18 @@ def test_the_command_prints_tables_and_verdicts(registry: Registry) -> None:
     made = json.loads(rlhf(registry, *asked, "--json").stdout)
     study = registry.resolve("study/margin")
     assert made["artifact"] == "study/margin@1" and made["digest"] == study.digest
-    assert {key: made[key] for key in ("tables", "findings", "facts")} == told(study)
+    assert {key: made[key] for key in ("title", "notes", "tables", "findings", "facts")} == told(study)
     shown = rlhf(registry, *asked)
     assert shown.exit_code == 0 and "study/margin@1 (up to date)" in shown.stdout
     lines = shown.stdout.splitlines()
     row = next(number for number, line in enumerate(lines) if line.startswith("margin none"))
     value = made["tables"][0]["rows"][0]["measured"]["all"]
-    assert lines[row].endswith(f"{100 * value['value']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}] n=16")
+    assert lines[row].endswith(f"{100 * value['value']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}] n=48")
     assert lines[row + 1].split("\t") == ["  paper", "79.1", "66.9", "59.8", "54.5", "62.5"]
     assert f"F3 {made['findings'][0]['verdict']}: the margin helps separable pairs" in shown.stdout
+    assert lines[0] == "Does the margin of the ranking loss help?" and "Each arm was trained 3 times" in lines[1]
+    assert f"{made['findings'][0]['effects'][2]['verdict']}: negligibly better, accuracy: large - none" in shown.stdout
+    assert "claimed below 0.01, paper -0.002" in shown.stdout
     assert str(study.path / "scores.svg") in shown.stdout
 
 
@@ -403,9 +452,51 @@ def test_the_command_finds_what_the_recipes_run_made(registry: Registry) -> None
     assert shown["config"]["training_seeds"] == 2 and shown["config"]["training"]["axis"] == "safety"
 
 
+TINY = [
+    "--set=pretrain.vocab_size=400", "--set=sft.epochs=1", "--set=sft.batch_size=8",
+    "--set=pretrain.phases=[{documents: primer, num_tokens: 1024, block_size: 32}, {num_tokens: 1024, block_size: 64}]",
+]  # fmt: skip
+
+
+def test_sizes_are_pretrained_as_the_recipe_does_and_then_studied(tmp_path: Path, registry: Registry) -> None:
+    """micro's own size is ``policy/sft``; the others are made, and made once."""
+    registry = Registry(shutil.copytree(registry.root, tmp_path / "registry"))
+    make(registry, make_world.CORPUS, CorpusConfig(num_documents=120, num_primer_documents=60), {}, "corpus")
+    make(
+        registry, make_world.DEMONSTRATIONS, DemonstrationsConfig(num_dialogues=16, adversarial_share=0.1), {}, "demonstrations"
+    )
+    asked = ("reward-scaling", "--sizes", "pico, micro,nano", "--preferences", "preferences/helpfulness-round-1", *TINY)
+    dry = json.loads(rlhf(registry, *asked, "--dry-run").stdout)
+    assert dry["makes_first"] == ["policy/base-pico", "policy/sft-pico", "policy/base-nano", "policy/sft-nano"]
+    assert dry["inputs"]["policy"] == ["policy/sft-pico", "policy/sft@1", "policy/sft-nano"]
+    result = rlhf(registry, *asked, "--training-seeds", "1", "--json")
+    made = json.loads(result.stdout)
+    assert {str(each.reference) for each in registry.list("policy")} == {
+        "policy/sft@1", "policy/width-8@1", "policy/width-16@1", *(f"{name}@1" for name in dry["makes_first"]),
+    }  # fmt: skip
+    bases = [registry.resolve(f"policy/base-{preset}").manifest for preset in ("pico", "nano")]
+    assert [base.config.pop("preset") for base in bases] == ["pico", "nano"] and bases[0].config == bases[1].config
+    assert bases[0].metrics["tokens"] == bases[1].metrics["tokens"] == 2048
+    tuned = registry.resolve("policy/sft-pico").manifest
+    parents = [tuned.parents[role][0].reference for role in ("policy", "dialogues")]
+    assert parents == ["policy/base-pico@1", "dialogues/demonstrations@1"]
+    assert tuned.config == load_recipe("micro", [each.removeprefix("--set=") for each in TINY]).sft.model_dump(mode="json")
+    sizes = {run["arm"].split("@")[0]: run["num_parameters"] for run in made["facts"]["runs"]}
+    assert sizes["policy/sft"] < sizes["policy/sft-pico"] < sizes["policy/sft-nano"], "the policy/sft of this test is tiny"
+    growth, size = made["findings"]
+    assert len(growth["effects"]) == 3 and size["effects"][0]["name"].startswith(f"accuracy: {sizes['policy/sft-nano']:,} - ")
+    again = rlhf(registry, *asked, "--training-seeds", "1")
+    assert "study/reward-scaling@1 (up to date)" in again.stdout
+    assert [each.reference.revision for each in registry.list("policy")] == [1] * 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("reward-scaling", "--sizes", "pico,micra"), "--sizes names 'micra'. Did you mean micro?"),
+        (("reward-scaling", "--sizes", ","), "--sizes names no preset"),
+        (("reward-scaling", "--sizes", "pico", "--policy", "policy/sft"), "--sizes and --policy both say what to start from"),
+        (("margin", "--sizes", "pico,nano"), "starts from one policy, and 2 were given"),
         (("margin", "--policy", "policy/sft", "--policy", "policy/width-8"), "starts from one policy, and 2 were given"),
         (("accuracy", "--evaluation", "evaluation/none"), "evaluation/none"),
         (("margins",), "No such command 'margins'"),
@@ -414,6 +505,12 @@ def test_the_command_finds_what_the_recipes_run_made(registry: Registry) -> None
 def test_wrong_usage(registry: Registry, arguments: tuple[str, ...], message: str) -> None:
     result = rlhf(registry, *arguments)
     assert result.exit_code == 2 and message in result.output
+
+
+def test_a_team_has_no_corpus_to_pretrain_other_sizes_on(registry: Registry) -> None:
+    asked = ["study", "reward-scaling", "--sizes", "pico,nano", "--recipe", "llama2-7b", "--registry", str(registry.root)]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 2 and "the recipe llama2-7b has none; give policies of several sizes" in result.output
 
 
 @pytest.mark.parametrize("name", ["margin", "safety-loss", "reward-scaling", "accuracy"])

@@ -1,6 +1,7 @@
 """The stage that trains a reward model, where training goes wrong."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from fakes import tiny_policy, tiny_tokenizer
 from registry_folders import RUN
 
 from policy.checkpoint import save_checkpoint
-from preference_data.comparison import Comparison
+from preference_data.comparison import Axis, Comparison
 from preference_data.messages import user
 from preference_data.parquet import write_records
+from registry.artifact import Artifact
 from registry.store import Registry
 from reward_model.model import load_reward_model
 from reward_model.training import NonFiniteLoss
@@ -20,7 +22,18 @@ from stages.sections import RewardTrainingConfig
 from stages.stage import run_stage
 from stages.train_reward import STAGE
 
-CONFIG = RewardTrainingConfig(axis="helpfulness", batch_size=4, microbatch_size=4, max_length=256, mixture="own")
+Write = Callable[[Path], None]
+
+
+def train(folder: Path, write_preferences: Write, write_policy: Write, axis: Axis) -> Artifact:
+    registry = Registry(folder / "registry")
+    for kind, write in (("policy", write_policy), ("preferences", write_preferences)):
+        with registry.draft(kind, "given", kind.encode().hex()) as draft:
+            write(draft.path)
+            draft.commit(RUN, {})
+    config = RewardTrainingConfig(axis=axis, batch_size=4, microbatch_size=4, max_length=256, mixture="own")
+    inputs = {"policy": ["policy/given"], "preferences": ["preferences/given"]}
+    return run_stage(registry, STAGE, name=axis, config=config, inputs=inputs, seed=0, progress=Progress()).artifact
 
 
 def write_preferences(path: Path) -> None:
@@ -44,15 +57,30 @@ def write_policy(path: Path) -> None:
     save_checkpoint(policy, tiny_tokenizer(), path)
 
 
+def test_what_has_no_rating_or_label_is_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def write(path: Path) -> None:
+        found = [
+            Comparison(
+                id=f"pair-{n}", item_id=str(n), prompt_id=f"p{n}", source="test", prompt=[user(f"Where is number {n}?")],
+                chosen="The owl.", rejected=f"The fox {n}.", rating=("better", "unrated")[n % 4 == 0], axis="safety",
+                is_safety=True, chosen_safe=(True, None)[n % 2], rejected_safe=False,
+            )
+            for n in range(12)
+        ]  # fmt: skip
+        write_records(path / "train.parquet", found, Comparison)
+        write_records(path / "test.parquet", [], Comparison)
+
+    made = train(tmp_path, write, lambda path: save_checkpoint(tiny_policy(), tiny_tokenizer(), path), "safety")
+    said = capsys.readouterr().err
+    assert "3 of 12 comparisons are unrated; their margin is 0" in said
+    assert "6 of 24 safety responses have no label" in said
+    assert made.manifest.metrics["ratings"] == {"better": 9, "unrated": 3}
+    assert made.manifest.metrics["safety_labels"] == {"safe": 6, "unsafe": 12, "none": 6}
+
+
 def test_a_loss_that_is_no_number_leaves_the_last_good_model_behind(tmp_path: Path):
-    registry = Registry(tmp_path / "registry")
-    for kind, write in (("policy", write_policy), ("preferences", write_preferences)):
-        with registry.draft(kind, "given", kind.encode().hex()) as draft:
-            write(draft.path)
-            draft.commit(RUN, {})
-    inputs = {"policy": ["policy/given"], "preferences": ["preferences/given"]}
     with pytest.raises(NonFiniteLoss, match=r"comparisons have no finite score: pair-11;.* is kept in ") as caught:
-        run_stage(registry, STAGE, name="helpfulness", config=CONFIG, inputs=inputs, seed=0, progress=Progress(quiet=True))
+        train(tmp_path, write_preferences, write_policy, "helpfulness")
     kept, _ = load_reward_model(Path(str(caught.value).rpartition(" is kept in ")[2]))
     assert kept.score.weight.isfinite().all()
-    assert not registry.revisions("reward_model", "helpfulness")
+    assert not Registry(tmp_path / "registry").revisions("reward_model", "helpfulness")

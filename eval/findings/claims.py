@@ -1,0 +1,83 @@
+"""What the paper claims, in one sentence each, with where it says so and its numbers (arXiv 2307.09288).
+
+A finding is named by its id, F1 to F31; those in CORE are shown in every report, measured or not. ``paper`` holds the numbers
+that are not beside a part of the finding; what was read off a chart is said to be.
+"""
+
+from dataclasses import dataclass
+
+from eval.findings.verdict import Effect, Finding
+
+CORE = ("F1", "F2", "F4", "F8", "F9", "F12", "F13", "F14", "F15", "F23", "F25", "F26")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """``source``: table, figure or section of the paper."""
+
+    source: str
+    text: str
+    paper: str = ""
+
+
+CLAIMS = {
+    "F1": Claim("Tables 7, 8", "each reward model is best on its own axis"),
+    "F2": Claim("Table 8", "accuracy rises with the annotators' rating"),
+    "F3": Claim("Table 28", "the margin helps separable pairs; the large margin does not help the negligible ones"),
+    "F4": Claim("Table 29", "the safety auxiliary loss lifts recall of unsafe responses at 0.5 without costing accuracy"),
+    "F5": Claim(
+        "Fig 6",
+        "reward accuracy grows with preference data",
+        "with 70B from 0.51 to 0.63 over 14 batches, from 0.50 to 0.81 where the preference is clear, off the chart",
+    ),
+    "F6": Claim(
+        "Fig 6", "a larger reward model is better at equal data", "0.610, 0.614, 0.634 with 7B, 13B, 70B, off the chart"
+    ),
+    "F7": Claim(
+        "Fig 27",
+        "a larger margin pushes scores to the ends of (0, 1)",
+        "some 8 % of the scores in the chart's uppermost step and 4 % in its lowest with the large one; under 2 % without",
+    ),
+    "F8": Claim(
+        "Fig 29",
+        "reward scores rise with the judges' absolute ratings, on both axes",
+        "mean score from 0.24 to 0.55 for helpfulness, from 0.29 to 0.78 for safety, off the chart",
+    ),
+    "F9": Claim(
+        "Fig 7",
+        "best of N rises with N, the median stays flat",
+        "maximum from 0.54 to 0.67, median 0.54 throughout, off the chart",
+    ),
+    "F12": Claim(
+        "Fig 11",
+        "the helpfulness win rate grows from SFT through V1 to V5",
+        "39 % to 78 % by its own reward model, off the chart",
+    ),
+    "F13": Claim(
+        "Fig 11",
+        "the harmlessness win rate grows from SFT through V1 to V5",
+        "22 % to 76 % by its own reward model, off the chart",
+    ),
+    "F14": Claim(
+        "Fig 11",
+        "PPO on top of rejection sampling improves again",
+        "helpfulness 70 % to 78 %, harmlessness 67 % to 76 %, off the chart",
+    ),
+    "F15": Claim(
+        "Table 30",
+        "without Ghost Attention the instruction is lost by turn 4 to 6; with it it holds through turn 20",
+        "without: 10 % at turn 4, none from turn 6 on; with: 100 % through turn 20",
+    ),
+    "F23": Claim("Fig 20", "RLHF removes the bad tail: low scores become rarer from SFT through V1 to V2"),
+    "F25": Claim(
+        "section 3.4.1",
+        "no Goodhart: as the reward models' scores of the versions rise, so does what people, or gold, think of them",
+    ),
+    "F26": Claim("section 3.2.3", "a safety score below 0.15 is a high-precision switch", "recall 0.55"),
+}
+
+
+def finding(name: str, *effects: Effect) -> Finding:
+    """The finding ``name`` with what was measured of it; without effects it was not measured."""
+    claim = CLAIMS[name]
+    return Finding(name, claim.source, claim.text, effects, claim.paper)
