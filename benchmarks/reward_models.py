@@ -133,7 +133,7 @@ def compare_scoring(what: str, model: PreTrainedModel, tokenizer: PreTrainedToke
         return [each["score"] for each in pipeline(texts, batch_size=batch_size, add_special_tokens=False)]
 
     difference = (scorer.score(dialogues) - torch.tensor(peer(BATCH_SIZES[0]))).abs().max().item()
-    print(f"largest difference between our scores and the pipeline's: {difference:.1e}")
+    assert difference < 1e-4, f"our scores differ from the pipeline's by {difference}"
     for batch_size in BATCH_SIZES:
         title = f"scoring {what} against a pipeline with batches of {batch_size}, dialogues/s"
         compare(title, len(dialogues), lambda: scorer.score(dialogues), lambda size=batch_size: peer(size))

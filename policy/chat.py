@@ -102,13 +102,15 @@ def encode_dialogues(
 def _encode(tokenizer: PreTrainedTokenizerBase, many: Sequence[Messages], train_on: Sequence[TrainOn | None]) -> list[Encoded]:
     turns = [_turns(messages) for messages in many]
     texts = [text for dialogue in turns for opening, whole in dialogue for text in (opening, whole)]
-    ids = iter(tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]) if texts else iter(())
+    distinct = list(dict.fromkeys(texts))  # responses to one prompt, or turns of one dialogue, come again and again
+    found_ids = tokenizer(distinct, add_special_tokens=False, split_special_tokens=True)["input_ids"] if distinct else []
+    ids_of = dict(zip(distinct, found_ids, strict=True))
     found = []
     for dialogue, trained_answers in zip(turns, train_on, strict=True):
         dialogue_ids: list[int] = []
         loss_mask: list[bool] = []
         for position, (opening, whole) in enumerate(dialogue):
-            opening_ids, turn_ids = next(ids), next(ids)
+            opening_ids, turn_ids = ids_of[opening], ids_of[whole]
             if turn_ids[: len(opening_ids)] != opening_ids:
                 raise ChatFormatError(
                     f"this tokenizer merges {E_INST!r} with the answer that follows ({whole[len(opening) :][:40]!r}), so a "

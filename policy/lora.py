@@ -39,4 +39,4 @@ class Adapters:
 
     def merge(self) -> None:
         """Add the updates to the matrices and take the adapters out of the model."""
-        self._inside.merge_and_unload(safe_merge=True)
+        self._inside.merge_and_unload()

@@ -13,7 +13,7 @@ from preference_data.margin import MarginPreset
 class RewardModelConfig(BaseModel):
     """How one reward model, helpfulness or safety, is trained."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     axis: Axis = Field(
         description="What the scores mean. The auxiliary safety loss is trained on the safety axis alone (paper 3.2.2)."

@@ -184,7 +184,7 @@ def _settle_padding(path: Path | str, model: PreTrainedModel, tokenizer: PreTrai
     config = model.config.get_text_config()
     if config.pad_token_id is None or not 0 <= config.pad_token_id < _num_embeddings(model):
         ends = {row[-1] for row in encode_by_template(tokenizer, PROBES)}
-        special = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, *tokenizer.all_special_ids)
+        special = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, *tokenizer.all_special_ids)
         free = [each for each in special if each is not None and each not in ends]
         if not free:
             raise RewardModelError(

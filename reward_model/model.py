@@ -93,11 +93,17 @@ def row_scores(model: PreTrainedModel, layout: Layout) -> Tensor:
 def save_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
     """Write weights (safetensors), config and tokenizer, then open them again and compare the scores of fixed dialogues.
 
-    Raises RewardModelError when the reloaded model scores differently.
+    Raises RewardModelError when the model's scores are no numbers, and when the reloaded model scores differently.
     """
+    before = _probe_scores(model, tokenizer)
+    if not before.isfinite().all():
+        raise RewardModelError(
+            f"the reward model scores fixed dialogues with {before.tolist()}, so its weights are damaged and it is not saved; "
+            "lower the learning rate, or check the model you started from"
+        )
     save_checkpoint(model, tokenizer, path)
     reloaded, its_tokenizer = load_reward_model(path, dtype=model.dtype)
-    before, after = _probe_scores(model, tokenizer), _probe_scores(reloaded.to(model.device), its_tokenizer)  # type: ignore[arg-type]
+    after = _probe_scores(reloaded.to(model.device), its_tokenizer)  # type: ignore[arg-type]
     if not torch.allclose(before, after, rtol=1e-5, atol=1e-5):
         raise RewardModelError(
             f"the reward model saved to {path} does not score as it did in memory: {before.tolist()} became {after.tolist()}; "

@@ -116,28 +116,29 @@ def train_reward_model(
     adapters = Adapters(model, config.lora, seed, trained=["score"]) if config.lora else None
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    state = TrainingState(states, {"model": model}, {"optimizer": optimizer}, RewardStats)
-    yield from state.restore()
-    model.train()
     try:
+        optimizer = torch.optim.AdamW(
+            [parameter for parameter in model.parameters() if parameter.requires_grad],
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        state = TrainingState(states, {"model": model}, {"optimizer": optimizer}, RewardStats)
+        yield from state.restore()
         for step, indices in enumerate(batches[state.step :], start=state.step + 1):
             learning_rate = learning_rate_at(step, len(batches), config)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            with shared_prefixes(model):
-                stats = _step(model, optimizer, [pairs[index] for index in indices], config, step, len(batches), dropped)
+            model.train()  # each time: who took the last step's stats may have scored with the model
+            try:
+                with shared_prefixes(model):
+                    stats = _step(model, optimizer, [pairs[index] for index in indices], config, step, len(batches), dropped)
+            except NonFiniteLoss:
+                state.keep()
+                raise
             yield state.done(stats)
-    except NonFiniteLoss:
-        state.keep()
-        raise
     finally:
         model.eval()
         if config.gradient_checkpointing:
@@ -285,5 +286,5 @@ def _measure(model: PreTrainedModel, pairs: list[EncodedPair]) -> _Measured:
         centring_loss=centring_loss(chosen, rejected).sum(),
         safety_loss=safety_loss(scores, batch.is_safe, batch.is_labelled).sum(),
         num_computed=layout.ids.numel(),
-        num_positions=layout.rows.numel(),
+        num_positions=layout.num_positions,
     )

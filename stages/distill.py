@@ -38,7 +38,7 @@ def run(
 STAGE = Stage(
     "distill",
     "dialogues",
-    1,
+    2,
     DistillationStageConfig,
     run,
     {"policy": "policy", "safety": "reward_model", "prompts": "prompts"},

@@ -73,8 +73,7 @@ def evaluate_policy(
             for index, response in zip(batch.indices, batch.responses, strict=True):
                 responses[index] = response
             advance(None, len(batch.indices))
-    # An empty answer cannot be scored as a dialogue; a full stop stands in for it, and gold sees the empty text.
-    dialogues = [[*messages, assistant(response.text or ".")] for messages, response in zip(asked, responses, strict=True)]
+    dialogues = [[*messages, assistant(response.text)] for messages, response in zip(asked, responses, strict=True)]
     scores = {axis: scorer_of(inputs, axis).score(dialogues).tolist() for axis in ("helpfulness", "safety")}
     answers = []
     for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
@@ -284,8 +283,8 @@ def _consistency_dialogues(world_seed: int, config: ConsistencyConfig, seed: int
 
 
 _MODELS = {"helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"}
-POLICY = Stage("evaluate-policy", "evaluation", 1, EvaluationConfig, evaluate_policy, {"policy": "policy", **_MODELS})
-REWARD = Stage("evaluate-reward", "evaluation", 1, EvaluationConfig, evaluate_reward, {"preferences": "preferences", **_MODELS})
+POLICY = Stage("evaluate-policy", "evaluation", 2, EvaluationConfig, evaluate_policy, {"policy": "policy", **_MODELS})
+REWARD = Stage("evaluate-reward", "evaluation", 2, EvaluationConfig, evaluate_reward, {"preferences": "preferences", **_MODELS})
 CONSISTENCY = Stage(
     "evaluate-consistency", "evaluation", 1, ConsistencyConfig, evaluate_consistency, {"policy": "policy", "prompts": "prompts"}
 )

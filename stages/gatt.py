@@ -66,7 +66,7 @@ def _obeys(constraint: Constraint, response: str) -> bool:
 STAGE = Stage(
     "gatt",
     "dialogues",
-    1,
+    2,
     GattStageConfig,
     run,
     {"policy": "policy", "helpfulness": "reward_model", "samples": "samples", "prompts": "prompts"},

@@ -47,7 +47,7 @@ def run(
 STAGE = Stage(
     "rejection-sample",
     "samples",
-    1,
+    2,
     SamplingConfig,
     run,
     {"policy": "policy", "helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"},

@@ -101,7 +101,7 @@ def _scores(
     keys = [_key(dialogue) for each in scorables for dialogue in each.dialogues.values()]
     flat = {name: [found[key] for key in keys] for name, found in logits.items()}
     by_axis = {axis: name for name, axis in axes.items()}
-    if keys and {"helpfulness", "safety"} <= by_axis.keys():
+    if keys and sorted(axes.values()) == ["helpfulness", "safety"]:  # of two models of one axis, neither is the one to combine
         helpfulness, safety = (torch.tensor(flat[by_axis[axis]]) for axis in ("helpfulness", "safety"))
         is_safety = torch.tensor([each.is_safety for each in scorables for _ in each.dialogues])
         flat[COMBINED] = combined_score(helpfulness, safety, is_safety).tolist()

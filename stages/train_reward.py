@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from policy.checkpoint import save_checkpoint
 from preference_data.aggregation import majority
 from preference_data.comparison import Comparison
 from preference_data.margin import margin
@@ -32,17 +33,16 @@ def run(
     if config.axis == "safety" and config.safety_loss_coef and None in labels:
         progress.say(f"{labels[None]} of {labels.total()} safety responses have no label; the safety loss leaves them out")
     model, tokenizer = build_reward_model(one(inputs, "policy").path, seed)
-    num_batches = config.epochs * -(-len(comparisons) // config.batch_size)
     training = train_reward_model(model, tokenizer, comparisons, config, seed, states)
     label, total = f"{config.axis} reward model", config.epochs * len(comparisons)
     try:
         history = list(progress.track(training, total, label, "pair", lambda stats: stats.num_pairs))
     except NonFiniteLoss as error:
-        kept = states.root / "last-good"
-        save_reward_model(model, tokenizer, kept)
+        kept = states.root / "before-that-step"
+        save_checkpoint(model, tokenizer, kept)
         raise NonFiniteLoss(f"{error}. The reward model as it was before that step is kept in {kept}") from error
     save_reward_model(model, tokenizer, out)
-    last = history[-max(1, num_batches // 5) :]
+    last = history[-max(1, len(history) // 5) :]
     return {
         "comparisons": dict(sorted(Counter(each.axis for each in comparisons).items())),
         "ratings": dict(sorted(ratings.items())),

@@ -37,7 +37,7 @@ TABLE_29 = {  # auxiliary loss -> accuracy of the safety model by bin, and the r
     "with": dict(zip(_TABLE_29_COLUMNS, (0.645, 0.943, 0.569, 0.599, 0.904), strict=True)),
 }
 FIGURE_6 = {"7b": 0.610, "13b": 0.614, "70b": 0.634}  # accuracy with all data, read off the chart
-DETECTION_PRECISION = 0.89  # of the combined reward's threshold, section 3.2.3
+THRESHOLD, DETECTION_PRECISION = 0.15, 0.89  # of the combined reward, section 3.2.3
 
 
 @dataclass(frozen=True, slots=True)

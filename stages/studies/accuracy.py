@@ -51,13 +51,15 @@ def run(
     levels = {axis: _levels(tests[axis], axis) for axis in AXES}
     correlations = {str(axis): rank_correlation(*levels[axis]) for axis in AXES}
     by_level = {str(axis): score_by_level(*levels[axis]) for axis in AXES}
-    found, apart = detection(own["safety"], config.safety_threshold), _disagreement(tests["safety"])
+    thresholds = sorted({findings.THRESHOLD, config.safety_threshold})
+    found = {threshold: detection(own["safety"], threshold) for threshold in thresholds}
+    apart = _disagreement(tests["safety"])
     study = Study(
         title="What are the scores of the two reward models worth?",
         tables=(
             Table("Accuracy of both models on both test sets by rating (Table 8)", COLUMNS, _accuracies(scored)),
             _correlations(correlations),
-            _threshold(found),
+            _thresholds(found),
             Table(
                 "Comparisons in which the two models prefer different responses",
                 ("opposite",),
@@ -68,9 +70,9 @@ def run(
             findings.best_on_own_axis(scored["helpfulness"], scored["safety"]),
             findings.rises_with_rating(own),
             findings.scores_follow_ratings(correlations),
-            findings.threshold_is_precise(found),
+            findings.threshold_is_precise(found[findings.THRESHOLD]),
         ),
-        notes=("Nothing was trained: the scores are those of the recipe's own two models.",),
+        notes=(f"Nothing was trained: the scores are those in {evaluation.reference.name}.",),
         facts={
             "calibration": {axis: [asdict(level) for level in rows] for axis, rows in by_level.items()},
             "reliability": {axis: _reliability(pairs) for axis, pairs in own.items()},
@@ -89,10 +91,14 @@ def _correlations(correlations: Mapping[str, Estimate]) -> Table:
     return Table("Rank correlation of score and gold rating (Fig 29)", ("Spearman",), rows, percent=False)
 
 
-def _threshold(found: Detection) -> Table:
-    paper = {"precision": findings.DETECTION_PRECISION, "recall": 0.55}
-    row = Row("safety model", {"precision": found.precision, "recall": found.recall}, paper)
-    return Table(f"Unsafe responses scored below {found.threshold:g} (section 3.2.3)", ("precision", "recall"), (row,))
+def _thresholds(found: Mapping[float, Detection]) -> Table:
+    """The paper's threshold and, where it is another, the recipe's own."""
+    paper = {findings.THRESHOLD: {"precision": findings.DETECTION_PRECISION, "recall": 0.55}}
+    rows = [
+        Row(f"safety score below {threshold:g}", {"precision": each.precision, "recall": each.recall}, paper.get(threshold, {}))
+        for threshold, each in found.items()
+    ]
+    return Table("Unsafe responses that a threshold finds (section 3.2.3)", ("precision", "recall"), tuple(rows))
 
 
 def _pairs(rows: Sequence[ScoredComparison], model: str) -> list[ScoredPair]:

@@ -6,13 +6,19 @@ An arm that is done is not trained again when the study goes on after it was sto
 """
 
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from transformers import AutoConfig
 
 from eval.findings.reward_models import ScoredPair, accuracy
 from eval.findings.study import Row
+from policy.checkpoint import load_tokenizer
 from preference_data.comparison import Comparison
 from registry.saved_states import SavedStates
+from reward_model.batch import encode_pairs
 from reward_model.model import build_reward_model
 from reward_model.scoring import RewardScorer
 from reward_model.training import train_reward_model
@@ -52,6 +58,17 @@ def held_out_comparisons(inputs: Inputs) -> list[Comparison]:
     return found
 
 
+def _check_fits(policy: Path, heldout: Sequence[Comparison]) -> None:
+    context = AutoConfig.from_pretrained(policy).max_position_embeddings
+    pairs, _ = encode_pairs(load_tokenizer(policy), heldout, "none", sys.maxsize)
+    if long := [pair.id for pair in pairs if pair.length > context]:
+        listed = ", ".join(long[:5]) + (f" and {len(long) - 5} more" if long[5:] else "")
+        raise ValueError(
+            f"{len(long)} held-out comparisons have more than the {context} tokens that {policy} takes: {listed}; "
+            f"import them with --max-tokens {context} --model REF, which leaves such rows out and says so"
+        )
+
+
 def train_arms(
     arms: Sequence[Arm],
     heldout: Sequence[Comparison],
@@ -60,7 +77,12 @@ def train_arms(
     progress: Progress,
     states: SavedStates,
 ) -> list[ArmScores]:
-    """Train each arm and score ``heldout``; the order is that of ``arms``, seed by seed."""
+    """Train each arm and score ``heldout``; the order is that of ``arms``, seed by seed.
+
+    Raises ValueError, before anything is trained, where ``heldout`` does not fit into an arm's model.
+    """
+    for policy in dict.fromkeys(arm.policy for arm in arms):
+        _check_fits(policy, heldout)
     progress.say(how_often.note)
     runs = [(arm, seed + _SEED_STEP * number) for arm in arms for number in range(how_often.number)]
     saved = SavedBatches(states, ArmScores)

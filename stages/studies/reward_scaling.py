@@ -29,7 +29,7 @@ from stages.studies.reward_arms import (
     train_arms,
 )
 from stages.studies.study import write_study
-from stages.studies.trainings import Arm, trainings
+from stages.studies.trainings import Arm, parameters_of, trainings
 from stages.train_reward import training_comparisons
 
 COLUMNS = (*RATINGS, "all")
@@ -46,6 +46,8 @@ def run(
     if len(sizes) < 2:
         raise ValueError(f"{len(comparisons)} comparisons have no shares of several sizes; give more of them")
     policies = inputs["policy"]
+    if len({parameters_of(policy.path) for policy in policies}) < len(policies):
+        raise ValueError("two of the policies are of one size, and sizes are what is compared; give one policy of each size")
     arms = [Arm(_arm(policy, size), policy.path, config.training, comparisons[:size]) for policy in policies for size in sizes]
     how_often = trainings(arms, config.training_seeds)
     scores = train_arms(arms, heldout, how_often, seed, progress, states)

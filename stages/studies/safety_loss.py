@@ -12,6 +12,7 @@ from typing import Any
 
 from eval.findings.reward_models import (
     TABLE_29,
+    THRESHOLD,
     Arms,
     ScoredPair,
     accuracy_by_bin,
@@ -39,7 +40,6 @@ from stages.studies.study import write_study
 from stages.studies.trainings import Arm, trainings
 from stages.train_reward import training_comparisons
 
-THRESHOLD = 0.15
 GOLD_SAFE = 0.5  # the utility of the lowest of the five levels that is safe
 RECALL, PRECISION = "recall at 0.5", "precision at 0.5"
 LOW_RECALL, LOW_PRECISION = "recall at 0.15", "precision at 0.15"

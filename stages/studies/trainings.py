@@ -50,20 +50,22 @@ class Trainings:
             if self.by_rule
             else "as asked for"
         )
-        return f"Each arm was trained {times} ({why})."
+        counted = "" if self.number == 1 else " n counts a comparison once for each training."
+        return f"Each arm was trained {times} ({why}).{counted}"
 
 
 def trainings(arms: Sequence[Arm], asked: int | None) -> Trainings:
     """The number of trainings of each of ``arms``: as ``asked``, or else by rule."""
-    costs = {arm.name: _parameters(arm) * arm.config.epochs * len(arm.comparisons) for arm in arms}
+    costs = {arm.name: parameters_of(arm.policy) * arm.config.epochs * len(arm.comparisons) for arm in arms}
     dearest = max(arms, key=lambda arm: costs[arm.name])
-    seconds = 6 * _parameters(dearest) * _tokens(dearest) / OPERATIONS_PER_SECOND
+    seconds = 6 * parameters_of(dearest.policy) * _tokens(dearest) / OPERATIONS_PER_SECOND
     by_rule = CHEAP_TRAININGS if seconds < CHEAP_SECONDS else 1
     return Trainings(asked or by_rule, dearest.name, round(seconds, 3), asked is None)
 
 
-def _parameters(arm: Arm) -> int:
-    return num_parameters(AutoConfig.from_pretrained(arm.policy))
+def parameters_of(policy: Path) -> int:
+    """Of the language model in the folder ``policy``, by its config."""
+    return num_parameters(AutoConfig.from_pretrained(policy))
 
 
 def _tokens(arm: Arm) -> int:

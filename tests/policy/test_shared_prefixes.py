@@ -3,12 +3,12 @@ import torch
 from fakes import tiny_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import LlamaConfig, LlamaForSequenceClassification, MistralConfig, MistralModel
 
 from policy.shared_prefixes import last_hidden, lay_out, shared_prefixes
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
-ROWS = st.lists(st.lists(st.integers(3, 5), min_size=1, max_size=9), min_size=1, max_size=7)
+ROWS = st.lists(st.lists(st.integers(3, 5), min_size=1, max_size=9), min_size=1, max_size=20)
 
 
 def grouped_query_model():
@@ -29,12 +29,15 @@ def alone(model, row):
 def test_a_line_holds_each_distinct_beginning_once_and_every_row_can_be_read_from_it(rows):
     layout = lay_out(rows)
     assert len(layout.ids) == len({tuple(row[:end]) for row in rows for end in range(1, len(row) + 1)})
-    for row, places, end in zip(rows, layout.rows.tolist(), layout.ends.tolist(), strict=True):
+    held = [row for group in layout.groups for row in group.tolist()]
+    for row, places in zip(sorted(rows, key=len, reverse=True), held, strict=True):
         assert [layout.ids[place] for place in places[: len(row)]] == row
         assert [layout.positions[place] for place in places[: len(row)]] == list(range(len(row)))
-        assert end == places[len(row) - 1]
-    assert layout.rows.shape[1] % 8 == 0
-    assert torch.equal(layout.rows.flatten()[layout.cells], torch.arange(len(layout.ids)))
+    for row, end in zip(rows, layout.ends.tolist(), strict=True):
+        assert (layout.ids[end], layout.positions[end]) == (row[-1], len(row) - 1)
+    assert all(group.shape[1] % 8 == 0 and len(group) <= 16 for group in layout.groups)
+    flat = torch.cat([group.flatten() for group in layout.groups])
+    assert torch.equal(flat[layout.cells], torch.arange(len(layout.ids))) and layout.num_positions == len(flat)
 
 
 def test_the_line_that_the_page_shows():
@@ -77,3 +80,11 @@ def test_outside_the_model_is_what_it_was_and_a_layout_is_refused():
     assert torch.equal(alone(model, [3, 4, 5]), before)
     with pytest.raises(RuntimeError, match="inside `with shared_prefixes"):
         last_hidden(model, lay_out([[3, 4]]))
+
+
+def test_a_model_that_attends_to_less_is_refused():
+    config = MistralConfig(
+        vocab_size=16, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, sliding_window=4
+    )
+    with pytest.raises(ValueError, match=r"a mistral model.*Llama models alone"), shared_prefixes(MistralModel(config)):
+        pass

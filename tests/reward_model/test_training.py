@@ -12,7 +12,7 @@ from policy.config import LoraConfig
 from policy.lora import Adapters, LoraError
 from policy.shared_prefixes import lay_out, shared_prefixes
 from preference_data.comparison import Comparison
-from preference_data.messages import user
+from preference_data.messages import assistant, user
 from registry.saved_states import SavedStates, SaveEvery
 from reward_model.batch import encode_for_scoring
 from reward_model.config import RewardModelConfig
@@ -22,6 +22,12 @@ from reward_model.training import NonFiniteLoss, RewardTrainingError, learning_r
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 CONFIG = RewardModelConfig(axis="helpfulness", learning_rate=3e-3, batch_size=8, microbatch_size=8, margin="none")
+
+
+LORA = CONFIG.model_copy(
+    update={"lora": LoraConfig(rank=4, alpha=8, targets=("q_proj", "down_proj")), "epochs": 3, "learning_rate": 0.02}
+)
+DIALOGUE = [user("Which one is older?"), assistant("The owl.")]
 
 
 def reward_model(dtype=torch.float32):
@@ -181,6 +187,26 @@ def test_the_comparisons_that_have_no_finite_score_are_named_and_the_weights_sta
         assert torch.equal(mine, theirs)
 
 
+def test_adapters_that_blow_up_say_so_too():
+    config = LORA.model_copy(update={"learning_rate": 1e30, "min_warmup_steps": 0})
+    model = reward_model()
+    with pytest.raises(NonFiniteLoss, match=r"at step \d of 24 the loss is (nan|inf)"):
+        list(train_reward_model(model, tiny_tokenizer(), separable(64), config, seed=0))
+    assert not any("lora" in name for name, _ in model.named_parameters())
+
+
+def test_scoring_with_the_model_between_steps_changes_nothing():
+    config, losses = LORA.model_copy(update={"lora": LORA.lora.model_copy(update={"dropout": 0.5})}), []
+    for between in (lambda model: None, lambda model: RewardScorer(model, tiny_tokenizer()).score([DIALOGUE])):
+        model = reward_model()
+        torch.manual_seed(0)
+        losses.append([])
+        for stats in train_reward_model(model, tiny_tokenizer(), separable(24), config, seed=0):
+            losses[-1].append(stats.loss)
+            between(model)
+    assert losses[0] == losses[1]
+
+
 def test_where_every_score_is_finite_the_whole_batch_is_named():
     data = [replace(each, id=f"pair-{number}") for number, each in enumerate(separable(2))]
     model = reward_model()
@@ -261,11 +287,6 @@ def test_checkpointing_activations_changes_nothing():
         assert not model.is_gradient_checkpointing
     assert runs[0][0] == pytest.approx(runs[1][0], abs=1e-12)
     torch.testing.assert_close(runs[0][1], runs[1][1], atol=1e-10, rtol=0)
-
-
-LORA = CONFIG.model_copy(
-    update={"lora": LoraConfig(rank=4, alpha=8, targets=("q_proj", "down_proj")), "epochs": 3, "learning_rate": 0.02}
-)
 
 
 def test_adapters_train_what_they_say_and_are_merged_at_the_end():

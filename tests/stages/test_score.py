@@ -92,6 +92,13 @@ def test_rows_keep_their_fields_and_get_scores(path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_of_two_models_of_one_axis_neither_is_combined(path: Path) -> None:
+    path.write_text('{"prompt": "a?", "response": "b"}\n')
+    scorers = (ConstantScorer(1.0), ConstantScorer(-2.0), ConstantScorer(3.0))
+    done = run(path, *scorers, axes=("helpfulness", "helpfulness", "safety"))
+    assert list(json.loads(done.output.read_text())["scores"]) == [f"reward_model/m{i}@1" for i in range(3)]
+
+
 def test_every_row_is_scored_or_rejected_with_its_line(path: Path, whole: tuple[bytes, bytes]) -> None:
     scored, rejects = ([json.loads(line) for line in part.decode().splitlines()] for part in whole)
     assert {each["line"] for each in rejects} == set(BAD) and [each["line"] for each in rejects] == sorted(BAD)

@@ -46,6 +46,7 @@ from stages.sections import (
 )
 from stages.stage import Stage, run_stage
 from stages.studies import accuracy, margin, reward_scaling, safety_loss
+from stages.studies.reward_arms import train_arms
 from stages.studies.trainings import Arm, trainings
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "kitchen", "garden", "Napoleon"]
@@ -366,7 +367,11 @@ def test_accuracy_judges_the_models_of_a_recipe(registry: Registry) -> None:
     flagged = [(score, safe) for row in rows[40:] for score, safe in (
         (row.safety_chosen, row.chosen_safe), (row.safety_rejected, row.rejected_safe)
     ) if score < math.log(0.4 / 0.6)]  # fmt: skip
-    assert threshold["safety model"]["precision"] == pytest.approx(fmean(not safe for _, safe in flagged))
+    assert threshold["safety score below 0.4"]["precision"] == pytest.approx(fmean(not safe for _, safe in flagged))
+    (switch,) = [each for each in told(study)["findings"] if each["id"] == "F26"]
+    assert switch["effects"][0]["name"] == "precision of a score below 0.15", "which is what the paper claims"
+    paper = {row["name"]: row["paper"] for row in told(study)["tables"][2]["rows"]}
+    assert paper == {"safety score below 0.15": {"precision": 0.89, "recall": 0.55}, "safety score below 0.4": {}}
     assert opposite["safety test set"]["opposite"] == 1, "the helpfulness model ranks them the other way"
     verdicts = study.manifest.metrics["findings"]
     assert (verdicts["F1"], verdicts["F8"]) == ("holds", "holds")
@@ -407,6 +412,23 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(registry:
     mixed = once("helpfulness", mixture="paper")
     with pytest.raises(ValueError, match="needs comparisons of the other axis"):
         make(registry, margin.STAGE, mixed, read_from("helpfulness"), "none", idle)
+    scaling = ScalingStudyConfig(training=training("helpfulness"))
+    with pytest.raises(ValueError, match="two of the policies are of one size"):
+        make(registry, reward_scaling.STAGE, scaling, read_from("helpfulness", "width-8", "width-8"), "none", idle)
+    assert idle.labels == []
+
+
+def test_what_is_held_out_must_fit_before_anything_is_trained(registry: Registry, tmp_path: Path) -> None:
+    policy = small_policy(8)
+    policy.config.max_position_embeddings = 16
+    save_checkpoint(policy, tiny_tokenizer(), tmp_path / "policy")
+    asked = read_records(registry.resolve("prompts/evaluation").file("prompts.parquet"), Prompt)
+    arm = Arm("brief", tmp_path / "policy", training("helpfulness"), comparisons("helpfulness", "train", asked))
+    states, idle = SavedStates(tmp_path / "states", print, SaveEvery.parse("1m")), Stopping()
+    with pytest.raises(
+        ValueError, match=r"16 held-out comparisons .* 16 tokens.*helpfulness-test-0, .* and 11 "
+    ):
+        train_arms([arm], comparisons("helpfulness", "test", asked), trainings([arm], 1), 0, idle, states)
     assert idle.labels == []
 
 

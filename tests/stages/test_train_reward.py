@@ -78,9 +78,20 @@ def test_what_has_no_rating_or_label_is_counted_and_said(tmp_path: Path, capsys:
     assert made.manifest.metrics["safety_labels"] == {"safe": 6, "unsafe": 12, "none": 6}
 
 
-def test_a_loss_that_is_no_number_leaves_the_last_good_model_behind(tmp_path: Path):
+def test_a_loss_that_is_no_number_leaves_the_model_before_that_step_behind(tmp_path: Path):
     with pytest.raises(NonFiniteLoss, match=r"comparisons have no finite score: pair-11;.* is kept in ") as caught:
         train(tmp_path, write_preferences, write_policy, "helpfulness")
     kept, _ = load_reward_model(Path(str(caught.value).rpartition(" is kept in ")[2]))
     assert kept.score.weight.isfinite().all()
     assert not Registry(tmp_path / "registry").revisions("reward_model", "helpfulness")
+
+
+def test_a_policy_of_no_numbers_is_named_as_the_cause(tmp_path: Path):
+    def write_broken(path: Path) -> None:
+        policy = tiny_policy()
+        with torch.no_grad():
+            policy.model.norm.weight.fill_(math.nan)
+        save_checkpoint(policy, tiny_tokenizer(), path)
+
+    with pytest.raises(NonFiniteLoss, match=r"at step 1 of 3 .* 4 of the batch's 4 .*check the model you started from"):
+        train(tmp_path, write_preferences, write_broken, "helpfulness")
