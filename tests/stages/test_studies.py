@@ -425,9 +425,7 @@ def test_what_is_held_out_must_fit_before_anything_is_trained(registry: Registry
     asked = read_records(registry.resolve("prompts/evaluation").file("prompts.parquet"), Prompt)
     arm = Arm("brief", tmp_path / "policy", training("helpfulness"), comparisons("helpfulness", "train", asked))
     states, idle = SavedStates(tmp_path / "states", print, SaveEvery.parse("1m")), Stopping()
-    with pytest.raises(
-        ValueError, match=r"16 held-out comparisons .* 16 tokens.*helpfulness-test-0, .* and 11 "
-    ):
+    with pytest.raises(ValueError, match=r"16 held-out comparisons .* 16 tokens.*helpfulness-test-0, .* and 11 "):
         train_arms([arm], comparisons("helpfulness", "test", asked), trainings([arm], 1), 0, idle, states)
     assert idle.labels == []
 
