@@ -80,7 +80,8 @@ def _means(batches: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def training_comparisons(config: RewardTrainingConfig, inputs: Inputs, seed: int) -> tuple[list[Comparison], dict[str, int]]:
-    """What is trained on, mixed as the config says, and how many of its own axis were left out, by reason.
+    """What is trained on, mixed as the config says; how many of its own axis were left out, by reason; and of the paper's mix,
+    how many were repeated, and how many of the other axis were asked for and drawn.
 
     Raises ValueError where the paper's mix is asked for and there are no comparisons of the other axis.
     """
@@ -95,7 +96,9 @@ def training_comparisons(config: RewardTrainingConfig, inputs: Inputs, seed: int
         )
     other, _ = _judged(config, inputs["other_preferences"], held_out)
     own_ids, other_ids = ([each.id for each in side] for side in (own, other))
-    return paper_mixture(config.axis, own_ids, other_ids, seed).of([own, other]), left_out
+    mix = paper_mixture(config.axis, own_ids, other_ids, seed)
+    of_the_mix = {"repeated": mix.repeated, "other_axis_asked": mix.asked[1], "other_axis_drawn": mix.drawn[1]}
+    return mix.of([own, other]), left_out | of_the_mix
 
 
 def _judged(

@@ -16,8 +16,9 @@ from policy.footprint import FLOAT32, Footprint, cache_bytes, num_parameters, tr
 from policy.generation import BATCH_SIZE, BATCH_TOKENS
 from policy.training_state import KEPT
 from preference_data.comparison import AXES
+from preference_data.margin import MARGINS
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
-from stages.sections import RewardStudyConfig, RewardTrainingConfig
+from stages.sections import RewardStudyConfig, RewardTrainingConfig, ScalingStudyConfig
 from stages.step import Step
 
 Kind = Literal["pretrain", "finetune", "reward", "update", "read", "sample", "turn", "write documents", "encode documents"]
@@ -109,7 +110,8 @@ class Workload:
             "annotate": self._annotate, "import": self._import, "train-reward": self._reward, "distill": self._distill,
             "rejection-sample": self._reject, "gatt": self._gatt, "ppo": self._ppo, "evaluate-policy": self._evaluate_policy,
             "evaluate-reward": self._evaluate_reward, "evaluate-consistency": self._evaluate_consistency,
-            "study-safety-loss": self._safety_loss,
+            "study-safety-loss": self._reward_study, "study-margin": self._reward_study,
+            "study-reward-scaling": self._reward_study,
         }  # fmt: skip
         return kinds[step.stage.name](step) if step.stage.name in kinds else Work()
 
@@ -270,9 +272,12 @@ class Workload:
         count = len(AXES) * self._num_heldout
         return Work((self._reading(4 * count),), Footprint(weights=2 * self.weights), _RECORD * 2 * count)
 
-    def _safety_loss(self, step: Step) -> Work:
+    def _reward_study(self, step: Step) -> Work:
+        """Its arms, as if each were trained on all comparisons from a policy of the recipe's own size."""
         assert isinstance(step.config, RewardStudyConfig)
-        arm, arms = self._reward(replace(step, config=step.config.training)), 2 * (step.config.training_seeds or 1)
+        scaling = len(step.inputs["policy"]) * len(step.config.shares) if isinstance(step.config, ScalingStudyConfig) else 0
+        ways = scaling or {"study-safety-loss": 2, "study-margin": len(MARGINS)}[step.stage.name]
+        arm, arms = self._reward(replace(step, config=step.config.training)), ways * (step.config.training_seeds or 1)
         passes = (*(replace(each, count=arms * each.count) for each in arm.passes), self._reading(arms * 2 * self._num_heldout))
         return replace(arm, passes=passes, artifact_bytes=0)
 

@@ -31,10 +31,16 @@ def plan_of(name, folder, *overrides, machine=LARGE, seed=100):
     return make_plan(load_recipe(name, overrides), folder, seed, PassClock(), machine)
 
 
-def work_of(name, *overrides):
+def work_of(name, *overrides, findings="core"):
     recipe = load_recipe(name, overrides)
     workload = Workload(recipe)
-    return {step.makes: workload.of(step) for step in steps(recipe)}
+    return {step.makes: workload.of(step) for step in steps(recipe, findings)}
+
+
+def test_every_study_that_trains_is_reckoned():
+    work = work_of("nano", findings="all")
+    arms = {name: work[f"study/{name}"].passes[0].count * 64 / (2 * 5 * 750) for name in ("margin", "reward-scaling")}
+    assert arms == {"margin": pytest.approx(3), "reward-scaling": pytest.approx(3 * 4)}
 
 
 def test_counts_of_nano_by_hand():
