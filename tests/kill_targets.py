@@ -36,7 +36,7 @@ STAGE_SIZED = (
 )
 SMALL_CORPUS = "small"  # so that pretraining is not busy reading
 TO_SCORE = "answers.jsonl"
-SAVE_NOTHING = {"corpus", "demonstrations", "prompts", "import", "report"}
+SAVE_NOTHING = {"corpus", "demonstrations", "prompts", "import", "study-accuracy", "report"}
 LAST = 1 - 1e-9  # the share that means the last pass
 RECIPE = load_recipe("micro", STAGE_SIZED)
 STEPS = {step.stage.name: step for step in steps(RECIPE)}
