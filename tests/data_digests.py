@@ -20,11 +20,12 @@ from registry.manifest import is_payload
 from registry.store import Registry
 from stages import import_annotations
 from stages.outside_files import sha256_of
-from stages.pipeline import Step, steps
+from stages.pipeline import steps
 from stages.progress import Progress
 from stages.recipe import load_recipe
 from stages.sections import ImportConfig
 from stages.stage import run_stage
+from stages.step import Step
 
 SEED = 100
 RECORDED = ROOT / "tests" / "stages" / "data_digests.json"

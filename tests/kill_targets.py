@@ -20,11 +20,12 @@ from registry.saved_states import SaveEvery
 from registry.store import Registry
 from registry.upkeep import prune
 from reward_model.scoring import RewardScorer
-from stages.pipeline import Step, steps
+from stages.pipeline import steps
 from stages.progress import Progress
 from stages.recipe import load_recipe
 from stages.score import ScoringModel, score_file
 from stages.stage import run_stage
+from stages.step import Step
 
 STAGE_SIZED = (
     "corpus.num_documents=1500",

@@ -179,3 +179,12 @@ def test_saving_notices_scores_that_do_not_survive(reward_path, tmp_path):
     model.score.register_forward_hook(lambda module, inputs, output: output + 1.0)
     with pytest.raises(RewardModelError, match="does not score as it did in memory"):
         save_reward_model(model, tokenizer, tmp_path)
+
+
+def test_a_model_of_no_numbers_is_not_saved(reward_path, tmp_path):
+    model, tokenizer = load_reward_model(reward_path)
+    with torch.no_grad():
+        model.score.weight.fill_(float("nan"))
+    with pytest.raises(RewardModelError, match="its weights are damaged and it is not saved"):
+        save_reward_model(model, tokenizer, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ import pytest
 from commands import ROOT
 from data_digests import RECORDED, data_steps, digest, made_by
 
-from stages.pipeline import Step
+from stages.step import Step
 
 RECORD = "record it: python tests/data_digests.py"
 
