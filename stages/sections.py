@@ -149,6 +149,39 @@ class TuningConfig(FinetuneConfig):
     num_demonstrations: int = Field(gt=0, description="demonstrations kept in the mix, the first so many")
 
 
+class EvaluationConfig(Section):
+    """One answer of a policy to every evaluation prompt."""
+
+    temperature: float = Field(0.7, ge=0, description="sampling temperature")
+    max_new_tokens: int = Field(gt=0, description="longest response in tokens")
+
+
+class SamplingStudyConfig(Section):
+    """Many responses to each prompt at each temperature: how reward grows with their number (paper Figures 7 and 8)."""
+
+    num_helpful: int = Field(100, gt=0, description="benign prompts to sample for")
+    num_adversarial: int = Field(0, ge=0, description="adversarial prompts to sample for")
+    n: int = Field(64, gt=1, description="responses to each prompt at each temperature (paper: up to 100)")
+    temperatures: tuple[float, ...] = Field(
+        (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
+        min_length=1,
+        description="sampling temperatures (paper: these, Figure 8)",
+    )
+    max_new_tokens: int = Field(gt=0, description="longest response in tokens")
+    safety_threshold: float = Field(0.15, ge=0, le=1, description="of the combined reward")
+
+
+class TunedStudyConfig(Section):
+    """A base model fine-tuned in several ways, each of which then answers the evaluation prompts."""
+
+    tuning: TuningConfig = Field(description="what all ways have in common")
+    evaluation: EvaluationConfig = Field(description="how the evaluation prompts are answered")
+    answers: int = Field(4, gt=0, description="answers to each evaluation prompt")
+    training_seeds: int | None = Field(
+        None, ge=1, description="how often each way is trained, in other data orders; by its cost when left out"
+    )
+
+
 class DistillationStageConfig(DistillationConfig):
     """Context distillation on a draw of the adversarial training prompts."""
 
@@ -174,13 +207,6 @@ class PPOStageConfig(PPOConfig):
 
     num_helpful: int = Field(gt=0, description="benign prompts to draw from")
     num_adversarial: int = Field(ge=0, description="adversarial prompts to draw from")
-
-
-class EvaluationConfig(Section):
-    """One answer of a policy to every evaluation prompt."""
-
-    temperature: float = Field(0.7, ge=0, description="sampling temperature")
-    max_new_tokens: int = Field(gt=0, description="longest response in tokens")
 
 
 class ConsistencyConfig(Section):

@@ -123,7 +123,7 @@ def _training_command(study: TrainingStudy) -> Callable[..., None]:
     ) -> None:
         with plain_errors():
             chosen = load_recipe(recipe, set_ or [])
-            presets = _presets(sizes, policy)
+            presets = named_presets(sizes, policy)
             policies = policies_of_sizes(chosen, presets) if presets else tuple(policy or ["policy/sft"])
             if len(policies) > 1 and not study.several:
                 raise ValueError(f"rlhf study {study.name} starts from one policy, and {len(policies)} were given")
@@ -138,12 +138,12 @@ def _training_command(study: TrainingStudy) -> Callable[..., None]:
             inputs |= {role: tuple(texts) for role, texts in given.items() if texts}
             options = {"registry": registry, "seed": seed, "force": force, "save_every": save_every}
             options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
-            _run(study.stage, name or study.name, config, inputs, options, _before(chosen, presets))
+            run_study(study.stage, name or study.name, config, inputs, options, making_sizes(chosen, presets))
 
     return command
 
 
-def _presets(sizes: str | None, policy: Sequence[str] | None) -> list[str]:
+def named_presets(sizes: str | None, policy: Sequence[str] | None) -> list[str]:
     """The presets named by ``--sizes``, each once. Raises ValueError for one that is none, and beside ``--policy``."""
     if sizes is None:
         return []
@@ -181,14 +181,14 @@ def accuracy(
         config = AccuracyStudyConfig(safety_threshold=load_recipe(recipe, set_ or []).ppo.safety_threshold)
         options = {"registry": registry, "seed": seed, "force": force, "save_every": "1m"}
         options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
-        _run("stages.studies.accuracy:STAGE", name or "accuracy", config, {"evaluation": (evaluation,)}, options, [])
+        run_study("stages.studies.accuracy:STAGE", name or "accuracy", config, {"evaluation": (evaluation,)}, options, [])
 
 
 for _study in TRAINING_STUDIES:
     study_app.command(_study.name, help=f"{_study.help}\n\nExample: {_study.example}")(_training_command(_study))
 
 
-def _before(recipe: Recipe, presets: Sequence[str]) -> list[Step]:
+def making_sizes(recipe: Recipe, presets: Sequence[str]) -> list[Step]:
     """What makes the policies of other sizes; it loads torch, so it is asked for only where there are any."""
     if not presets:
         return []
@@ -198,7 +198,7 @@ def _before(recipe: Recipe, presets: Sequence[str]) -> list[Step]:
     return size_steps(recipe, presets)
 
 
-def _run(
+def run_study(
     place: str,
     name: str,
     config: BaseModel,
