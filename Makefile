@@ -22,7 +22,8 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/pretraining.py
+	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/registry_costs.py
 	$(BIN)/python benchmarks/importing.py
 	$(BIN)/python benchmarks/reward_models.py

@@ -20,7 +20,7 @@ from statistics import fmean
 import torch
 import transformers
 from datasets import Dataset, disable_progress_bars
-from throughput import compare
+from ratios import compare
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 

@@ -1,59 +1,28 @@
-"""The keys and values of sampled rows: written in place while a response grows, and kept from one turn to the next."""
+"""The keys and values of sampled rows: a prompt's once for all its responses, a response's as it grows; and what is kept from
+one turn of a dialogue to the next.
+
+Responses to one prompt attend to the same keys and values there. They are stored and read once a prompt: at each step the
+queries of its responses are gathered into one matrix product. A response's own keys and values are written in place behind
+those of its earlier tokens. One softmax spans both, so the numbers are those of rows that carry their prompt along, up to
+rounding.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Cache, DynamicLayer
+from torch import Tensor, nn
+from transformers import AttentionInterface, Cache, DynamicLayer, PreTrainedModel
 
 from preference_data.messages import Messages, messages_id
 
-
-class RoomyLayer(DynamicLayer):
-    """A layer of a cache with room for ``room`` more tokens than it was first given.
-
-    A token more is one column written into the buffer, where transformers' own layer copies all that it holds.
-    """
-
-    def __init__(self, room: int):
-        super().__init__()
-        self.room = room
-        self.buffers: tuple[torch.Tensor, ...] = ()  # keys and values (rows, heads, capacity, size)
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values (rows, heads, new, size); returns all that are held."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.get_seq_length()
-        stop = start + key_states.shape[-2]
-        if not self.buffers or stop > self.buffers[0].shape[-2]:
-            rows, heads, _, size = key_states.shape
-            held = self.buffers
-            self.buffers = tuple(key_states.new_empty(rows, heads, stop + self.room, size) for _ in range(2))
-            for buffer, old in zip(self.buffers, held, strict=False):
-                buffer[:, :, :start] = old[:, :, :start]
-        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start:stop] = new
-        return self._show(stop)
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        self.buffers = tuple(buffer.repeat_interleave(repeats, dim=0) for buffer in self.buffers)
-        self._show(self.get_seq_length())
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self.buffers = tuple(buffer[indices] for buffer in self.buffers)
-        self._show(self.get_seq_length())
-
-    def _show(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = (buffer[:, :, :length] for buffer in self.buffers)
-        self.keys, self.values = keys, values
-        return keys, values
+_NAME = "shared_prompts"
+_ROOM = 64  # columns by which the room for responses grows, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +40,20 @@ class Prefix:
         return Prefix(self.ids[:n], [(keys[:, :n], values[:, :n]) for keys, values in self.layers])
 
 
-class RoomyCache(Cache):
-    """A cache of RoomyLayers, which can start with what was read before."""
+class PromptCache(Cache):
+    """What a model reads of prompts, on top of what it had read of them before."""
 
-    def __init__(self, num_layers: int, room: int):
-        self._layers = [RoomyLayer(room) for _ in range(num_layers)]
-        super().__init__(layers=[*self._layers])
+    def __init__(self, num_layers: int):
+        self.states = [DynamicLayer() for _ in range(num_layers)]
+        super().__init__(layers=[*self.states])
 
-    def fill(self, prefixes: Sequence[Prefix]) -> torch.Tensor:
+    def fill(self, prefixes: Sequence[Prefix]) -> Tensor:
         """Put one prefix a row into the empty cache, left-padded; returns the mask (rows, columns) of what is no padding."""
         lengths = torch.tensor([len(prefix.ids) for prefix in prefixes])
         width = int(lengths.max())
         if width:
             like = next(prefix for prefix in prefixes if prefix.ids).layers
-            for index, layer in enumerate(self._layers):
+            for index, layer in enumerate(self.states):
                 filled = [states.new_zeros(len(prefixes), states.shape[0], width, states.shape[2]) for states in like[index]]
                 for row, prefix in enumerate(prefixes):
                     if prefix.ids:
@@ -93,9 +62,164 @@ class RoomyCache(Cache):
                 layer.update(*filled)
         return torch.arange(width)[None, :] >= (width - lengths)[:, None]
 
-    def columns_of(self, row: int, columns: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Copies of each layer's keys and values (heads, columns, size) of a row."""
-        return [(keys[row][:, columns], values[row][:, columns]) for keys, values in (layer.buffers for layer in self._layers)]
+
+class ResponseLayer(DynamicLayer):
+    """A layer of the responses' own keys and values: a token more is one column written into a buffer, where transformers'
+    layer copies all that it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffers: tuple[Tensor, ...] = ()  # keys and values (rows, heads, capacity, size)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append keys and values (rows, heads, new, size); returns all that are held."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        stop = start + key_states.shape[-2]
+        if not self.buffers or stop > self.buffers[0].shape[-2]:
+            self._copy(slice(None), key_states, start, stop + max(_ROOM, start // 2))
+        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:stop] = new
+        self.keys, self.values = (buffer[:, :, :stop] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        if length := self.get_seq_length():
+            self._copy(indices, self.buffers[0], length, self.buffers[0].shape[-2])
+            self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
+
+    def _copy(self, rows: Tensor | slice, like: Tensor, length: int, capacity: int) -> None:
+        """New buffers of ``capacity`` columns, with the first ``length`` of the chosen rows in them."""
+        heads, size = like.shape[1], like.shape[3]
+        held = [buffer[:, :, :length][rows] for buffer in self.buffers]
+        count = len(held[0]) if held else len(like)
+        self.buffers = tuple(like.new_empty(count, heads, capacity, size) for _ in range(2))
+        for buffer, old in zip(self.buffers, held, strict=False):
+            buffer[:, :, :length] = old
+
+
+class ResponseCache(Cache):
+    """The responses' own keys and values, nothing at first."""
+
+    def __init__(self, num_layers: int):
+        self.states = [ResponseLayer() for _ in range(num_layers)]
+        super().__init__(layers=[*self.states])
+
+
+class SharedPrompts:
+    """The keys and values of P prompts, and which of the R rows of the batch answers which.
+
+    ``mask``: (P, S), False at padding. ``of_rows``: (R,) the prompt of each row.
+    """
+
+    def __init__(self, cache: PromptCache, mask: Tensor, of_rows: Tensor):
+        self.layers: list[tuple[Tensor, Tensor]] = [_held(layer) for layer in cache.states]
+        self.mask, self.of_rows = mask, of_rows
+        self._arrange()
+
+    def select(self, rows: Tensor) -> None:
+        """Only ``rows`` of the batch stay. Prompts that none of them answers are let go of when they are many."""
+        self.of_rows = self.of_rows[rows]
+        answered, places = self.of_rows.unique(return_inverse=True)
+        if len(answered) <= 0.7 * len(self.mask):
+            self.mask, self.of_rows = self.mask[answered], places
+            self.layers = [(keys[answered], values[answered]) for keys, values in self.layers]
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """The rows as a table (P, J) of prompts and their answers, its empty cells holding any row."""
+        counts = torch.bincount(self.of_rows, minlength=len(self.mask))
+        order = self.of_rows.argsort(stable=True)
+        first = counts.cumsum(0) - counts
+        column = torch.empty_like(order)
+        column[order] = torch.arange(len(order), device=order.device) - first[self.of_rows[order]]
+        width = int(counts.max())
+        self._cell = self.of_rows * width + column  # (R,) of each row in the table
+        self._table = order.new_zeros(len(self.mask) * width).index_put(
+            (self._cell,), torch.arange(len(order), device=order.device)
+        )
+        self._bias = torch.zeros(self.mask.shape, device=self.mask.device).masked_fill(~self.mask, -torch.inf)[:, None, None]
+
+    def scores(self, query: Tensor, layer: int) -> Tensor:
+        """(R, heads, groups, S) of queries (R, heads, groups, size) with the keys of each row's prompt."""
+        keys = self.layers[layer][0]
+        return self._of_rows(self._by_prompt(query) @ keys.transpose(2, 3) + self._bias.to(keys.dtype), query.shape)
+
+    def mixed(self, weights: Tensor, layer: int) -> Tensor:
+        """(R, heads, groups, size): values of each row's prompt, weighted by (R, heads, groups, S)."""
+        return self._of_rows(self._by_prompt(weights) @ self.layers[layer][1], weights.shape)
+
+    def with_response(self, row: int, responses: ResponseCache, count: int) -> list[tuple[Tensor, Tensor]]:
+        """Copies of each layer's keys and values (heads, count, size): ``row``'s prompt, then its response."""
+        prompt = self.of_rows[row]
+        columns = self.mask[prompt]
+        found = []
+        for read, layer in zip(self.layers, responses.states, strict=True):
+            parts = [[states[prompt][:, columns]] for states in read]
+            if layer.is_initialized:
+                parts = [[*part, states[row]] for part, states in zip(parts, _held(layer), strict=True)]
+            keys, values = (torch.cat(part, dim=1)[:, :count] for part in parts)
+            found.append((keys, values))
+        return found
+
+    def _by_prompt(self, rows: Tensor) -> Tensor:
+        """(R, heads, groups, X) as (P, heads, J * groups, X)."""
+        heads, groups, size = rows.shape[1:]
+        table = rows[self._table].view(len(self.mask), -1, heads, groups, size)
+        return table.transpose(1, 2).reshape(len(self.mask), heads, -1, size)
+
+    def _of_rows(self, table: Tensor, shape: torch.Size) -> Tensor:
+        """The other way, for rows of ``shape``; the last dimension is that of ``table``."""
+        heads, groups = shape[1:3]
+        cells = table.view(len(self.mask), heads, -1, groups, table.shape[-1]).transpose(1, 2)
+        return cells.reshape(-1, heads, groups, table.shape[-1])[self._cell]
+
+
+def _held(layer: DynamicLayer) -> tuple[Tensor, Tensor]:
+    assert layer.keys is not None and layer.values is not None, "nothing was read yet"
+    return layer.keys, layer.values
+
+
+@contextmanager
+def shared_prompts(model: PreTrainedModel) -> Iterator[None]:
+    """Within, ``model`` reads one token a row: attention spans the row's prompt (``prompts=`` in the call) and its cache.
+
+    Raises ValueError for a model that is no Llama: another may attend to less than all that came before.
+    """
+    if model.config.model_type != "llama":
+        raise ValueError(f"this is a {model.config.model_type} model, and responses are sampled from Llama models alone")
+    usual = model.config._attn_implementation
+    model.set_attn_implementation(_NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    scaling: float,
+    prompts: SharedPrompts,
+    dropout: float = 0.0,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Queries (R, heads * groups, 1, size), keys and values (R, heads, T, size) of the responses. Returns (R, 1, ..., size)."""
+    layer = module.layer_idx
+    assert isinstance(layer, int)
+    rows, heads, _, size = key.shape
+    query = query.view(rows, heads, -1, size) * scaling
+    shared = prompts.scores(query, layer)
+    scores = torch.cat([shared, query @ key.transpose(2, 3)], dim=-1)
+    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
+    of_prompt, own = nn.functional.dropout(weights, dropout).split([shared.shape[-1], key.shape[2]], dim=-1)
+    mixed = own @ value + prompts.mixed(of_prompt, layer)
+    return mixed.view(rows, 1, -1, size), None
 
 
 class Prefixes:
@@ -112,13 +236,12 @@ class Prefixes:
         self._num_tokens -= len(prefix.ids)
         return prefix.shared_with(ids)
 
-    def keep(self, prompt: Messages, ids: list[int], cache: RoomyCache, row: int, mask: torch.Tensor) -> None:
-        """Hold what ``row`` of ``cache`` knows of ``ids``; ``mask`` (columns,) says which columns are the row's own."""
+    def keep(self, prompt: Messages, ids: list[int], row: int, shared: SharedPrompts, responses: ResponseCache) -> None:
+        """Hold what is known of ``ids``: the prompt of ``row`` and the response to it."""
         key = messages_id(prompt)
         if key in self._held or self._num_tokens + len(ids) > self.max_tokens:  # equal dialogues need holding once
             return
-        columns = mask.nonzero().squeeze(-1)[: len(ids)]
-        self._held[key] = Prefix(ids, cache.columns_of(row, columns))
+        self._held[key] = Prefix(ids, shared.with_response(row, responses, len(ids)))
         self._num_tokens += len(ids)
 
     def save(self, folder: Path) -> None:
@@ -137,3 +260,6 @@ class Prefixes:
             layers.append(load_file(path, device=str(device)))
         self._held = {key: Prefix(ids[key], [(layer[f"{key}/0"], layer[f"{key}/1"]) for layer in layers]) for key in ids}
         self._num_tokens = sum(len(each) for each in ids.values())
+
+
+AttentionInterface.register(_NAME, _attend)

@@ -3,9 +3,10 @@
 Defaults are the paper's where it gives a number (section 3.2.3); the others are ours and say so.
 """
 
+import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class PPOConfig(BaseModel):
@@ -64,19 +65,57 @@ def _indivisible(whole: str, size: int, part: str, part_size: int) -> str | None
     return f"{whole} {size} is not a multiple of {part} {part_size}: take {part} {divisor} or {whole} {above}"
 
 
-class RejectionSamplingConfig(BaseModel):
-    """Best of K (paper 3.2.3, which gives none of these numbers but a range for the temperature)."""
+class SelectionConfig(BaseModel):
+    """How sampled responses are scored: what rejection sampling has in common with scoring its samples anew."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    k: int = Field(8, gt=0, description="responses sampled for each prompt (ours)")
-    temperature: float = Field(1.2, gt=0, description="sampling temperature (paper: 1.2 to 1.3 is best for an RLHF model)")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution (ours)")
-    max_new_tokens: int = Field(1024, gt=0, description="longest response in tokens (ours)")
     prompts_per_batch: int = Field(32, gt=0, description="prompts sampled and scored between two reports of progress")
     safety_threshold: float = Field(
         0.15, ge=0, le=1, description="below this safety score the safety model speaks in the combined reward (paper: 0.15)"
     )
+
+
+class RejectionSamplingConfig(SelectionConfig):
+    """Best of K (paper 3.2.3, which gives none of these numbers but the temperatures of its Figure 8)."""
+
+    k: int = Field(8, description="responses sampled for each prompt, at least 1 (ours)")
+    temperatures: tuple[float, ...] = Field(
+        (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
+        description="sampling temperatures to choose from, each above 0; of one, nothing is searched (paper: Figure 8)",
+    )
+    search_prompts: int = Field(
+        64, gt=0, description="prompts on which the temperature is chosen, held out of the round (ours)"
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution (ours)")
+    top_k: int = Field(0, ge=0, description="tokens that can be sampled at each step, the likeliest; 0: all of them (ours)")
+    max_new_tokens: int = Field(1024, gt=0, description="longest response in tokens (ours)")
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what samples; vllm is an extra, for a GPU (pip install 'llama-rlhf[vllm]')"
+    )
+
+    @field_validator("k")
+    @classmethod
+    def _one_response_at_least(cls, k: int) -> int:
+        if k < 1:
+            raise ValueError(f"k is {k}, the number of responses to each prompt; give 1 or more")
+        return k
+
+    @field_validator("temperatures")
+    @classmethod
+    def _temperatures_to_sample_at(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
+        if not temperatures:
+            raise ValueError("there is no temperature to sample at; give one, or several to choose from")
+        if unfit := [each for each in temperatures if not 0 < each < math.inf]:
+            raise ValueError(
+                f"a temperature is {unfit[0]}, and each is above 0 and finite: at 0 all responses to a prompt are equal"
+            )
+        return temperatures
+
+    @property
+    def searches(self) -> bool:
+        """Are there temperatures to choose from?"""
+        return len(self.temperatures) > 1
 
 
 class DistillationConfig(BaseModel):

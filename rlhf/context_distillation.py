@@ -21,7 +21,7 @@ from preference_data.messages import Messages, assistant, user
 from preference_data.prompt import Dialogue, Prompt, make_dialogue
 from reward_model.scoring import Scorer
 from rlhf.config import DistillationConfig
-from rlhf.rejection_sampling import unfit
+from rlhf.samples import unfit
 
 Outcome = Literal["kept", "not_safer", "unfinished", "empty", "chat_tags"]
 

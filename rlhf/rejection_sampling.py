@@ -2,69 +2,91 @@
 
     x*(p) = argmax over g_1 .. g_K ~ pi(. | p) of R_c(g | p)
 
-with the combined reward as the judge (ours: the paper says the best reward model at hand). Every sample is recorded, chosen or
-not, so that the curve of best score against K and the random control, the first sample of each prompt, come from one run.
+with the combined reward as the judge (ours: the paper says the best reward model at hand). Every response is recorded, chosen
+or not, so that the curve of best score against K comes from the same run, and so that other reward models can score and select
+anew without sampling (``rescore``).
 
-A response is eligible when it ended with EOS, has text, and holds no tag of the chat format: what is learnt as a target must be
-something that can be said. Fine-tuning on the result is ``policy/finetuning.py``'s part.
+The best temperature differs from policy to policy (paper Figure 8), so each round searches for its own, on prompts that it
+samples nothing else for: the one whose best of K scores highest there.
+
+Which response can be selected, what becomes of ties, truncated and empty ones, and the random control: ``rlhf/samples.py``.
+Fine-tuning on the result is ``policy/finetuning.py``'s part.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from statistics import fmean
+from typing import TypeVar
 
-import torch
-
-from policy.generation import Response, Sampler
-from preference_data.messages import Messages, assistant, tags_in
+from policy.generation import Sampler
+from preference_data.messages import assistant
 from preference_data.prompt import Dialogue, Prompt, make_dialogue
 from reward_model.combined_reward import CombinedReward
-from reward_model.selection import best_of_k
 from rlhf.config import RejectionSamplingConfig
-from rlhf.rollout import score_responses
+from rlhf.samples import Sample, Unfit, by_prompt, controls, judged
 
-Unfit = Literal["unfinished", "empty", "chat_tags"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One sampled response. ``position`` is its place among the prompt's k; scores are raw logits; ``num_tokens`` counts EOS.
-
-    A response without text has the lowest scores of its batch.
-    """
-
-    prompt_id: str
-    prompt: Messages
-    response: str
-    position: int
-    finished: bool
-    num_tokens: int
-    is_safety: bool
-    family: str
-    policy: str
-    temperature: float
-    helpfulness_score: float
-    safety_score: float
-    combined_score: float
-    selected: bool
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class RejectionSamplingStats:
     """One batch of prompts, with its samples."""
 
-    num_done: int = field(metadata={"help": "prompts sampled so far, this batch included"})
+    num_done: int = field(metadata={"help": "prompts done so far, this batch included"})
     num_prompts: int = field(metadata={"help": "prompts of the whole run"})
     num_selected: int = field(metadata={"help": "prompts of this batch with a selected response"})
     mean_score: float = field(metadata={"help": "mean combined score of all responses, raw logit"})
-    best_score: float | None = field(metadata={"help": "mean combined score of the selected responses; none where none is"})
-    first_score: float = field(metadata={"help": "mean combined score of each prompt's first response: the random control"})
+    selected_score: float | None = field(metadata={"help": "mean combined score of the selected responses; none where none is"})
+    control_score: float | None = field(
+        metadata={"help": "mean combined score of the first eligible response of the same prompts: the random control"}
+    )
     unfit: dict[Unfit, int] = field(metadata={"help": "responses that cannot be selected, by reason"})
-    num_tokens: int = field(metadata={"help": "tokens sampled"})
+    num_tokens: int = field(metadata={"help": "tokens of all responses"})
     seconds: float = field(metadata={"help": "time of sampling and scoring"})
     samples: list[Sample] = field(metadata={"help": "all samples of this batch, k a prompt, in the order of the prompts"})
+
+
+@dataclass(frozen=True, slots=True)
+class TemperatureTrial:
+    """What the best of k scores at one temperature, on the prompts of the search."""
+
+    temperature: float = field(metadata={"help": "sampling temperature"})
+    score: float = field(metadata={"help": "mean of prompt_scores, raw logit: the highest wins"})
+    eligible_share: float = field(metadata={"help": "share of all responses that can be selected, 0 to 1"})
+    num_prompts: int = field(metadata={"help": "prompts tried"})
+    prompt_scores: list[float] = field(
+        metadata={"help": "combined score of each prompt's best eligible response; its lowest score where none is eligible"}
+    )
+
+
+def search_temperature(
+    prompts: Sequence[Prompt],
+    sampler: Sampler,
+    reward: CombinedReward,
+    config: RejectionSamplingConfig,
+    seed: int,
+    done: Sequence[TemperatureTrial] = (),
+) -> Iterator[TemperatureTrial]:
+    """Try each of the config's temperatures: k responses to every prompt, with the same random numbers at all of them.
+
+    ``done``: the first trials, from an earlier run; they are yielded as they are. Raises ScoresAllEqual.
+    """
+    yield from done
+    for temperature in config.temperatures[len(done) :]:
+        samples: list[Sample] = []
+        for batch in _batches(prompts, config.prompts_per_batch):
+            samples += judged(_sampled(batch, sampler, config, "", seed, temperature), reward)
+        scores = [_trial_score(group) for group in by_prompt(samples)]
+        eligible_share = fmean(sample.unfit is None for sample in samples)
+        yield TemperatureTrial(temperature, fmean(scores), eligible_share, len(prompts), scores)
+
+
+def best_temperature(trials: Sequence[TemperatureTrial]) -> float:
+    """The temperature of the highest score; the lower one of equals."""
+    return max(trials, key=lambda trial: (trial.score, -trial.temperature)).temperature
 
 
 def rejection_sample(
@@ -74,76 +96,59 @@ def rejection_sample(
     config: RejectionSamplingConfig,
     policy: str,
     seed: int,
+    temperature: float,
     done: Sequence[RejectionSamplingStats] = (),
 ) -> Iterator[RejectionSamplingStats]:
-    """Sample k responses a prompt, score them all, select the best; yield batch by batch.
+    """Sample k responses a prompt at ``temperature``, score them all, select the best; yield batch by batch.
 
     ``policy`` names what ``sampler`` samples from, for the record. Prompts where no response is eligible select none.
-    ``done``: the first batches, from an earlier run; they are yielded as they are.
+    ``done``: the first batches, from an earlier run; they are yielded as they are. Raises ScoresAllEqual.
     """
     yield from done
-    for start in range(done[-1].num_done if done else 0, len(prompts), config.prompts_per_batch):
+    num_done = done[-1].num_done if done else 0
+    for batch in _batches(prompts[num_done:], config.prompts_per_batch):
         started = time.perf_counter()
-        batch = prompts[start : start + config.prompts_per_batch]
-        groups = sampler.sample(
-            [prompt.messages for prompt in batch], config.k, config.temperature, config.top_p, config.max_new_tokens, seed
-        )
-        samples = _select(batch, groups, reward, config, policy)
-        selected = [sample.combined_score for sample in samples if sample.selected]
-        reasons = Counter(reason for group in groups for response in group if (reason := unfit(response)))
-        yield RejectionSamplingStats(
-            num_done=start + len(batch),
-            num_prompts=len(prompts),
-            num_selected=len(selected),
-            mean_score=_mean([sample.combined_score for sample in samples]),
-            best_score=_mean(selected) if selected else None,
-            first_score=_mean([sample.combined_score for sample in samples if sample.position == 0]),
-            unfit=dict(reasons),
-            num_tokens=sum(sample.num_tokens for sample in samples),
-            seconds=time.perf_counter() - started,
-            samples=samples,
-        )
+        samples = judged(_sampled(batch, sampler, config, policy, seed, temperature), reward)
+        num_done += len(batch)
+        yield _stats(samples, num_done, len(prompts), started)
+
+
+def rescore(
+    samples: Sequence[Sample],
+    reward: CombinedReward,
+    prompts_per_batch: int,
+    done: Sequence[RejectionSamplingStats] = (),
+) -> Iterator[RejectionSamplingStats]:
+    """Score ``samples`` and select the best of each prompt anew; nothing is sampled. Yields as ``rejection_sample`` does.
+
+    Samples of one prompt stand together, from position 0 on. Raises ScoresAllEqual.
+    """
+    yield from done
+    groups = by_prompt(samples)
+    num_done = done[-1].num_done if done else 0
+    for batch in _batches(groups[num_done:], prompts_per_batch):
+        started = time.perf_counter()
+        scored = judged([sample for group in batch for sample in group], reward)
+        num_done += len(batch)
+        yield _stats(scored, num_done, len(groups), started)
 
 
 def selected_dialogues(samples: Sequence[Sample]) -> list[Dialogue]:
     """The selected samples as dialogues to fine-tune on."""
-    return [
-        make_dialogue(
-            [*sample.prompt, assistant(sample.response)],
-            family=sample.family,
-            source="rejection_sampling",
-            is_safety=sample.is_safety,
-        )
-        for sample in samples
-        if sample.selected
-    ]
+    return [_dialogue(sample, "rejection_sampling") for sample in samples if sample.selected]
 
 
-def unfit(response: Response) -> Unfit | None:
-    """Why a response must not become a training target; None when it may."""
-    if not response.finished:
-        return "unfinished"
-    if not response.text.strip():
-        return "empty"
-    return "chat_tags" if tags_in(response.text) else None
+def control_dialogues(samples: Sequence[Sample]) -> list[Dialogue]:
+    """The matched random control: of each prompt with a selected response, its first eligible one by position."""
+    return [_dialogue(sample, "random_control") for sample in controls(samples)]
 
 
-def _select(
-    prompts: Sequence[Prompt],
-    groups: list[list[Response]],
-    reward: CombinedReward,
-    config: RejectionSamplingConfig,
-    policy: str,
+def _sampled(
+    prompts: Sequence[Prompt], sampler: Sampler, config: RejectionSamplingConfig, policy: str, seed: int, temperature: float
 ) -> list[Sample]:
-    rows = [
-        (prompt, position, response)
-        for prompt, group in zip(prompts, groups, strict=True)
-        for position, response in enumerate(group)
-    ]
-    scores = score_responses([row[0] for row in rows], [row[2] for row in rows], reward)
-    eligible = torch.tensor([[unfit(response) is None for response in group] for group in groups])
-    best = best_of_k(scores.combined.view(len(prompts), config.k), eligible)
-    columns = zip(scores.helpfulness.tolist(), scores.safety.tolist(), scores.combined.tolist(), strict=True)
+    """k samples a prompt, not scored yet."""
+    asked = [prompt.messages for prompt in prompts]
+    groups = sampler.sample(asked, config.k, temperature, config.top_p, config.max_new_tokens, seed, config.top_k)
     return [
         Sample(
             prompt_id=prompt.id,
@@ -155,15 +160,44 @@ def _select(
             is_safety=prompt.is_safety,
             family=prompt.family,
             policy=policy,
-            temperature=config.temperature,
-            helpfulness_score=helpfulness,
-            safety_score=safety,
-            combined_score=combined,
-            selected=best[index // config.k] == position,
+            temperature=temperature,
+            helpfulness_score=math.nan,
+            safety_score=math.nan,
+            combined_score=math.nan,
+            selected=False,
         )
-        for index, ((prompt, position, response), (helpfulness, safety, combined)) in enumerate(zip(rows, columns, strict=True))
+        for prompt, group in zip(prompts, groups, strict=True)
+        for position, response in enumerate(group)
     ]
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / len(numbers)
+def _stats(samples: list[Sample], num_done: int, num_prompts: int, started: float) -> RejectionSamplingStats:
+    """Of one batch of judged samples."""
+    selected = [sample.combined_score for sample in samples if sample.selected]
+    return RejectionSamplingStats(
+        num_done=num_done,
+        num_prompts=num_prompts,
+        num_selected=len(selected),
+        mean_score=fmean(sample.combined_score for sample in samples),
+        selected_score=fmean(selected) if selected else None,
+        control_score=fmean(sample.combined_score for sample in controls(samples)) if selected else None,
+        unfit=dict(Counter(reason for sample in samples if (reason := sample.unfit))),
+        num_tokens=sum(sample.num_tokens for sample in samples),
+        seconds=time.perf_counter() - started,
+        samples=samples,
+    )
+
+
+def _trial_score(group: Sequence[Sample]) -> float:
+    """Of one prompt: its selected response's combined score; the lowest of all where none is selected."""
+    scores = [sample.combined_score for sample in group if sample.selected]
+    return scores[0] if scores else min(sample.combined_score for sample in group)
+
+
+def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _dialogue(sample: Sample, source: str) -> Dialogue:
+    messages = [*sample.prompt, assistant(sample.response)]
+    return make_dialogue(messages, family=sample.family, source=source, is_safety=sample.is_safety)

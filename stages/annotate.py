@@ -88,7 +88,7 @@ def _answer_all(
     answers: dict[str, list[Answer]] = defaultdict(list)
     saved = SavedBatches(states, AnsweredBatch)
     with progress.meter(sum(len(each.prompts) for each in samplings), "answers", "prompt") as advance:
-        for batch in saved.save(_batches(config, policies, samplings, saved.done)):
+        for batch in saved.save(_batches(config, policies, samplings, progress, saved.done)):
             sampling = samplings[batch.sampling]
             policy = str(policies[sampling.policy].reference)
             for index, response in zip(batch.indices, batch.responses, strict=True):
@@ -111,10 +111,14 @@ def _samplings(config: AnnotationConfig, num_policies: int, prompts: Sequence[Pr
 
 
 def _batches(
-    config: AnnotationConfig, policies: Sequence[Artifact], samplings: Sequence[Sampling], done: Sequence[AnsweredBatch]
+    config: AnnotationConfig,
+    policies: Sequence[Artifact],
+    samplings: Sequence[Sampling],
+    progress: Progress,
+    done: Sequence[AnsweredBatch],
 ) -> Iterator[AnsweredBatch]:
     for policy, artifact in enumerate(policies):
-        sampler = TransformersSampler(*load_policy(artifact.path))
+        sampler = TransformersSampler(*load_policy(artifact.path), say=progress.say)
         for number, each in enumerate(samplings):
             if each.policy == policy:
                 asked = [prompt.messages for prompt in each.prompts]

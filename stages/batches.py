@@ -46,7 +46,7 @@ class SavedBatches(Generic[Stats]):
 
 @dataclass(frozen=True, slots=True)
 class AnsweredBatch:
-    """One batch of a sampling (``sampling`` counts those of a stage): one response to each of the prompts at ``indices``."""
+    """One batch of a sampling (``sampling`` counts those of a stage): a response to the prompt at each of ``indices``."""
 
     sampling: int
     indices: list[int]
@@ -61,8 +61,9 @@ def answer(
     seed: int,
     done: Sequence[AnsweredBatch],
     sampling: int = 0,
+    k: int = 1,
 ) -> Iterator[AnsweredBatch]:
-    """One response a prompt at top-p 1, batch by batch; those of this sampling that are ``done`` come first, as they are.
+    """``k`` responses a prompt at top-p 1, batch by batch; those of this sampling that are ``done`` come first, as they are.
 
     What whole batches leave falls into the batches that it would have been in without an interruption, because they go by the
     length of the prompts: so the responses are equal bit for bit.
@@ -72,5 +73,6 @@ def answer(
     answered = {index for batch in before for index in batch.indices}
     if left := [index for index in range(len(prompts)) if index not in answered]:
         asked = [prompts[index] for index in left]
-        for places, groups in sampler.sample_batches(asked, 1, temperature, 1.0, max_new_tokens, seed):
-            yield AnsweredBatch(sampling, [left[place] for place in places], [group[0] for group in groups])
+        for places, groups in sampler.sample_batches(asked, k, temperature, 1.0, max_new_tokens, seed):
+            indices = [left[place] for place in places for _ in range(k)]
+            yield AnsweredBatch(sampling, indices, [response for group in groups for response in group])

@@ -27,9 +27,11 @@ from stages.progress import Progress, clock_text
 from stages.recipe import load_recipe, shipped_recipes
 from stages.registry_commands import JsonOption, ReferenceArgument, RegistryOption, print_json, print_table, registry_app
 from stages.roots import open_registry
+from stages.sampling_study_commands import add_sampling_studies
 from stages.score_command import score
 from stages.stage_commands import COMMANDS, EVALUATIONS, add_commands
 from stages.study_command import study_app
+from stages.tuning_study_commands import add_tuning_studies
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +43,8 @@ app = typer.Typer(
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure a policy, the reward models, or whether instructions hold.")
 recipe_app = typer.Typer(no_args_is_help=True, help="Recipes: every choice of a run.")
 add_changes(data_app)
+add_sampling_studies(study_app)
+add_tuning_studies(study_app)
 app.add_typer(registry_app, name="registry")
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")

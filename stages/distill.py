@@ -25,7 +25,7 @@ def run(
     done = 0
     with progress.meter(len(prompts), "context distillation", "prompt") as advance:
         saved = SavedBatches(states, DistillationStats)
-        batches = distil(prompts, sampler_of(inputs), scorer_of(inputs, "safety"), config, seed, saved.done)
+        batches = distil(prompts, sampler_of(inputs, progress), scorer_of(inputs, "safety"), config, seed, saved.done)
         for stats in saved.save(batches):
             dialogues += stats.dialogues
             outcomes.update(stats.outcomes)

@@ -19,7 +19,7 @@ from eval.reward_accuracy import accuracy_by_rating
 from policy.chat import encode_prompt
 from policy.generation import TransformersSampler
 from preference_data.comparison import Comparison
-from preference_data.messages import Messages, assistant
+from preference_data.messages import Messages
 from preference_data.parquet import write_records
 from registry.saved_states import SavedStates
 from sandbox import constraints as rules
@@ -27,9 +27,9 @@ from sandbox.annotators import utility
 from sandbox.dialogues import Questioner
 from sandbox.gold import judge
 from sandbox.world import World
-from stages.batches import AnsweredBatch, SavedBatches, answer
-from stages.draw_prompts import prompts_of
+from stages.batches import SavedBatches
 from stages.import_annotations import comparisons_of
+from stages.judged_answers import Answer, judged_answers
 from stages.load_models import sampler_of, scorer_of
 from stages.make_world import cases_of, world_of
 from stages.progress import Progress
@@ -37,55 +37,10 @@ from stages.sections import ConsistencyConfig, EvaluationConfig
 from stages.stage import Inputs, Stage, one
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A policy's answer to an evaluation prompt. Scores are raw logits; ``gold_*`` are on [0, 1].
-
-    ``group``: helpful, adversarial or borderline.
-    """
-
-    prompt_id: str
-    prompt: Messages
-    response: str
-    group: str
-    family: str
-    num_tokens: int
-    finished: bool
-    helpfulness_score: float
-    safety_score: float
-    gold_helpfulness: float
-    gold_safety: float
-    is_safe: bool
-    refused: bool
-
-
 def evaluate_policy(
     config: EvaluationConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
-    artifact = one(inputs, "prompts")
-    world, cases, prompts = world_of(artifact), cases_of(artifact), prompts_of(artifact)
-    asked = [prompt.messages for prompt in prompts]
-    saved = SavedBatches(states, AnsweredBatch)
-    batches = answer(sampler_of(inputs), asked, config.temperature, config.max_new_tokens, seed, saved.done)
-    responses: list[Any] = [None] * len(prompts)
-    with progress.meter(len(prompts), "answers", "prompt") as advance:
-        for batch in saved.save(batches):
-            for index, response in zip(batch.indices, batch.responses, strict=True):
-                responses[index] = response
-            advance(None, len(batch.indices))
-    dialogues = [[*messages, assistant(response.text)] for messages, response in zip(asked, responses, strict=True)]
-    scores = {axis: scorer_of(inputs, axis).score(dialogues).tolist() for axis in ("helpfulness", "safety")}
-    answers = []
-    for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        verdict = judge(world, cases[prompt.id], response.text)
-        kind = prompt.family if prompt.family in ("adversarial", "borderline") else "helpful"
-        answers.append(
-            Answer(
-                prompt.id, prompt.messages, response.text, kind, prompt.family, len(response.ids), response.finished,
-                scores["helpfulness"][index], scores["safety"][index], utility(verdict, "helpfulness"),
-                utility(verdict, "safety"), verdict.is_safe, verdict.refused,
-            )
-        )  # fmt: skip
+    answers = judged_answers(sampler_of(inputs, progress), config, inputs, seed, progress, states)
     write_records(out / "answers.parquet", answers, Answer)
     return _summary(answers)
 
@@ -213,7 +168,7 @@ def evaluate_consistency(
 ) -> dict[str, Any]:
     artifact = one(inputs, "prompts")
     dialogues = _consistency_dialogues(artifact.manifest.seed, config, seed)
-    sampler = sampler_of(inputs, config.kept_tokens)
+    sampler = sampler_of(inputs, progress, config.kept_tokens)
     context = sampler.model.config.max_position_embeddings
 
     def fits(prompt: Messages) -> bool:

@@ -45,7 +45,9 @@ def run(
     done = 0
     saved = SavedBatches(states, GattStats)
     batches = saved.save(
-        synthesise(chained, pool, sampler_of(inputs), _obeys, config, seed, scorer_of(inputs, "helpfulness"), saved.done)
+        synthesise(
+            chained, pool, sampler_of(inputs, progress), _obeys, config, seed, scorer_of(inputs, "helpfulness"), saved.done
+        )
     )
     with progress.meter(len(chained), "ghost attention", "dialogue") as advance:
         for stats in batches:

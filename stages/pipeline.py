@@ -28,7 +28,7 @@ from stages.outside_files import sha256_of, sha256_of_folder
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
 from stages.report import STAGE as REPORT
 from stages.report import ReportConfig
-from stages.sections import FileConfig, ImportConfig, PromptsFileConfig, StudyName
+from stages.sections import FileConfig, ImportConfig, PromptsFileConfig, SamplingConfig, StudyName, TuningConfig
 from stages.step import Step
 from stages.studies.steps import study_steps
 
@@ -39,39 +39,19 @@ TUNING_PROMPTS, EVALUATION_PROMPTS = "prompts/tuning", "prompts/evaluation"
 def steps(recipe: Recipe, findings: Findings = "core") -> list[Step]:
     """Every step of a recipe, in order; with the studies of its core findings, or with all that there are."""
     sandbox = recipe if isinstance(recipe, SandboxRecipe) else None
-    found = _foundation(recipe)
-    previous, current = "policy/base", "policy/sft"
-    batches: list[str] = []
-    samples: list[str] = []
-    gatt_made: tuple[str, ...] = ()
-    for number, each in enumerate(recipe.rounds, start=1):
-        batch = f"round-{number}"
-        batches.append(batch)
-        found += _annotation(recipe, number, (previous, current))
-        found += [_reward_model(recipe, axis, batches, current) for axis in AXES]
-        if number == 1:
-            inputs = {"policy": (current,), "safety": ("reward_model/safety",), "prompts": (TUNING_PROMPTS,)}
-            found.append(Step(distill.STAGE, "distilled", recipe.distillation, inputs))
-        sampling = recipe.rejection_sampling.model_copy(update={"batch": batch})
-        found.append(Step(rejection_sample.STAGE, each.version, sampling, {"policy": (current,), **_judged()}))
-        samples.append(f"samples/{each.version}")
-        mix = {
-            "policy": ("policy/base",),
-            "demonstrations": ("dialogues/demonstrations",),
-            "samples": tuple(samples if each.pool == "all" else samples[-1:]),
-            "distilled": ("dialogues/distilled",),
-            "gatt": gatt_made,
-        }
-        found.append(Step(tune.VERSION, each.version, recipe.tuning, mix))
-        previous, current = current, f"policy/{each.version}"
-        if each.gatt and sandbox:
-            found += _ghost_attention(sandbox, each.version, samples)
-            gatt_made, current = ("dialogues/gatt",), f"policy/{each.version}-gatt"
-    found.append(Step(ppo.STAGE, f"{recipe.rounds[-1].version}-ppo", recipe.ppo, {"policy": (current,), **_judged()}))
+    found = [*_foundation(recipe), *(step for made in _rounds(recipe) for step in made)]
+    last = found[-1].makes
+    found.append(Step(ppo.STAGE, f"{recipe.rounds[-1].version}-ppo", recipe.ppo, {"policy": (last,), **_judged()}))
     if not sandbox:
         return found
+    batches = [_batch(number) for number in range(1, len(recipe.rounds) + 1)]
     studies = study_steps(sandbox, get_args(StudyName) if findings == "all" else sandbox.studies)
     return [*found, *_measurements(sandbox, batches), *studies, _report(sandbox, batches, studies)]
+
+
+def describe_rounds(recipe: Recipe) -> list[str]:
+    """What each round reads and makes, a paragraph a round, read off its steps."""
+    return [f"{each.version}: {_described(made)}" for each, made in zip(recipe.rounds, _rounds(recipe), strict=True)]
 
 
 def final_policy(recipe: Recipe) -> str:
@@ -90,6 +70,72 @@ def consistency_arms(recipe: Recipe) -> dict[str, str]:
         if each.gatt:
             return {"without": each.version, "v3_gatt": f"{each.version}-gatt", "with": f"{recipe.rounds[-1].version}-ppo"}
     return {}
+
+
+def _rounds(recipe: Recipe) -> list[list[Step]]:
+    """The steps of each round; the last of them makes the policy that the next one starts with."""
+    sandbox = recipe if isinstance(recipe, SandboxRecipe) else None
+    apart = {"evaluation_prompts": (EVALUATION_PROMPTS,)} if sandbox else {}
+    previous, current = "policy/base", "policy/sft"
+    rounds: list[list[Step]] = []
+    batches: list[str] = []
+    samples: list[str] = []
+    gatt_made: tuple[str, ...] = ()
+    for number, each in enumerate(recipe.rounds, start=1):
+        batches.append(_batch(number))
+        found = _annotation(recipe, number, (previous, current))
+        found += [_reward_model(recipe, axis, batches, current) for axis in AXES]
+        if number == 1:
+            inputs = {"policy": (current,), "safety": ("reward_model/safety",), "prompts": (TUNING_PROMPTS,)}
+            found.append(Step(distill.STAGE, "distilled", recipe.distillation, inputs))
+        sampling = recipe.rejection_sampling.model_copy(update={"batch": batches[-1]})
+        found.append(Step(rejection_sample.STAGE, each.version, sampling, {"policy": (current,), **_judged(), **apart}))
+        samples.append(found[-1].makes)
+        mix = {
+            "policy": ("policy/base",),
+            "demonstrations": ("dialogues/demonstrations",),
+            "samples": tuple(samples if each.pool == "all" else samples[-1:]),
+            "distilled": ("dialogues/distilled",),
+            "gatt": gatt_made,
+        }
+        found.append(Step(tune.VERSION, each.version, recipe.tuning, mix))
+        if each.gatt and sandbox:
+            found += _ghost_attention(sandbox, each.version, samples)
+            gatt_made = ("dialogues/gatt",)
+        previous, current = current, found[-1].makes
+        rounds.append(found)
+    return rounds
+
+
+def _batch(number: int) -> str:
+    """What the comparisons and the prompts of a round are called."""
+    return f"round-{number}"
+
+
+def _described(made: list[Step]) -> str:
+    """One round in words."""
+    steps = {step.stage.name: step for step in made}
+    trained, sampled, tuned = steps["train-reward"], steps["rejection-sample"], steps["tune"]
+    sampling, tuning = sampled.config, tuned.config
+    assert isinstance(sampling, SamplingConfig) and isinstance(tuning, TuningConfig)
+    if "annotate" in steps:
+        judged = f"{' and '.join(steps['annotate'].inputs['policies'])} answer for the annotators"
+    else:
+        judged = f"people judge ({', '.join(file for step in made for file in getattr(step.config, 'files', ()))})"
+    read = ", ".join(text.removeprefix("preferences/safety-") for text in trained.inputs["preferences"])
+    grid = ", ".join(f"{each:g}" for each in sampling.temperatures)
+    best = f"the best of the temperatures {grid} on {sampling.search_prompts} others"
+    kept = f"{'the best' if tuning.targets == 'best' else 'random ones'} of {', '.join(tuned.inputs['samples'])}"
+    learnt = [f"{tuning.num_demonstrations} demonstrations", *tuned.inputs["distilled"], *tuned.inputs["gatt"]]
+    told = [
+        f"{judged}. The reward models start from {trained.inputs['policy'][0]} and read the comparisons of {read}.",
+        f"{sampled.makes}: {sampling.k} responses of {sampled.inputs['policy'][0]} to each of {sampling.num_helpful} benign "
+        f"and {sampling.num_adversarial} adversarial prompts, at {best if sampling.searches else f'temperature {grid}'}.",
+        f"{tuned.makes}: {tuned.inputs['policy'][0]} tuned on {', '.join(learnt)} and {kept}.",
+    ]
+    if "sft" in steps:
+        told.append(f"{steps['sft'].makes}: {tuned.makes} tuned on {steps['gatt'].makes}, which it makes.")
+    return " ".join(told)
 
 
 def _judged() -> dict[str, tuple[str, ...]]:
@@ -127,7 +173,7 @@ def _file(file: str) -> dict[str, Any]:
 
 def _annotation(recipe: Recipe, number: int, policies: tuple[str, str]) -> list[Step]:
     """The comparisons of a round: annotators of the sandbox judge, or a team brings its files."""
-    batch = f"round-{number}"
+    batch = _batch(number)
     if isinstance(recipe, SandboxRecipe):
         config = recipe.annotation.model_copy(update={"batch": batch})
         inputs = {"prompts": (TUNING_PROMPTS,), "heldout_prompts": (EVALUATION_PROMPTS,), "policies": policies}

@@ -23,7 +23,7 @@ from registry.artifact import Artifact
 from registry.drafts import unfinished
 from registry.store import Registry
 from stages.outside_files import sha256_of
-from stages.pipeline import steps
+from stages.pipeline import describe_rounds, steps
 from stages.recipe import Recipe, TeamRecipe
 from stages.rehearsal import Clock
 from stages.stage import asked_for, fingerprint, peak_rss_mb
@@ -74,6 +74,7 @@ class Plan:
 
     recipe: str
     parameters: int
+    rounds: tuple[str, ...]  # what each reads and makes, for people
     steps: tuple[PlannedStep, ...]
     machine: Machine
     seconds: float
@@ -102,6 +103,7 @@ def make_plan(recipe: Recipe, folder: Path, seed: int, clock: Clock, machine: Ma
     return Plan(
         recipe=recipe.name,
         parameters=num_parameters(workload.model),
+        rounds=tuple(describe_rounds(recipe)),
         steps=tuple(planned),
         machine=machine,
         seconds=sum(each.seconds for each in to_make),
@@ -126,7 +128,10 @@ def this_machine(folder: Path) -> Machine:
 def plan_json(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values; sizes in bytes."""
     return {
-        **{name: getattr(plan, name) for name in ("recipe", "parameters", "seconds", "timing", "disk", "missing_files")},
+        **{
+            name: getattr(plan, name)
+            for name in ("recipe", "parameters", "rounds", "seconds", "timing", "disk", "missing_files")
+        },
         "peak_memory_bytes": plan.peak_memory,
         "machine": dataclasses.asdict(plan.machine),
         "problems": [dataclasses.asdict(each) for each in plan.problems],

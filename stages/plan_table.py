@@ -1,4 +1,4 @@
-"""A plan on the terminal: a table of the steps, then what they need together, and why they cannot run where they cannot."""
+"""A plan on the terminal: the steps, the rounds in words, what all need together, and why they cannot run where they cannot."""
 
 import typer
 
@@ -15,6 +15,8 @@ def print_plan(plan: Plan, command: str) -> None:
     machine = plan.machine
     to_make = sum(each.state != "up to date" for each in plan.steps)
     lines = [
+        "",
+        *plan.rounds,
         "",
         f"{plan.recipe}: {_count(plan.parameters)} parameters; {to_make} of {len(plan.steps)} steps to make",
         f"time    {_time(plan.seconds)} on this machine ({machine.cores} cores), {plan.timing}",

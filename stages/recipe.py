@@ -30,6 +30,7 @@ from stages.sections import (
     RewardTrainingConfig,
     RoundConfig,
     SamplingConfig,
+    SamplingStudySizes,
     Section,
     StudyName,
     TeamDataConfig,
@@ -58,6 +59,9 @@ class Recipe(Section):
     rejection_sampling: SamplingConfig
     tuning: TuningConfig
     ppo: PPOStageConfig
+    sampling_study: SamplingStudySizes = Field(
+        SamplingStudySizes(), description="how much `rlhf study best-of-n` and `rlhf study temperature` sample"
+    )
     rounds: tuple[RoundConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

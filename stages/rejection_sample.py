@@ -1,54 +1,148 @@
-"""Sampling K answers a prompt from the newest policy and selecting the best by the newest reward models (paper 3.2.3)."""
+"""Sampling K answers a prompt from the newest policy and selecting the best by the newest reward models (paper 3.2.3).
 
+The temperature is chosen first, on prompts of the same kinds that the round does not sample for; what was tried lies in
+``temperatures.json`` beside the samples.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from policy.generation import Sampler
 from preference_data.parquet import write_records
+from preference_data.prompt import Prompt
 from registry.saved_states import SavedStates
-from rlhf.rejection_sampling import RejectionSamplingStats, Sample, rejection_sample
+from reward_model.combined_reward import CombinedReward
+from rlhf.rejection_sampling import (
+    RejectionSamplingStats,
+    TemperatureTrial,
+    best_temperature,
+    rejection_sample,
+    search_temperature,
+)
+from rlhf.samples import Sample, controls
 from stages.batches import SavedBatches
-from stages.draw_prompts import draw_prompts, prompts_of
-from stages.load_models import reward_of, sampler_of
+from stages.draw_prompts import EvaluationPromptsDrawn, draw_prompts, evaluation_prompts_in, held_out_prompts, prompts_of
+from stages.load_models import engine_of, reward_of
 from stages.progress import Progress
 from stages.sections import SamplingConfig
 from stages.stage import Inputs, Stage, one
+
+SAMPLES_FILE, TEMPERATURES_FILE = "samples.parquet", "temperatures.json"
+TRIAL_METRICS = ("temperature", "score", "eligible_share", "num_prompts")
 
 
 def run(
     config: SamplingConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
-    drawn = draw_prompts(
-        prompts_of(one(inputs, "prompts")), config.num_helpful, config.num_adversarial, f"rejection:{config.batch}", seed
-    )
+    drawn, searched = draw(prompts_of(one(inputs, "prompts")), config, seed)
+    overlapping = _check_overlap([*drawn, *searched], inputs, config.allow_overlap, progress)
+    sampler, reward = engine_of(inputs, progress, config.engine), reward_of(inputs, config.safety_threshold)
+    trials = _search(searched, sampler, reward, config, seed, progress, states)
+    temperature = best_temperature(trials) if trials else config.temperatures[0]
     policy = str(one(inputs, "policy").reference)
     saved = SavedBatches(states, RejectionSamplingStats)
-    reward = reward_of(inputs, config.safety_threshold)
-    batches = saved.save(rejection_sample(drawn, sampler_of(inputs), reward, config, policy, seed, saved.done))
+    batches = rejection_sample(drawn, sampler, reward, config, policy, seed, temperature, saved.done)
+    samples = collected(saved.save(batches), len(drawn), f"best of {config.k}", progress)
+    write_records(out / SAMPLES_FILE, samples, Sample)
+    chosen = {"temperature": temperature, "trials": [asdict(trial) for trial in trials]}
+    (out / TEMPERATURES_FILE).write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
+    tried = [{name: getattr(trial, name) for name in TRIAL_METRICS} for trial in trials]
+    return {**sample_metrics(samples), "temperature": temperature, "trials": tried, "overlapping": overlapping}
+
+
+def draw(prompts: Sequence[Prompt], config: SamplingConfig, seed: int) -> tuple[list[Prompt], list[Prompt]]:
+    """The prompts to sample for, and others on which the temperature is chosen: none where there is but one. Raises
+    TooFewPrompts.
+    """
+    drawn = draw_prompts(prompts, config.num_helpful, config.num_adversarial, f"rejection:{config.batch}", seed)
+    if not config.searches:
+        return drawn, []
+    what_to_do = (
+        "the search for a temperature takes others than the round: lower search_prompts, num_helpful or num_adversarial of "
+        "rejection_sampling, or give one temperature"
+    )
+    return drawn, held_out_prompts(prompts, drawn, config.search_prompts, f"temperature:{config.batch}", seed, what_to_do)
+
+
+def collected(batches: Iterable[RejectionSamplingStats], num_prompts: int, label: str, progress: Progress) -> list[Sample]:
+    """The samples of all batches, while progress is shown."""
     samples: list[Sample] = []
     done = 0
-    with progress.meter(len(drawn), f"best of {config.k}", "prompt") as advance:
+    with progress.meter(num_prompts, label, "prompt") as advance:
         for stats in batches:
             samples += stats.samples
             advance(stats, stats.num_done - done)
             done = stats.num_done
-    write_records(out / "samples.parquet", samples, Sample)
+    return samples
+
+
+def sample_metrics(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Counts, and mean combined scores as raw logits: of all, of the selected, and of the random control of their prompts."""
     selected = [sample.combined_score for sample in samples if sample.selected]
     return {
-        "prompts": len(drawn),
+        "prompts": sum(sample.position == 0 for sample in samples),
         "samples": len(samples),
         "selected": len(selected),
         "mean_score": fmean(sample.combined_score for sample in samples),
         "selected_score": fmean(selected) if selected else None,
+        "control_score": fmean(sample.combined_score for sample in controls(samples)) if selected else None,
         "finished": fmean(sample.finished for sample in samples),
     }
+
+
+def _check_overlap(prompts: Sequence[Prompt], inputs: Inputs, allow: bool, progress: Progress) -> int:
+    """How many of ``prompts`` are for evaluation. Raises EvaluationPromptsDrawn where there are any and none is allowed."""
+    evaluation = [prompt for artifact in inputs.get("evaluation_prompts", []) for prompt in prompts_of(artifact)]
+    found = evaluation_prompts_in(prompts, evaluation)
+    if not found:
+        return 0
+    first = f"{found[0].id} ({found[0].messages[-1]['content'][:60]!r})"
+    told = f"{len(found)} of the {len(prompts)} drawn prompts are for evaluation, the first {first}"
+    if not allow:
+        raise EvaluationPromptsDrawn(
+            f"{told}: what learns from them can no longer be measured with them; give other prompts, draw others "
+            "(rejection_sampling.batch=NAME), or say --allow-overlap (in a recipe rejection_sampling.allow_overlap=true)"
+        )
+    progress.say(f"{told}, and that is allowed")
+    return len(found)
+
+
+def _search(
+    prompts: Sequence[Prompt],
+    sampler: Sampler,
+    reward: CombinedReward,
+    config: SamplingConfig,
+    seed: int,
+    progress: Progress,
+    states: SavedStates,
+) -> list[TemperatureTrial]:
+    """A trial of each temperature, those of an earlier run as they were saved; none without prompts."""
+    if not prompts:
+        return []
+    saved = SavedBatches(SavedStates(states.root / "temperatures", states.say, states.every), TemperatureTrial)
+    found = saved.save(search_temperature(prompts, sampler, reward, config, seed, saved.done))
+    trials = list(progress.track(found, len(config.temperatures), "temperatures", "temperature"))
+    best = best_temperature(trials)
+    scores = ", ".join(f"{trial.score:.3g} at {trial.temperature:g}" for trial in trials)
+    progress.say(f"the best of {config.k} scores highest at temperature {best:g} on {len(prompts)} prompts: {scores}")
+    return trials
 
 
 STAGE = Stage(
     "rejection-sample",
     "samples",
-    2,
+    3,
     SamplingConfig,
     run,
-    {"policy": "policy", "helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"},
+    {
+        "policy": "policy",
+        "helpfulness": "reward_model",
+        "safety": "reward_model",
+        "prompts": "prompts",
+        "evaluation_prompts": "prompts",
+    },
 )

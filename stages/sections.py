@@ -112,7 +112,9 @@ class RewardTrainingConfig(RewardModelConfig):
     )
 
 
-StudyName = Literal["accuracy", "safety-loss", "margin", "reward-scaling"]
+StudyName = Literal[
+    "accuracy", "safety-loss", "margin", "reward-scaling", "best-of-n", "temperature", "pooling", "size-distillation"
+]
 
 
 class RewardStudyConfig(Section):
@@ -147,6 +149,10 @@ class TuningConfig(FinetuneConfig):
     """Fine-tuning one version from the base model (paper 3.2.3)."""
 
     num_demonstrations: int = Field(gt=0, description="demonstrations kept in the mix, the first so many")
+    targets: Literal["best", "random"] = Field(
+        "best",
+        description="what of each prompt's samples is learnt: the best, or as a control a random one of the same prompts",
+    )
 
 
 class EvaluationConfig(Section):
@@ -156,12 +162,17 @@ class EvaluationConfig(Section):
     max_new_tokens: int = Field(gt=0, description="longest response in tokens")
 
 
-class SamplingStudyConfig(Section):
-    """Many responses to each prompt at each temperature: how reward grows with their number (paper Figures 7 and 8)."""
+class SamplingStudySizes(Section):
+    """How much the sampling studies sample."""
 
     num_helpful: int = Field(100, gt=0, description="benign prompts to sample for")
     num_adversarial: int = Field(0, ge=0, description="adversarial prompts to sample for")
     n: int = Field(64, gt=1, description="responses to each prompt at each temperature (paper: up to 100)")
+
+
+class SamplingStudyConfig(SamplingStudySizes):
+    """Many responses to each prompt at each temperature: how reward grows with their number (paper Figures 7 and 8)."""
+
     temperatures: tuple[float, ...] = Field(
         (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
         min_length=1,
@@ -194,6 +205,7 @@ class SamplingConfig(RejectionSamplingConfig):
     num_helpful: int = Field(gt=0, description="benign prompts to sample for")
     num_adversarial: int = Field(ge=0, description="adversarial prompts to sample for")
     batch: str = Field("round-1", description="decides which prompts are drawn")
+    allow_overlap: bool = Field(False, description="learn from prompts that are for evaluation all the same")
 
 
 class GattStageConfig(GattConfig):

@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
+from registry.errors import ReferenceNotFound
 from registry.saved_states import SaveEvery
+from registry.store import Registry
+from rlhf.config import SelectionConfig
 from stages.options import (
     DryRunOption,
     ForceOption,
@@ -32,20 +36,27 @@ from stages.stage import Stage, run_stage
 
 @dataclass(frozen=True)
 class Role:
-    """One input of a command. ``default`` None: it must be given; ``many``: it may be given several times."""
+    """One input of a command. ``default`` None: it must be given; ``many``: it may be given several times.
+
+    ``looked_for``: what is taken when nothing is given, where the registry has it.
+    """
 
     help: str
     default: str | None = None
     many: bool = False
+    looked_for: str = ""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One key of a command's section that has an option of its own, with the values it may have; ``next``: what to do then."""
+    """One key of a command's section that has an option of its own, with the values it may have; ``next``: what to do then.
+
+    Without ``values`` the option is a flag that makes the key true.
+    """
 
     key: str
     help: str
-    values: tuple[str, ...]
+    values: tuple[str, ...] = ()
     next: str = ""
 
 
@@ -53,7 +64,8 @@ class Setting:
 class StageCommand:
     """A row: ``stage`` is ``module:NAME``; ``section`` of the recipe; ``name`` of the artifact; ``next`` command.
 
-    ``axis``: the section is that of ``--axis``, helpfulness or safety. ``settings`` by the name of their option.
+    ``axis``: the section is that of ``--axis``, helpfulness or safety. ``settings`` by the name of their option. ``part``: the
+    keys of the section that the stage takes, where it does not take all.
     """
 
     command: str
@@ -66,6 +78,7 @@ class StageCommand:
     example: str
     axis: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    part: type[BaseModel] | None = None
 
 
 _PROMPTS = Role("prompts to answer", "prompts/tuning")
@@ -121,8 +134,17 @@ COMMANDS = (
     StageCommand(
         "rejection-sample", "Sample K answers a prompt and select the best (paper 3.2.3); `rlhf tune` then learns from them.",
         "stages.rejection_sample:STAGE", "rejection_sampling", "v1",
-        {"policy": Role("policy that answers", "policy/sft"), **_REWARD_MODELS, "prompts": _PROMPTS},
+        {"policy": Role("policy that answers", "policy/sft"), **_REWARD_MODELS, "prompts": _PROMPTS,
+         "evaluation_prompts": Role("prompts that must not be learnt from", "", many=True, looked_for="prompts/evaluation")},
         "rlhf tune --samples {ref}", "rlhf rejection-sample --policy policy/sft --set rejection_sampling.k=16",
+        settings={"allow-overlap": Setting("allow_overlap", "learn from prompts that are for evaluation all the same")},
+    ),
+    StageCommand(
+        "rescore", "Score and select samples anew, by other reward models; nothing is sampled (paper 3.2.3).",
+        "stages.rescore:STAGE", "rejection_sampling", "rescored",
+        {"samples": Role("samples to score"), **_REWARD_MODELS},
+        "rlhf tune --samples {ref}", "rlhf rescore --samples samples/v1 --helpfulness reward_model/helpfulness@2",
+        part=SelectionConfig,
     ),
     StageCommand(
         "tune", "Fine-tune a version from the base on demonstrations, selected samples and the rest (paper 3.2.3).",
@@ -211,6 +233,7 @@ def _function(row: StageCommand) -> Callable[..., None]:
 
 def _option(name: str, role: Role) -> inspect.Parameter:
     shown = f"{role.help[0].upper()}{role.help[1:]}{'; may be repeated' * role.many}."
+    shown += f" Default: {role.looked_for}, where there is one." if role.looked_for else ""
     flag = "--" + name.replace("_", "-")
     if role.many:
         annotation: Any = Annotated[list[str], typer.Option(flag, metavar="REF", help=shown)]
@@ -222,19 +245,30 @@ def _option(name: str, role: Role) -> inspect.Parameter:
 
 
 def _setting(name: str, setting: Setting) -> inspect.Parameter:
-    shown = f"{setting.help[0].upper()}{setting.help[1:]}: {', '.join(setting.values)}."
-    annotation = Annotated[str | None, typer.Option(f"--{name}", metavar=name.upper(), help=shown)]
-    return inspect.Parameter(f"{name}_", inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+    shown = f"{setting.help[0].upper()}{setting.help[1:]}"
+    if setting.values:
+        option = typer.Option(f"--{name}", metavar=name.upper(), help=f"{shown}: {', '.join(setting.values)}.")
+        annotation: Any = Annotated[str | None, option]
+    else:
+        annotation = Annotated[bool | None, typer.Option(f"--{name}", help=f"{shown}.")]
+    return inspect.Parameter(_parameter(name), inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+
+
+def _parameter(setting: str) -> str:
+    """Under which name a setting is given."""
+    return f"{setting.replace('-', '_')}_"
 
 
 def _with_settings(config: Any, row: StageCommand, given: Mapping[str, Any]) -> tuple[Any, str]:
-    """``config`` with what the options of its settings say, and what to do next."""
+    """``config`` with what the options of its settings say, or the part of it that is taken, and what to do next."""
     next_ = row.next
+    if row.part:
+        config = row.part.model_validate(config.model_dump(include=set(row.part.model_fields)))
     for name, setting in row.settings.items():
-        value = given[f"{name}_"]
+        value = given[_parameter(name)]
         if value is None:
             continue
-        if value not in setting.values:
+        if setting.values and value not in setting.values:
             raise ValueError(f"--{name} is {value!r}; it is one of {', '.join(setting.values)}")
         config, next_ = config.model_copy(update={setting.key: value}), setting.next or next_
     return config, next_
@@ -246,8 +280,9 @@ def _run(row: StageCommand, given: dict[str, Any]) -> None:
         raise ValueError(f"--axis is {given['axis']!r}; it is helpfulness or safety")
     config, next_ = _with_settings(section_of(recipe, given["axis"] if row.axis else row.section), row, given)
     name = given["name"] or row.name or given["axis"]
-    inputs = {role: _texts(given[role]) for role in row.roles if given[role]}
     registry = open_registry(given["registry"])
+    inputs = {role: _texts(given[role]) for role in row.roles if given[role]}
+    inputs |= {role: each for role in row.roles if role not in inputs and (each := _looked_for(row.roles[role], registry))}
     save_every = SaveEvery.parse(given["save_every"])
     if given["dry_run"]:
         resolved = {role: [str(registry.resolve(text).reference) for text in texts] for role, texts in inputs.items()}
@@ -265,6 +300,14 @@ def _run(row: StageCommand, given: dict[str, Any]) -> None:
         return
     typer.echo(f"{reference}{' (up to date)' if result.up_to_date else f' in {clock_text(result.seconds)}'}")
     typer.echo(f"next: {next_.format(ref=reference, path=result.artifact.path)}")
+
+
+def _looked_for(role: Role, registry: Registry) -> tuple[str, ...]:
+    """What a role takes when nothing is given."""
+    try:
+        return (role.looked_for,) if role.looked_for and registry.follow(role.looked_for) else ()
+    except ReferenceNotFound:
+        return ()
 
 
 def _texts(given: str | list[str]) -> tuple[str, ...]:

@@ -6,17 +6,21 @@ the distilled safety answers and, once there are some, Ghost Attention dialogues
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from policy.checkpoint import load_policy, save_checkpoint
 from policy.config import FinetuneConfig
-from policy.finetuning import finetune
+from policy.finetuning import FinetuneResult, finetune
 from preference_data.parquet import read_records
 from preference_data.prompt import Dialogue
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from rlhf.rejection_sampling import Sample, selected_dialogues
+from rlhf.rejection_sampling import control_dialogues, selected_dialogues
+from rlhf.samples import Sample
 from stages.progress import Progress
 from stages.sections import TuningConfig
 from stages.stage import Inputs, Stage, one
@@ -32,14 +36,20 @@ def run_sft(
 def run_version(
     config: TuningConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
+    return _tune(one(inputs, "policy"), version_dialogues(config, inputs), config, out, progress, seed, states)
+
+
+def version_dialogues(config: TuningConfig, inputs: Inputs) -> list[Dialogue]:
+    """What a version learns from: demonstrations, and what there is of samples, distilled answers and Ghost Attention."""
     dialogues = dialogues_of(one(inputs, "demonstrations"))[: config.num_demonstrations]
+    targets = {"best": selected_dialogues, "random": control_dialogues}[config.targets]
     for artifact in inputs.get("samples", []):
-        dialogues += selected_dialogues(samples_of(artifact))
+        dialogues += targets(samples_of(artifact))
     for artifact in inputs.get("distilled", []):
         dialogues += dialogues_of(artifact)
     for artifact in inputs.get("gatt", []):
         dialogues += [dialogue for dialogue in dialogues_of(artifact) if dialogue.source == "gatt"]
-    return _tune(one(inputs, "policy"), dialogues, config, out, progress, seed, states)
+    return dialogues
 
 
 def dialogues_of(artifact: Artifact) -> list[Dialogue]:
@@ -48,6 +58,24 @@ def dialogues_of(artifact: Artifact) -> list[Dialogue]:
 
 def samples_of(artifact: Artifact) -> list[Sample]:
     return read_records(artifact.file("samples.parquet"), Sample)
+
+
+def tuned(
+    start: Path,
+    dialogues: Sequence[Dialogue],
+    config: FinetuneConfig,
+    seed: int,
+    progress: Progress,
+    states: SavedStates,
+    label: str = "fine-tuning",
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, FinetuneResult]:
+    """The policy in the folder ``start``, trained on ``dialogues`` in an order that is drawn from ``seed``."""
+    model, tokenizer = load_policy(start)
+    ordered = list(dialogues)
+    random.Random(f"tune:{seed}").shuffle(ordered)
+    with progress.meter(None, label, "step") as advance:
+        result = finetune(model, tokenizer, ordered, config, seed, lambda stats: advance(stats, 1), states)
+    return model, tokenizer, result
 
 
 def _tune(
@@ -59,10 +87,7 @@ def _tune(
     seed: int,
     states: SavedStates,
 ) -> dict[str, Any]:
-    model, tokenizer = load_policy(start.path)
-    random.Random(f"tune:{seed}").shuffle(dialogues)
-    with progress.meter(None, "fine-tuning", "step") as advance:
-        result = finetune(model, tokenizer, dialogues, config, seed, lambda stats: advance(stats, 1), states)
+    model, tokenizer, result = tuned(start.path, dialogues, config, seed, progress, states)
     save_checkpoint(model, tokenizer, out)
     return {
         "dialogues": result.num_dialogues,

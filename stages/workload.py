@@ -18,7 +18,7 @@ from policy.training_state import KEPT
 from preference_data.comparison import AXES
 from preference_data.margin import MARGINS
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
-from stages.sections import RewardStudyConfig, RewardTrainingConfig, ScalingStudyConfig
+from stages.sections import RewardStudyConfig, RewardTrainingConfig, SamplingStudyConfig, ScalingStudyConfig, TunedStudyConfig
 from stages.step import Step
 
 Kind = Literal["pretrain", "finetune", "reward", "update", "read", "sample", "turn", "write documents", "encode documents"]
@@ -111,7 +111,9 @@ class Workload:
             "rejection-sample": self._reject, "gatt": self._gatt, "ppo": self._ppo, "evaluate-policy": self._evaluate_policy,
             "evaluate-reward": self._evaluate_reward, "evaluate-consistency": self._evaluate_consistency,
             "study-safety-loss": self._reward_study, "study-margin": self._reward_study,
-            "study-reward-scaling": self._reward_study,
+            "study-reward-scaling": self._reward_study, "rescore": self._rescore, "study-best-of-n": self._sampling_study,
+            "study-temperature": self._sampling_study, "study-pooling": self._tuned_study,
+            "study-size-distillation": self._tuned_study,
         }  # fmt: skip
         return kinds[step.stage.name](step) if step.stage.name in kinds else Work()
 
@@ -157,12 +159,19 @@ class Workload:
     def _tune(self, step: Step) -> Work:
         config = step.config
         assert isinstance(config, FinetuneConfig)
-        texts = [text for name in self._read_by(step, "dialogues", "samples", "distilled") for text in self.made[name]]
-        texts += [self.made[name][0] for name in self._read_by(step, "gatt")]
+        texts = [text for name in self._read_by(step, "dialogues", "samples") for text in self.made[name]]
         if step.stage.name == "tune":
-            (demonstrations,) = self.made["dialogues/demonstrations"]
-            kept = min(demonstrations.count, self.recipe.tuning.num_demonstrations)
-            texts.append(Texts(kept, demonstrations.length, demonstrations.longest))
+            texts += self._always_mixed_in(step)
+        return self._finetuned(config, texts)
+
+    def _always_mixed_in(self, step: Step) -> list[Texts]:
+        """What every version is tuned on beside samples."""
+        (demonstrations,) = self.made["dialogues/demonstrations"]
+        kept = min(demonstrations.count, self.recipe.tuning.num_demonstrations)
+        others = [self.made[name][0] for name in self._read_by(step, "distilled", "gatt")]
+        return [Texts(kept, demonstrations.length, demonstrations.longest), *others]
+
+    def _finetuned(self, config: FinetuneConfig, texts: Sequence[Texts]) -> Work:
         size = config.batch_size
         passes = [
             Pass("finetune", config.epochs * text.count / size, size, min(text.length, config.max_length), padding=_SORTED)
@@ -233,16 +242,28 @@ class Workload:
         )
 
     def _reject(self, step: Step) -> Work:
+        """The search for a temperature, then the prompts themselves."""
         config = self.recipe.rejection_sampling
         count = config.num_helpful + config.num_adversarial
+        grid = len(config.temperatures)
+        searched = config.search_prompts if config.searches else 0
         self.made[step.makes] = (self._texts(count),)
         at_once = config.prompts_per_batch * config.k
+        sampling = self._sampling(count * config.k, config.max_new_tokens, config.k, at_once)
+        search = self._sampling(searched * config.k, config.max_new_tokens, config.k, at_once) if searched else ()
         passes = (
-            *self._sampling(count * config.k, config.max_new_tokens, config.k, at_once),
-            self._reading(2 * count * config.k),
+            *(replace(each, count=grid * each.count) for each in search),
+            *sampling,
+            self._reading(2 * (count + grid * searched) * config.k),
         )
         held = Footprint(weights=3 * self.weights, cache=self._cache(at_once, config.max_new_tokens, config.k))
         return Work(passes, held, _RECORD * count * config.k, config.k * self._size(step))
+
+    def _rescore(self, step: Step) -> Work:
+        (before,) = self._read_by(step, "samples")
+        self.made[step.makes] = self.made[before]
+        count = self.recipe.rejection_sampling.k * self._count([before])
+        return Work((self._reading(2 * count),), Footprint(weights=2 * self.weights), _RECORD * count, self._size(step))
 
     def _gatt(self, step: Step) -> Work:
         assert self.sandbox
@@ -281,6 +302,29 @@ class Workload:
         passes = (*(replace(each, count=arms * each.count) for each in arm.passes), self._reading(arms * 2 * self._num_heldout))
         return replace(arm, passes=passes, artifact_bytes=0)
 
+    def _sampling_study(self, step: Step) -> Work:
+        config = step.config
+        assert isinstance(config, SamplingStudyConfig)
+        count = len(step.inputs["policy"]) * len(config.temperatures) * (config.num_helpful + config.num_adversarial) * config.n
+        held = Footprint(weights=3 * self.weights, cache=self._cache(BATCH_SIZE, config.max_new_tokens, config.n))
+        sampling = self._sampling(count, config.max_new_tokens, config.n)
+        return Work((*sampling, self._reading(2 * count)), held, _RECORD * count, _ON_DISK * count * self.response)
+
+    def _tuned_study(self, step: Step) -> Work:
+        """Its arms, as if the model had the recipe's own size; each then answers the evaluation prompts."""
+        config = step.config
+        assert isinstance(config, TunedStudyConfig) and self.sandbox
+        rounds, own = self._read_by(step, "samples"), self._read_by(step, "own")
+        arms = [rounds[-1:], rounds, rounds] if rounds else [[], own, self._read_by(step, "larger")]
+        seeds, prompts, new = config.training_seeds or 1, self.sandbox.evaluation_prompts, config.evaluation.max_new_tokens
+        count = config.answers * (prompts.num_helpful + prompts.num_adversarial + prompts.num_borderline)
+        passes = [*self._sampling(count * len(arms), new, config.answers), self._reading(2 * count * len(arms))]
+        for names in arms:
+            texts = [text for name in names for text in self.made[name]]
+            work = self._finetuned(config.tuning, [*self._always_mixed_in(step), *texts])
+            passes += work.passes
+        return replace(work, passes=tuple(replace(each, count=seeds * each.count) for each in passes), artifact_bytes=0)
+
     def _evaluate_consistency(self, step: Step) -> Work:
         assert self.sandbox
         config = self.sandbox.consistency
@@ -312,8 +356,8 @@ class Workload:
     ) -> tuple[Pass, ...]:
         """``count`` responses, ``at_once`` handed to the sampler together, which cuts them by its own bounds."""
         length = length or self.prompt
-        room = BATCH_TOKENS // (round(padding * length) + max_new_tokens)
-        rows = max(k, min(at_once, BATCH_SIZE, room, count) // k * k)
+        prompts = BATCH_TOKENS // (round(padding * length) + k * max_new_tokens)
+        rows = max(k, min(at_once, BATCH_SIZE, prompts * k, count) // k * k)
         return (Pass("sample", count / rows, rows, length + self.response, self.response, k, padding),)
 
     def _reading(self, count: int, length: int | None = None, padding: float = _SORTED) -> Pass:
@@ -321,9 +365,10 @@ class Workload:
         return Pass("read", count / rows, rows, length or self.dialogue, padding=padding)
 
     def _cache(self, rows: int, new: int, k: int = 1) -> int:
-        """The cache of the sampler's largest batch, which holds the k responses of one prompt at least."""
-        longest = _LONGEST * self.prompt + new
-        return cache_bytes(self.model, max(k * longest, min(BATCH_TOKENS, min(rows, BATCH_SIZE) * longest)))
+        """The cache of the sampler's largest batch, which holds each prompt once, and the k responses of one at least."""
+        group = _LONGEST * self.prompt + k * new
+        groups = max(1, min(BATCH_TOKENS // group, min(rows, BATCH_SIZE) // k))
+        return cache_bytes(self.model, groups * group)
 
     def _texts(self, count: int) -> Texts:
         return Texts(count, self.dialogue, _LONGEST * self.dialogue)

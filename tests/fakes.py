@@ -57,7 +57,14 @@ class ScriptedPolicy:
         self.asked: list[Messages] = []
 
     def sample(
-        self, prompts: Sequence[Messages], k: int, temperature: float, top_p: float, max_new_tokens: int, seed: int
+        self,
+        prompts: Sequence[Messages],
+        k: int,
+        temperature: float,
+        top_p: float,
+        max_new_tokens: int,
+        seed: int,
+        top_k: int = 0,
     ) -> list[list[Response]]:
         self.asked += prompts
         return [[self._response(messages, position) for position in range(k)] for messages in prompts]

@@ -20,12 +20,15 @@ from registry.saved_states import SaveEvery
 from registry.store import Registry
 from registry.upkeep import prune
 from reward_model.scoring import RewardScorer
+from rlhf.config import SelectionConfig
+from stages import rescore
 from stages.pipeline import steps
 from stages.progress import Progress
 from stages.recipe import load_recipe
 from stages.score import ScoringModel, score_file
 from stages.stage import run_stage
 from stages.step import Step
+from stages.studies.steps import study_steps
 
 STAGE_SIZED = (
     "corpus.num_documents=1500",
@@ -40,7 +43,10 @@ TO_SCORE = "answers.jsonl"
 SAVE_NOTHING = {"corpus", "demonstrations", "prompts", "import", "study-accuracy", "report"}
 LAST = 1 - 1e-9  # the share that means the last pass
 RECIPE = load_recipe("micro", STAGE_SIZED)
-STEPS = {step.stage.name: step for step in steps(RECIPE)}
+JUDGES = {axis: (f"reward_model/{axis}",) for axis in AXES}
+RESCORE = Step(rescore.STAGE, "", SelectionConfig(prompts_per_batch=8), {"samples": ("samples/v2",), **JUDGES})
+STUDIES = study_steps(RECIPE, ["best-of-n", "pooling"])
+STEPS = {step.stage.name: step for step in (*steps(RECIPE), RESCORE, *STUDIES)}
 
 
 def template(micro: Path, folder: Path) -> Path:

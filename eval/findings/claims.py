@@ -48,6 +48,17 @@ CLAIMS = {
         "best of N rises with N, the median stays flat",
         "maximum from 0.54 to 0.67, median 0.54 throughout, off the chart",
     ),
+    "F10": Claim(
+        "Fig 8",
+        "the best sampling temperature is higher for many samples than for one, and must be tuned anew after each round",
+        "of the RLHF model with one sample 0.50 to 0.54 up to T 1.3 and 0.34 at 1.5, with 100 samples the most, 0.72 to 0.73, "
+        "at T 1.1 to 1.3, off the chart",
+    ),
+    "F11": Claim(
+        "section 3.2.3",
+        "training on the previous round's samples alone loses a rare skill; pooling the best of all rounds keeps it",
+        "RLHF-V3, trained on V2's alone, got worse at composing rhyming lines; no numbers",
+    ),
     "F12": Claim(
         "Fig 11",
         "the helpfulness win rate grows from SFT through V1 to V5",
@@ -74,6 +85,7 @@ CLAIMS = {
         "no Goodhart: as the reward models' scores of the versions rise, so does what people, or gold, think of them",
     ),
     "F26": Claim("section 3.2.3", "a safety score below 0.15 is a high-precision switch", "recall 0.55"),
+    "F29": Claim("section 3.2.3", "small models gain from a larger model's rejection samples", "no numbers"),
 }
 
 

@@ -1,9 +1,12 @@
-"""What the studies of a recipe read, by the names that its run gives to it. Nothing heavy is imported here."""
+"""What the studies of a recipe read, by the names that its run gives to it, and how it would have them sample. Nothing heavy
+is imported here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from preference_data.comparison import AXES
 from stages.recipe import Recipe, SandboxRecipe
-from stages.sections import RewardTrainingConfig
+from stages.sections import RewardTrainingConfig, SamplingStudyConfig
 
 Given = dict[str, tuple[str, ...]]
 SANDBOX_SIZES = ("pico", "micro", "nano")
@@ -15,6 +18,20 @@ def reward_inputs(recipe: Recipe, training: RewardTrainingConfig) -> Given:
     if training.mixture == "paper":
         found["other_preferences"] = _every_round(recipe, "safety" if training.axis == "helpfulness" else "helpfulness")
     return found | ({"prompts": ("prompts/evaluation",)} if isinstance(recipe, SandboxRecipe) else {})
+
+
+def sampling_study_config(recipe: Recipe, asked: Mapping[str, Any]) -> SamplingStudyConfig:
+    """What was ``asked`` for, the recipe's own for what was not."""
+    sampling = recipe.rejection_sampling
+    given = {key: value for key, value in asked.items() if value is not None}
+    shared = {"max_new_tokens": sampling.max_new_tokens, "safety_threshold": sampling.safety_threshold}
+    return SamplingStudyConfig.model_validate(recipe.sampling_study.model_dump() | shared | given)
+
+
+def sampling_study_inputs(*policies: str) -> Given:
+    """The newest reward models and the evaluation prompts, for ``policies``."""
+    models: Given = {axis: (f"reward_model/{axis}",) for axis in AXES}
+    return {"policy": policies, **models, "prompts": ("prompts/evaluation",)}
 
 
 def policies_of_sizes(recipe: Recipe, presets: Sequence[str]) -> tuple[str, ...]:

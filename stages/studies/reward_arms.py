@@ -2,12 +2,10 @@
 
 Arms share the policy they start from, the head they begin with, the data and their order; they differ in what the study is
 about. Where an arm is trained with several seeds, each seed's scores stand in its rows: a prompt brings all of them.
-An arm that is done is not trained again when the study goes on after it was stopped, and one that is not goes on where it was.
 """
 
-import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,14 +22,12 @@ from reward_model.scoring import RewardScorer
 from reward_model.training import train_reward_model
 from sandbox.annotators import utility
 from sandbox.gold import judge
-from stages.batches import SavedBatches
 from stages.import_annotations import comparisons_of
 from stages.make_world import cases_of, world_of
 from stages.progress import Progress
 from stages.stage import Inputs, one
-from stages.studies.trainings import Arm, Trainings
+from stages.studies.trainings import Arm, Trainings, train_each
 
-_SEED_STEP = 1000  # apart from the seeds of other epochs, which are next to each other
 SAME_START = "With one seed, all arms start from the same policy and head and read the same comparisons in the same order."
 INPUT_KINDS = {"policy": "policy", "preferences": "preferences", "other_preferences": "preferences", "prompts": "prompts"}
 
@@ -84,23 +80,11 @@ def train_arms(
     for policy in dict.fromkeys(arm.policy for arm in arms):
         _check_fits(policy, heldout)
     progress.say(how_often.note)
-    runs = [(arm, seed + _SEED_STEP * number) for arm in arms for number in range(how_often.number)]
-    saved = SavedBatches(states, ArmScores)
-    return list(saved.save(_trained(runs, heldout, progress, states, saved.done)))
 
+    def train(arm: Arm, training_seed: int, label: str, own: SavedStates) -> ArmScores:
+        return _train(arm, training_seed, heldout, label, progress, own)
 
-def _trained(
-    runs: Sequence[tuple[Arm, int]],
-    heldout: Sequence[Comparison],
-    progress: Progress,
-    states: SavedStates,
-    done: Sequence[ArmScores],
-) -> Iterator[ArmScores]:
-    yield from done
-    for number, (arm, seed) in enumerate(runs[len(done) :], start=len(done)):
-        inner = SavedStates(states.root / f"run-{number}", states.say, states.every)
-        yield _train(arm, seed, heldout, f"run {number + 1} of {len(runs)}, {arm.name}", progress, inner)
-        shutil.rmtree(inner.root, ignore_errors=True)  # its scores are saved by now
+    return train_each(arms, how_often, seed, states, ArmScores, train)
 
 
 def _train(

@@ -1,21 +1,52 @@
 """The studies of a recipe as steps, so that its run can make them before the report."""
 
 from collections.abc import Sequence
+from typing import get_args
 
-from policy.config import PretrainConfig
+from policy.config import Preset, PretrainConfig
 from stages import pretrain, tune
 from stages.recipe import SandboxRecipe
 from stages.sections import AccuracyStudyConfig, RewardStudyConfig, ScalingStudyConfig, StudyName
 from stages.step import Step
-from stages.studies import accuracy, margin, reward_scaling, safety_loss
-from stages.studies.inputs import SANDBOX_SIZES, policies_of_sizes, reward_inputs
+from stages.studies import (
+    accuracy,
+    best_of_n,
+    margin,
+    pooling,
+    reward_scaling,
+    safety_loss,
+    size_distillation,
+    temperature,
+)
+from stages.studies.inputs import (
+    SANDBOX_SIZES,
+    policies_of_sizes,
+    reward_inputs,
+    sampling_study_config,
+    sampling_study_inputs,
+)
+from stages.studies.tuning_inputs import (
+    REWARD_MODELS,
+    pooling_inputs,
+    size_distillation_inputs,
+    smaller_preset,
+    tuned_study_config,
+)
+from stages.studies.tuning_steps import sampling_steps
 
 
 def study_steps(recipe: SandboxRecipe, names: Sequence[StudyName]) -> list[Step]:
-    """The studies ``names``, each after what it needs; none where the recipe holds no comparisons out."""
+    """The studies ``names``, each after what it needs, which is made once; none where the recipe holds no comparisons out.
+
+    What a recipe has no room for is left out: pooling of one round, a model below the smallest preset.
+    """
     if not recipe.annotation.num_heldout:
         return []
-    return [step for name in names for step in _study(recipe, name)]
+    found: dict[str, Step] = {}
+    for name in names:
+        for step in _study(recipe, name):
+            found.setdefault(step.makes, step)
+    return list(found.values())
 
 
 def size_steps(recipe: SandboxRecipe, presets: Sequence[str]) -> list[Step]:
@@ -47,3 +78,20 @@ def _study(recipe: SandboxRecipe, name: StudyName) -> list[Step]:
             inputs = sizes | reward_inputs(recipe, recipe.helpfulness)
             study = Step(reward_scaling.STAGE, name, ScalingStudyConfig(training=recipe.helpfulness), inputs)
             return [*size_steps(recipe, SANDBOX_SIZES), study]
+        case "best-of-n":
+            sampling = sampling_study_config(recipe, {"temperatures": (1.0,)})
+            return [Step(best_of_n.STAGE, name, sampling, sampling_study_inputs("policy/sft"))]
+        case "temperature":
+            inputs = sampling_study_inputs("policy/sft", f"policy/{recipe.rounds[-1].version}")
+            return [Step(temperature.STAGE, name, sampling_study_config(recipe, {}), inputs)]
+        case "pooling":
+            if len(recipe.rounds) < 2:
+                return []
+            return [Step(pooling.STAGE, name, tuned_study_config(recipe), pooling_inputs(recipe))]
+        case "size-distillation":
+            if recipe.pretrain.preset == get_args(Preset)[0]:
+                return []
+            preset = smaller_preset(recipe)
+            study = Step(size_distillation.STAGE, name, tuned_study_config(recipe), size_distillation_inputs(recipe, preset))
+            before = sampling_steps(recipe, preset, REWARD_MODELS).values()
+            return [*size_steps(recipe, [preset]), *before, study]

@@ -6,7 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from policy.architecture import llama_config
 from policy.footprint import activation_bytes, cache_bytes, logits_bytes, num_parameters, training
-from policy.kv_cache import RoomyCache
+from policy.kv_cache import PromptCache
 
 GROUPED = {"hidden_size": 256, "intermediate_size": 896, "num_attention_heads": 8, "num_key_value_heads": 2,
            "num_hidden_layers": 5, "head_dim": 32}  # fmt: skip
@@ -53,9 +53,9 @@ def test_activations_are_what_autograd_keeps(config):
 
 def test_a_cache_is_as_large_as_the_one_that_the_sampler_fills():
     config = shapes()[2]
-    cache = RoomyCache(config.num_hidden_layers, 0)
+    cache = PromptCache(config.num_hidden_layers)
     LlamaForCausalLM(config)(input_ids=torch.randint(3, 500, (4, 12)), past_key_values=cache)
-    held = sum(buffer.nbytes for layer in cache.layers for buffer in layer.buffers)
+    held = sum(states.nbytes for layer in cache.layers for states in (layer.keys, layer.values))
     assert cache_bytes(config, 4 * 12) == held
 
 

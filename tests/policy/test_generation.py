@@ -1,11 +1,24 @@
+from collections import Counter
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from fakes import tiny_policy, tiny_tokenizer
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LogitsProcessorList,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from policy.chat import decode_response, encode_prompt
-from policy.generation import ContextOverflow, TransformersSampler, sample_token
+from policy.generation import ContextOverflow, Row, TransformersSampler, sample_token
 from policy.kv_cache import Prefixes
 from policy.logprobs import response_logprobs
 from preference_data.messages import assistant, user
@@ -135,3 +148,172 @@ def test_bad_requests_say_what_is_wrong():
         sampler().sample(PROMPTS, 2, 0.0, 1.0, 4, 0)
     with pytest.raises(ContextOverflow, match="do not fit the context of 1024 tokens"):
         sampler().sample([[user("fox " * 1100)]], 1, 1.0, 1.0, 4, 0)
+
+
+def test_a_batch_too_large_for_memory_is_halved_and_the_responses_are_the_same():
+    said: list[str] = []
+    engine = sampler()
+    engine.say = said.append
+    rows_read: list[int] = []
+
+    def crowded(model, args, kwargs):
+        rows_read.append(len(kwargs["input_ids"]))
+        if kwargs["input_ids"].shape[1] == 1 and len(kwargs["input_ids"]) > 5:
+            raise torch.OutOfMemoryError("no room")
+
+    engine.model.register_forward_pre_hook(crowded, with_kwargs=True)
+    found = engine.sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0)
+    assert ids_of(found) == ids_of(sampler().sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0))
+    assert said == [
+        "12 responses at once do not fit into memory; going on with 6",
+        "6 responses at once do not fit into memory; going on with 3",
+    ]
+    rows_read.clear()
+    engine.sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0)
+    assert max(rows_read) <= 3 and len(said) == 2  # what was learnt is kept, and said once
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    engine = sampler()
+
+    def broken(*_):
+        raise RuntimeError("something else")
+
+    engine.model.register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        engine.sample(PROMPTS, 4, 1.0, 1.0, 4, seed=0)
+
+
+def test_one_response_that_does_not_fit_into_memory_is_an_error():
+    engine = sampler()
+    engine.say = lambda text: None
+
+    def crowded(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried to allocate")
+
+    engine.model.register_forward_pre_hook(crowded)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        engine.sample(PROMPTS, 4, 1.0, 1.0, 4, seed=0)
+
+
+def test_more_responses_than_a_batch_holds_are_decoded_in_parts():
+    few = TransformersSampler(tiny_policy(3, torch.float64), tiny_tokenizer(), batch_size=5)
+    assert ids_of(few.sample(PROMPTS, 16, 1.0, 1.0, 24, 0)) == ids_of(sampler().sample(PROMPTS, 16, 1.0, 1.0, 24, 0))
+
+
+def test_a_prompt_is_read_once_for_all_its_responses():
+    engine = sampler()
+    shapes = []
+    engine.model.register_forward_pre_hook(
+        lambda _, __, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    engine.sample(PROMPTS, 8, 1.0, 1.0, 12, seed=0)
+    longest = max(len(encode_prompt(engine.tokenizer, prompt).ids) for prompt in PROMPTS)
+    assert shapes[0] == (3, longest)
+    assert all(width == 1 and rows <= 24 for rows, width in shapes[1:])
+
+
+def test_rows_that_are_done_leave_the_batch():
+    engine = sampler(seed=0)
+    with torch.no_grad():
+        engine.model.lm_head.weight.mul_(0.01)
+        engine.model.lm_head.bias = torch.nn.Parameter(torch.zeros(len(engine.tokenizer), dtype=torch.float64))
+        engine.model.lm_head.bias[2] = 4.0  # EOS at about one step in nine
+    rows = []
+    engine.model.register_forward_pre_hook(lambda _, __, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True)
+    responses = [r for group in engine.sample(PROMPTS, 32, 1.0, 1.0, 60, seed=0) for r in group]
+    lengths = np.array([len(response.ids) for response in responses])
+    alive = [int((lengths > t).sum()) for t in range(1, len(rows))]  # rows that speak on after t tokens
+    assert all(count >= left for count, left in zip(rows[1:], alive, strict=True))
+    assert sum(rows[1:]) < 1.3 * sum(alive)
+
+
+def test_single_precision_gives_the_same_sequences_in_any_batch():
+    """At least 99.9 % of them: a random number may fall on the edge between two tokens."""
+    prompts = [[user(f"{word} {other}?")] for word in ("fox", "owl", "sea", "pot") for other in ("older", "brown", "nine")]
+    together, apart = (
+        ids_of(sampler(batch_size=size, dtype=torch.float32).sample(prompts, 90, 1.0, 1.0, 24, seed=0)) for size in (512, 7)
+    )
+    pairs = [(a, b) for one, other in zip(together, apart, strict=True) for a, b in zip(one, other, strict=True)]
+    assert sum(a == b for a, b in pairs) >= 0.999 * len(pairs)
+
+
+@pytest.mark.parametrize(("temperature", "top_p", "top_k"), [(0.7, 1.0, 0), (1.3, 0.8, 0), (1.0, 1.0, 4), (1.4, 0.7, 6)])
+def test_tokens_follow_the_distribution_that_transformers_samples_from(temperature, top_p, top_k):
+    torch.manual_seed(5)
+    logits = torch.randn(12, dtype=torch.float64) * 1.5
+    warpers = [TemperatureLogitsWarper(temperature)]
+    if top_k:
+        warpers.append(TopKLogitsWarper(top_k))
+    if top_p < 1:
+        warpers.append(TopPLogitsWarper(top_p))
+    expected = LogitsProcessorList(warpers)(torch.zeros(1, 1, dtype=torch.long), logits[None])[0].softmax(-1)
+    count = 20_000
+    uniform = torch.from_numpy(np.random.default_rng(1).random(count))
+    tokens, logprobs = sample_token(logits.expand(count, -1), uniform, temperature, top_p, top_k)
+    assert torch.allclose(logprobs, expected.log()[tokens], atol=1e-12)
+    counts = torch.bincount(tokens, minlength=12).numpy()
+    kept = expected.numpy() > 0
+    assert counts[~kept].sum() == 0
+    assert chisquare(counts[kept], expected.numpy()[kept] * count).pvalue > 0.001
+
+
+def test_sequences_follow_the_distribution_that_generate_samples_from():
+    """Pairs of tokens on a vocabulary of six, ours against transformers' own sampling."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=6, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=32, initializer_range=0.5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    count, prompt = 4000, [1, 4, 3]
+    theirs = model.generate(
+        torch.tensor([prompt] * count), attention_mask=torch.ones(count, 3), do_sample=True, temperature=1.2, top_k=5,
+        top_p=0.9, max_new_tokens=2,
+    )[:, 3:]  # fmt: skip
+    rows = [Row([user("x")], prompt, numbers) for numbers in np.random.default_rng(3).random((count, 2))]
+    engine = TransformersSampler(model, tiny_tokenizer(), batch_size=count)
+    ours = engine._decode(rows, partial(sample_token, temperature=1.2, top_p=0.9, top_k=5))
+    counts = [Counter(), Counter()]
+    for response in ours:
+        counts[0][tuple(response.ids)] += 1
+    for row in theirs.tolist():
+        counts[1][tuple(row[:1] if row[0] == 2 else row)] += 1
+    table = np.array([[each[key] for key in sorted(set(counts[0]) | set(counts[1]))] for each in counts])
+    assert len(table[0]) > 6
+    assert chi2_contingency(table[:, table.sum(axis=0) >= 10]).pvalue > 0.001
+
+
+def test_a_number_that_rounds_to_one_still_falls_on_a_token_that_can_be_sampled():
+    logits = torch.tensor([[2.0, 1.0, -torch.inf]])
+    token, logprob = sample_token(logits, torch.tensor([1 - 1e-12], dtype=torch.float64), 1.0, 1.0)
+    assert token.item() == 1 and logprob.isfinite()
+
+
+def test_grouped_heads_and_left_padding_give_the_tokens_of_generate():
+    """Greedy, in one batch of prompts of different lengths; the tiny policy has two query heads to a key head."""
+    engine = sampler()
+    groups = engine.sample(PROMPTS, 1, 0.0, 1.0, 16, seed=0)
+    encoded = [encode_prompt(engine.tokenizer, prompt).ids for prompt in PROMPTS]
+    width = max(map(len, encoded))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in encoded])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in encoded])
+    expected = engine.model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=16)[:, width:]
+    for group, row in zip(groups, expected.tolist(), strict=True):
+        assert group[0].ids == row[: len(group[0].ids)]
+
+
+def test_only_llama_models_are_sampled_from():
+    config = Qwen2Config(
+        vocab_size=450, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2
+    )
+    engine = TransformersSampler(Qwen2ForCausalLM(config).eval(), tiny_tokenizer())
+    with pytest.raises(ValueError, match="qwen2 model, and responses are sampled from Llama models alone"):
+        engine.sample(PROMPTS, 1, 1.0, 1.0, 4, seed=0)
+
+
+@pytest.mark.parametrize("request_", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1}])
+def test_settings_without_meaning_are_refused(request_):
+    settings = {"k": 1, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 4, "seed": 0} | request_
+    with pytest.raises(ValueError, match="temperature is 0 or above, top_p above 0 and at most 1, top_k 0 or above"):
+        sampler().sample(PROMPTS, **settings)

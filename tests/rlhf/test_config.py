@@ -30,10 +30,33 @@ def test_a_minibatch_larger_than_the_batch_is_refused() -> None:
 @pytest.mark.parametrize("config", [PPOConfig, RejectionSamplingConfig, DistillationConfig])
 def test_unknown_settings_are_refused_and_every_field_is_described(config: type) -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
-        config(top_k=5)
+        config(nucleus=5)
     assert all(field.description for field in config.model_fields.values())
 
 
 def test_ppo_knows_no_nucleus() -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         PPOConfig(top_p=0.9)
+
+
+def test_the_grid_of_temperatures_is_the_papers() -> None:
+    assert RejectionSamplingConfig().temperatures == (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
+    assert RejectionSamplingConfig().searches and not RejectionSamplingConfig(temperatures=(1.3,)).searches
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"k": 0}, "k is 0, the number of responses to each prompt; give 1 or more"),
+        ({"k": -3}, "k is -3, the number"),
+        ({"temperatures": ()}, "there is no temperature to sample at; give one, or several to choose from"),
+        ({"temperatures": (1.0, 0.0)}, "a temperature is 0.0, and each is above 0 and finite: at 0 all responses"),
+        ({"temperatures": (-0.5,)}, "a temperature is -0.5, and each is above 0"),
+        ({"temperatures": (float("nan"),)}, "a temperature is nan, and each is above 0"),
+        ({"temperatures": (float("inf"),)}, "a temperature is inf, and each is above 0"),
+        ({"search_prompts": 0}, "greater than 0"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(settings: dict, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RejectionSamplingConfig(**settings)

@@ -21,7 +21,7 @@ from kills import TIME, Kill, Target, holdings, killed, no_process_is_left, unki
 from registry.store import Registry
 
 SEED = 20230718
-PLAN = kill_plan(TARGETS, timed=50, named=50, seed=SEED)
+PLAN = kill_plan(TARGETS, timed=60, named=60, seed=SEED)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def survives(target: Target, template: Path, folder: Path, kills: list[Kill]) ->
     assert went_on or "save" not in target.operations
 
 
-def test_the_plan_has_a_hundred_kills_half_of_them_at_named_points_and_leaves_none_out() -> None:
+def test_the_plan_has_a_hundred_and_twenty_kills_half_of_them_at_named_points_and_leaves_none_out() -> None:
     points = Counter(kill.point for kills in PLAN.values() for kill in kills)
-    assert points.pop(TIME) == 50 and points.total() == 50
+    assert points.pop(TIME) == 60 and points.total() == 60
     assert set(points) == set(POINTS)
     assert min(len(kills) for kills in PLAN.values()) >= 4
 

@@ -100,7 +100,7 @@ def test_heldout_comparisons_are_of_evaluation_prompts_alone(micro):
 def test_only_annotators_and_evaluations_open_what_gold_knows():
     """Static: of the stages only the evaluations import the judge."""
     judging = {path.stem for path in (ROOT / "stages").glob("*.py") if "sandbox.gold" in path.read_text()}
-    assert judging == {"evaluate"}
+    assert judging == {"evaluate", "judged_answers"}
 
 
 def test_every_policy_and_reward_model_opens_with_transformers(micro):

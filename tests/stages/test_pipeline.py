@@ -1,6 +1,6 @@
 """The order of the recipe's steps, read off the plan."""
 
-from stages.pipeline import consistency_arms, final_policy, measured_policies, steps
+from stages.pipeline import consistency_arms, describe_rounds, final_policy, measured_policies, steps
 from stages.recipe import load_recipe
 
 
@@ -61,7 +61,51 @@ def test_ppo_starts_from_the_last_version_and_distillation_is_filtered_by_the_fi
     assert order.index("reward_model/safety") < order.index("dialogues/distilled")
 
 
-STUDIES = ["study/accuracy", "study/safety-loss", "study/margin", "study/reward-scaling"]
+def test_samples_are_kept_apart_from_the_evaluation_prompts_that_a_recipe_has():
+    sampling = [found for found in plan() if found.stage.name == "rejection-sample"]
+    assert [found.inputs["evaluation_prompts"] for found in sampling] == [("prompts/evaluation",)] * 5
+    team = [found for found in steps(load_recipe("llama2-7b")) if found.stage.name == "rejection-sample"]
+    assert [found.inputs.get("evaluation_prompts", ()) for found in team] == [()] * 5
+
+
+def test_rounds_are_told_in_words():
+    told = describe_rounds(load_recipe("nano"))
+    grid = "at the best of the temperatures 0.6, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.5 on 64 others"
+    assert len(told) == 5
+    assert told[0] == (
+        "v1: policy/base and policy/sft answer for the annotators. "
+        "The reward models start from policy/sft and read the comparisons of round-1. "
+        f"samples/v1: 8 responses of policy/sft to each of 640 benign and 60 adversarial prompts, {grid}. "
+        "policy/v1: policy/base tuned on 800 demonstrations, dialogues/distilled and the best of samples/v1."
+    )
+    assert told[3] == (
+        "v4: policy/v2 and policy/v3-gatt answer for the annotators. "
+        "The reward models start from policy/v3-gatt and read the comparisons of round-1, round-2, round-3, round-4. "
+        f"samples/v4: 8 responses of policy/v3-gatt to each of 640 benign and 60 adversarial prompts, {grid}. "
+        "policy/v4: policy/base tuned on 800 demonstrations, dialogues/distilled, dialogues/gatt and the best of samples/v1, "
+        "samples/v2, samples/v3, samples/v4."
+    )
+    assert told[2].endswith(" policy/v3-gatt: policy/v3 tuned on dialogues/gatt, which it makes.")
+
+
+def test_rounds_of_a_team_and_without_a_search_are_told_in_words():
+    overrides = ("rejection_sampling.temperatures=[1.2]", "tuning.targets=random")
+    told = describe_rounds(load_recipe("llama2-7b", overrides))
+    assert told[1] == (
+        "v2: people judge (data/round-2-helpfulness.jsonl, data/round-2-safety.jsonl). "
+        "The reward models start from policy/v1 and read the comparisons of round-1, round-2. "
+        "samples/v2: 16 responses of policy/v1 to each of 20000 benign and 5000 adversarial prompts, at temperature 1.2. "
+        "policy/v2: policy/base tuned on 27540 demonstrations, dialogues/distilled and random ones of samples/v2."
+    )
+
+
+STUDIES = [
+    f"study/{name}"
+    for name in (
+        "accuracy", "safety-loss", "margin", "reward-scaling", "best-of-n", "temperature", "pooling", "size-distillation"
+    )
+]  # fmt: skip
+CORE_STUDIES = ["study/accuracy", "study/safety-loss", "study/best-of-n"]
 
 
 def made(recipe, *overrides, **options):
@@ -69,14 +113,17 @@ def made(recipe, *overrides, **options):
 
 
 def test_studies_of_the_core_findings_come_before_the_report():
-    assert made("nano")[-3:] == [*STUDIES[:2], "report/nano"]
-    assert step("report/nano").inputs["studies"] == tuple(STUDIES[:2])
+    assert made("nano")[-4:] == [*CORE_STUDIES, "report/nano"]
+    assert step("report/nano").inputs["studies"] == tuple(CORE_STUDIES)
     assert made("micro")[-2:] == ["study/accuracy", "report/micro"]
 
 
 def test_all_findings_need_policies_of_three_sizes():
     others = ["policy/base-pico", "policy/sft-pico", "policy/base-micro", "policy/sft-micro"]
-    assert made("nano", findings="all")[-9:] == [*STUDIES[:3], *others, STUDIES[3], "report/nano"]
+    found = made("nano", findings="all")
+    assert [each for each in found if each in STUDIES or each in others] == [*STUDIES[:3], *others, *STUDIES[3:]]
+    of_studies = found[found.index(STUDIES[0]) :]
+    assert len(set(of_studies)) == len(of_studies)
     found = {each.makes: each for each in steps(load_recipe("nano"), "all")}
     assert found[STUDIES[3]].inputs["policy"] == ("policy/sft-pico", "policy/sft-micro", "policy/sft")
     assert found["report/nano"].inputs["studies"] == tuple(STUDIES)
@@ -86,6 +133,32 @@ def test_all_findings_need_policies_of_three_sizes():
     for each in steps(load_recipe("nano"), "all"):
         assert {text for texts in each.inputs.values() for text in texts} <= known, each.makes
         known.add(each.makes)
+
+
+def test_a_small_model_of_its_own_size_learns_from_samples_that_the_same_models_judge():
+    found = {each.makes: each for each in steps(load_recipe("nano"), "all")}
+    study, own, larger = (found[name] for name in ("study/size-distillation", "samples/v1-micro", "samples/v1-rescored"))
+    assert study.inputs["policy"] == ("policy/base-micro",)
+    assert (study.inputs["own"], study.inputs["larger"]) == ((own.makes,), (larger.makes,))
+    assert own.inputs["policy"] == ("policy/sft-micro",) and larger.inputs["samples"] == ("samples/v1",)
+    assert own.config == found["samples/v1"].config
+    for axis in ("helpfulness", "safety"):
+        assert own.inputs[axis] == larger.inputs[axis] == (f"reward_model/{axis}",)
+
+
+def test_what_is_pooled_is_what_the_first_pooling_version_reads():
+    found = {each.makes: each for each in steps(load_recipe("nano"), "all")}
+    study, version = found["study/pooling"], found["policy/v4"]
+    for role in ("policy", "demonstrations", "samples", "distilled", "gatt"):
+        assert study.inputs[role] == version.inputs[role]
+    assert study.config.tuning == version.config
+
+
+def test_a_study_that_a_recipe_has_no_room_for_is_left_out():
+    one_round = made("nano", "rounds=[{version: v1}]", findings="all")
+    assert "study/pooling" not in one_round and "study/size-distillation" in one_round
+    smallest = made("nano", "pretrain.preset=pico", findings="all")
+    assert "study/size-distillation" not in smallest and "study/pooling" in smallest
 
 
 def test_without_held_out_comparisons_there_is_nothing_to_study():

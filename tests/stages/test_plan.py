@@ -8,7 +8,7 @@ from commands import rlhf
 from policy.architecture import llama_config
 from policy.footprint import num_parameters
 from registry.store import Registry
-from stages.pipeline import steps
+from stages.pipeline import describe_rounds, steps
 from stages.plan import Machine, make_plan
 from stages.recipe import load_recipe
 from stages.rehearsal import Arithmetic
@@ -52,9 +52,13 @@ def test_counts_of_nano_by_hand():
     ]  # fmt: skip
     (sft,) = work["policy/sft"].passes
     assert (sft.count, sft.rows, sft.length) == (2 * 2400 / 32, 32, 46)
-    sampling, scoring = work["samples/v1"].passes
+    search, sampling, scoring = work["samples/v1"].passes
+    assert search.count * search.rows == 9 * 64 * 8, "nine temperatures"
     assert sampling.count * sampling.rows == 700 * 8
-    assert scoring.count * scoring.rows == 2 * 700 * 8
+    assert scoring.count * scoring.rows == 2 * (9 * 64 + 700) * 8
+    one = work_of("nano", "rejection_sampling.temperatures=[1.0]")["samples/v1"]
+    assert [each.count * each.rows for each in one.passes] == [700 * 8, 2 * 700 * 8]
+    assert one.footprint == work["samples/v1"].footprint
     # own comparisons of five rounds for helpfulness; for safety a ninth of the other axis beside them
     assert work["reward_model/helpfulness"].passes[0].count * 64 == pytest.approx(2 * 5 * 750)
     assert work["reward_model/safety"].passes[0].count * 64 == pytest.approx(2 * (5 * 600 + -(-5 * 600 // 9)))
@@ -165,6 +169,7 @@ def test_the_command_plans_a_large_recipe_on_this_machine(tmp_path):
     assert told["missing_files"] == ["data/demonstrations.jsonl", "data/prompts.jsonl"]
     assert "at once, and this machine has" in told["problems"][0]["text"]
     assert told["steps"][-1]["artifact"] == "policy/v5-ppo" and told["steps"][-1]["seconds"] > 0
+    assert told["rounds"] == describe_rounds(load_recipe("llama2-70b"))
     assert not (tmp_path / "registry").exists()
     shown = rlhf("plan", "--recipe", "llama2-70b", "--dir", tmp_path)
     assert shown.returncode == 1
@@ -174,5 +179,6 @@ def test_the_command_plans_a_large_recipe_on_this_machine(tmp_path):
 def test_the_command_rehearses_a_small_recipe(tmp_path):
     done = rlhf("plan", "--recipe", "micro", "--dir", tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "\n".join(["", "", *describe_rounds(load_recipe("micro")), "", "micro: "]) in done.stdout
     assert "34 of 34 steps to make" in done.stdout and "cores), by a rehearsal" in done.stdout
     assert f"next: rlhf reproduce --recipe micro --dir {tmp_path} --seed 0" in done.stdout

@@ -22,20 +22,30 @@ from gatt.synthesis import GattStats, synthesise
 from policy.checkpoint import save_checkpoint
 from policy.generation import Response, TransformersSampler
 from preference_data.messages import assistant, num_turns, user
+from preference_data.parquet import read_records
 from preference_data.prompt import make_prompt
 from registry.drafts import unfinished
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
 from reward_model.combined_reward import CombinedReward
 from reward_model.model import build_reward_model
-from rlhf.config import DistillationConfig, RejectionSamplingConfig
+from rlhf.config import DistillationConfig, RejectionSamplingConfig, SelectionConfig
 from rlhf.context_distillation import DistillationStats, distil
-from rlhf.rejection_sampling import RejectionSamplingStats, rejection_sample
-from stages import annotate, evaluate, import_annotations, make_world
+from rlhf.rejection_sampling import RejectionSamplingStats, TemperatureTrial, rejection_sample, search_temperature
+from rlhf.samples import Sample
+from stages import annotate, evaluate, import_annotations, make_world, rescore
+from stages import rejection_sample as rejection_stage
 from stages.batches import AnsweredBatch, SavedBatches, answer
 from stages.cli import app
 from stages.progress import Progress
-from stages.sections import AnnotationConfig, ConsistencyConfig, EvaluationConfig, ImportConfig, PromptsConfig
+from stages.sections import (
+    AnnotationConfig,
+    ConsistencyConfig,
+    EvaluationConfig,
+    ImportConfig,
+    PromptsConfig,
+    SamplingConfig,
+)
 from stages.stage import Stage, run_stage
 
 PROMPTS = [
@@ -53,9 +63,16 @@ def answers(messages, position):
     return f"Napoleon {'é' * position} {messages[-1]['content']} {messages[0]['role']}"
 
 
+REWARD = CombinedReward(ConstantScorer(5.0), LengthScorer())
+SAMPLING = RejectionSamplingConfig(k=3, prompts_per_batch=2, temperatures=(0.7, 0.9, 1.1, 1.3))
+
+
 def rejection_sampling(policy: ScriptedPolicy, done: list[Any]) -> Iterator[Any]:
-    reward = CombinedReward(LengthScorer(), ConstantScorer(5.0))
-    return rejection_sample(PROMPTS, policy, reward, RejectionSamplingConfig(k=3, prompts_per_batch=2), "policy/a@1", 0, done)
+    return rejection_sample(PROMPTS, policy, REWARD, SAMPLING, "policy/a@1", 0, 0.9, done)
+
+
+def temperatures(policy: ScriptedPolicy, done: list[Any]) -> Iterator[Any]:
+    return search_temperature(PROMPTS, policy, REWARD, SAMPLING, 0, done)
 
 
 def distillation(policy: ScriptedPolicy, done: list[Any]) -> Iterator[Any]:
@@ -70,13 +87,14 @@ def ghost_attention(policy: ScriptedPolicy, done: list[Any]) -> Iterator[Any]:
 
 LOOPS = [
     (rejection_sampling, RejectionSamplingStats),
+    (temperatures, TemperatureTrial),
     (distillation, DistillationStats),
     (ghost_attention, GattStats),
 ]
 
 
 def untimed(stats: list[Any]) -> list[Any]:
-    return [dataclasses.replace(each, seconds=0.0) for each in stats]
+    return [dataclasses.replace(each, seconds=0.0) if hasattr(each, "seconds") else each for each in stats]
 
 
 @pytest.mark.parametrize("stop", [1, 3])
@@ -118,11 +136,17 @@ QUESTIONS = [[user(f"Question {'owl ' * (number % 4)}{number}?")] for number in 
 
 
 class Recorded(TransformersSampler):
-    """A tiny real model, in small batches; ``told`` holds all responses in the order in which they were sampled."""
+    """A tiny real model, in small batches; ``told`` holds all responses in the order in which they were sampled, ``num_read``
+    counts the tokens that the model read, padding included."""
 
     def __init__(self, kept_tokens: int = 0):
         super().__init__(tiny_policy(), tiny_tokenizer(), batch_size=3, kept_tokens=kept_tokens)
         self.told: list[Response] = []
+        self.num_read = 0
+        self.model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _count(self, model, arguments, named) -> None:
+        self.num_read += named["input_ids"].numel()
 
     def sample_batches(self, *arguments):
         for indices, groups in super().sample_batches(*arguments):
@@ -200,8 +224,7 @@ def test_what_was_kept_of_dialogues_is_saved_with_their_turns(turns: int, kept_t
     left = whole.told[len(DIALOGUES) * turns :]
     assert rest.told == left  # log-probabilities among them
     list(talk(forgetful, done))
-    changed = [one.logprobs != other.logprobs for one, other in zip(forgetful.told, left, strict=True)]
-    assert any(changed) == (kept_tokens > 0), "dialogues that are read anew are rounded in another way"
+    assert (rest.num_read < forgetful.num_read) == (kept_tokens > 0), "what is not kept is read anew"
 
 
 # Stages
@@ -261,6 +284,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         config = PromptsConfig(split=split, num_helpful=6, num_adversarial=6, num_borderline=0)
         make(registry, make_world.PROMPTS, config, {}, split)
     make(registry, *ANNOTATE, "annotated")
+    make(registry, *REJECT, "sampled")
     for axis in ("helpfulness", "safety"):
         config = ImportConfig(axis=axis, files=(f"{axis}.jsonl",), heldout_files=(f"{axis}-heldout.jsonl",), max_rejected=1)
         make(registry, import_annotations.STAGE, config, {"annotations": ["annotations/annotated"]}, axis)
@@ -290,6 +314,24 @@ TALK = (
     ConsistencyConfig(num_dialogues=6, turns=(1, 3), max_new_tokens=6, kept_tokens=100_000),
     {"policy": ["policy/a"], "prompts": ["prompts/test"]},
 )
+REJECT = (
+    rejection_stage.STAGE,
+    SamplingConfig(
+        k=3,
+        temperatures=(0.8, 1.0, 1.2),
+        search_prompts=4,
+        num_helpful=3,
+        num_adversarial=3,
+        prompts_per_batch=2,
+        max_new_tokens=8,
+    ),
+    {"policy": ["policy/a"], **MODELS, "prompts": ["prompts/train"], "evaluation_prompts": ["prompts/test"]},
+)
+RESCORE = (
+    rescore.STAGE,
+    SelectionConfig(prompts_per_batch=2),
+    {"samples": ["samples/sampled"], **{axis: MODELS[axis] for axis in ("helpfulness", "safety")}},
+)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +343,11 @@ TALK = (
         ("one-model", COMPARE, (2, "scoring"), 2),
         ("one-turn", TALK, (2,), 1),
         ("two-turns", TALK, (3,), 2),
+        ("one-temperature", REJECT, (1,), 0),  # trials have a place of their own
+        ("two-temperatures", REJECT, (2,), 0),
+        ("all-temperatures", REJECT, (1, "scores highest"), 0),
+        ("two-batches", REJECT, (5,), 2),
+        ("scored-anew", RESCORE, (1,), 1),
     ],
 )
 def test_a_stopped_stage_goes_on_and_makes_the_same(
@@ -322,6 +369,8 @@ def test_a_stopped_stage_goes_on_and_makes_the_same(
         (EVALUATE, (1,), "batch.json", lambda batch: batch["responses"][0].update(text="an answer of mine")),
         (COMPARE, (2, "scoring"), "batch.json", lambda side: side["scores"].reverse()),
         (TALK, (3,), "turns.json", lambda turn: turn["responses"].reverse()),
+        (REJECT, (4,), "batch.json", lambda batch: batch["samples"][0].update(response="an answer of mine")),
+        (RESCORE, (1,), "batch.json", lambda batch: batch["samples"][0].update(combined_score=77.0)),
     ],
 )
 def test_what_was_saved_is_what_is_gone_on_with(
@@ -339,6 +388,24 @@ def test_what_was_saved_is_what_is_gone_on_with(
     (tmp_path / file).write_text(json.dumps(records))
     states.save(newest, lambda folder: shutil.copytree(tmp_path, folder, dirs_exist_ok=True) and None)
     assert make(registry, *stage, "meddled").artifact.digest != expected.digest
+
+
+def test_a_temperature_that_was_tried_is_not_tried_again(registry: Registry, tmp_path: Path) -> None:
+    """What is written by hand into the trial that was saved is what the temperature is chosen by."""
+    whole = json.loads(make(registry, *REJECT, "whole").artifact.file("temperatures.json").read_text())
+    lowest = min(whole["trials"], key=lambda trial: trial["score"])["temperature"]
+    place = [trial["temperature"] for trial in whole["trials"]].index(lowest)
+    with pytest.raises(Killed):
+        make(registry, *REJECT, "told", Stopping(place + 1))
+    states = SavedStates(next((registry.root / ".drafts").glob("*/states/temperatures")))
+    assert states.numbers() == list(range(place + 1))
+    (trial,) = json.loads((states.path(place) / "batch.json").read_text())
+    assert trial == whole["trials"][place]
+    states.save(place, lambda folder: (folder / "batch.json").write_text(json.dumps([{**trial, "score": 1e6}])) and None)
+    told = make(registry, *REJECT, "told").artifact
+    assert json.loads(told.file("temperatures.json").read_text())["trials"][place]["score"] == 1e6
+    assert told.manifest.metrics["temperature"] == lowest != whole["temperature"]
+    assert {sample.temperature for sample in read_records(told.file("samples.parquet"), Sample)} == {lowest}
 
 
 # The interval

@@ -1,0 +1,125 @@
+"""Do small models gain from a larger model's rejection samples (paper 3.2.3)? Finding F29.
+
+The paper samples with its largest model alone and tunes the smaller ones on what that model said best. Here a small base is
+tuned on demonstrations together with its own best samples, with a larger policy's for the same prompts, as many of each and
+chosen by the same reward models, and on the demonstrations alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eval.findings.study import Study
+from eval.findings.versions import DEMONSTRATIONS_ALONE, LARGER_SAMPLES, OWN_SAMPLES, larger_policys_samples_help
+from preference_data.comparison import AXES
+from registry.artifact import Artifact
+from registry.saved_states import SavedStates
+from stages.progress import Progress
+from stages.sections import TunedStudyConfig
+from stages.stage import Inputs, Stage, one
+from stages.studies.study import write_study
+from stages.studies.tuned_arms import (
+    APART,
+    COUNTED,
+    MEASURED_ON,
+    TunedArm,
+    answers_by_arm,
+    run_facts,
+    tables,
+    trained_note,
+    tune_arms,
+    tuned_trainings,
+    write_answers,
+)
+from stages.tune import samples_of, version_dialogues
+
+DIFFERENCES = ((LARGER_SAMPLES, OWN_SAMPLES), (OWN_SAMPLES, DEMONSTRATIONS_ALONE))
+
+
+def run(
+    config: TunedStudyConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
+    own, larger = one(inputs, "own"), one(inputs, "larger")
+    _check_alike(own, larger)
+    arms = arms_of(config, inputs)
+    how_often = tuned_trainings(arms, config, one(inputs, "policy").path)
+    runs = tune_arms(arms, config, inputs, how_often, seed, progress, states)
+    answers = answers_by_arm(runs)
+    write_answers(answers, out)
+    study = Study(
+        title="Does a small model gain from a larger one's samples?",
+        tables=tables(answers, DIFFERENCES),
+        findings=(larger_policys_samples_help(answers),),
+        notes=(
+            how_often.told(APART, COUNTED),
+            _sampled(OWN_SAMPLES, own),
+            _sampled(LARGER_SAMPLES, larger),
+            trained_note(runs),
+        ),
+        facts=run_facts(how_often, runs),
+    )
+    return write_study(study, out)
+
+
+def arms_of(config: TunedStudyConfig, inputs: Inputs) -> list[TunedArm]:
+    best = config.tuning.model_copy(update={"targets": "best"})
+    given = {DEMONSTRATIONS_ALONE: [], OWN_SAMPLES: inputs["own"], LARGER_SAMPLES: inputs["larger"]}
+    return [
+        TunedArm(name, version_dialogues(best, {"demonstrations": inputs["demonstrations"], "samples": samples}))
+        for name, samples in given.items()
+    ]
+
+
+def _check_alike(own: Artifact, larger: Artifact) -> None:
+    """Raise ValueError, which says all that is wrong, unless the samples differ in nothing but the policy that they are of."""
+    if problems := [*_coverage_problems(own, larger), *_scoring_problems(own, larger)]:
+        raise ValueError(f"{own.reference} (own) and {larger.reference} (larger) cannot be compared: {'; '.join(problems)}")
+
+
+def _coverage_problems(own: Artifact, larger: Artifact) -> Iterator[str]:
+    ours, theirs = (Counter(sample.prompt_id for sample in samples_of(artifact)) for artifact in (own, larger))
+    if apart := ours.keys() ^ theirs.keys():
+        yield (
+            f"they cover different prompts ({len(ours.keys() - theirs)} are in own alone, {len(theirs.keys() - ours)} in "
+            f"larger alone, {len(ours.keys() & theirs)} in both; {min(apart)} is in one alone); sample both with one seed, and "
+            "with one num_helpful, num_adversarial and batch of rejection_sampling"
+        )
+    if uneven := sorted(prompt for prompt in ours.keys() & theirs.keys() if ours[prompt] != theirs[prompt]):
+        yield (
+            f"{len(uneven)} prompts have different numbers of samples ({uneven[0]}: {ours[uneven[0]]} in own, "
+            f"{theirs[uneven[0]]} in larger); sample both with one rejection_sampling.k"
+        )
+
+
+def _scoring_problems(own: Artifact, larger: Artifact) -> Iterator[str]:
+    for axis in AXES:
+        ours, theirs = (artifact.manifest.parents.get(axis, []) for artifact in (own, larger))
+        if not ours or [each.digest for each in ours] != [each.digest for each in theirs]:
+            named = [", ".join(each.reference for each in given) or "one that is not known" for given in (ours, theirs)]
+            yield (
+                f"different {axis} models scored them ({named[0]} and {named[1]}); score one of them anew: `rlhf rescore "
+                "--samples REF --helpfulness MODEL --safety MODEL`"
+            )
+
+
+def _sampled(role: str, artifact: Artifact) -> str:
+    """How the samples were made, for the reader."""
+    samples = samples_of(artifact)
+    policies = ", ".join(sorted({sample.policy for sample in samples}))
+    temperatures = ", ".join(sorted({f"{sample.temperature:g}" for sample in samples}))
+    num_prompts, num_selected = len({sample.prompt_id for sample in samples}), sum(sample.selected for sample in samples)
+    return (
+        f"{role[0].upper()}{role[1:]}: {artifact.reference}, {len(samples):,} responses of {policies} to {num_prompts:,} "
+        f"prompts at temperature {temperatures}, {num_selected:,} of them selected."
+    )
+
+
+STAGE = Stage(
+    "study-size-distillation",
+    "study",
+    1,
+    TunedStudyConfig,
+    run,
+    {**MEASURED_ON, "demonstrations": "dialogues", "own": "samples", "larger": "samples"},
+)

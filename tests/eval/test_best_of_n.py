@@ -1,0 +1,139 @@
+"""The estimators against every subset, written out: small samples, exact fractions."""
+
+import itertools
+import math
+from fractions import Fraction
+from statistics import fmean, median
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.best_of_n import (
+    best_of_n_kl,
+    expected_choice,
+    expected_maximum,
+    expected_mean,
+    expected_median,
+    rank_weights,
+)
+
+whole = st.integers(-5, 5)
+samples = st.lists(whole, min_size=1, max_size=7)
+
+
+def over_subsets(scores, size, statistic):
+    """The mean of ``statistic`` over all subsets of ``size``, as a fraction."""
+    found = [Fraction(statistic(subset)) for subset in itertools.combinations(scores, size)]
+    return sum(found) / len(found)
+
+
+def of(scores):
+    return np.array(scores, dtype=np.float64)
+
+
+@given(samples, st.data())
+def test_maximum_median_and_mean_are_those_of_all_subsets(scores, data):
+    size = data.draw(st.integers(1, len(scores)))
+    for estimator, statistic in (
+        (expected_maximum, max),
+        (expected_median, lambda subset: median(map(Fraction, subset))),
+        (expected_mean, lambda subset: Fraction(sum(subset), len(subset))),
+    ):
+        assert estimator(of(scores), size) == pytest.approx(float(over_subsets(scores, size, statistic)), abs=1e-12)
+
+
+@given(st.lists(st.tuples(whole, whole), min_size=1, max_size=6), st.data())
+def test_the_choice_is_that_of_all_subsets_and_equals_share(rows, data):
+    """Of equal best scores each is taken as often as the others."""
+    size = data.draw(st.integers(1, len(rows)))
+
+    def chosen(subset):
+        best = max(score for score, _ in subset)
+        return Fraction(sum(value for score, value in subset if score == best), sum(score == best for score, _ in subset))
+
+    scores, values = (of([column]) for column in zip(*rows, strict=True))
+    assert expected_choice(scores, values, size)[0] == pytest.approx(float(over_subsets(rows, size, chosen)), abs=1e-12)
+
+
+def test_by_hand():
+    """Of 1, 2, 4, 8 the six pairs have the maxima 2, 4, 8, 4, 8, 8 and the medians 1.5, 2.5, 4.5, 3, 5, 6."""
+    scores = of([8, 1, 4, 2])
+    assert expected_maximum(scores, 2) == pytest.approx(34 / 6)
+    assert expected_median(scores, 2) == pytest.approx(22.5 / 6)
+    assert expected_median(scores, 3) == pytest.approx((2 + 2 + 4 + 4) / 4)
+    assert rank_weights(4, 2, 2).tolist() == [0, 1 / 6, 2 / 6, 3 / 6]
+
+
+def test_the_choice_by_hand():
+    """Pairs of (score, gold) (1, 0), (3, 6), (3, 2): twice one of score 3 is taken, once one of the two at random."""
+    assert expected_choice(of([[1, 3, 3]]), of([[0, 6, 2]]), 2)[0] == pytest.approx((6 + 2 + 4) / 3)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.randoms())
+def test_laws(scores, rng):
+    n, shuffled = len(scores), rng.sample(scores, len(scores))
+    found = [expected_maximum(of(scores), size) for size in range(1, n + 1)]
+    assert all(later >= earlier - 1e-12 for earlier, later in itertools.pairwise(found))
+    assert found[0] == pytest.approx(fmean(scores)) and found[-1] == max(scores)
+    assert expected_median(of(scores), 1) == pytest.approx(fmean(scores))
+    assert expected_median(of(scores), n) == pytest.approx(median(scores))
+    for size in {1, n // 2, n}:
+        if size:
+            assert expected_maximum(of(shuffled), size) == expected_maximum(of(scores), size)
+            assert expected_median(of(shuffled), size) == expected_median(of(scores), size)
+            assert -expected_maximum(-of(scores), size) <= expected_median(of(scores), size) + 1e-12
+
+
+@given(st.lists(st.lists(whole, min_size=5, max_size=5), min_size=1, max_size=4), st.integers(1, 5), st.permutations(range(5)))
+def test_the_choice_does_not_know_the_order_and_choosing_by_itself_is_the_maximum(scores, size, order):
+    rows, values = of(scores), of(scores) ** 2 + np.arange(len(scores))[:, None]
+    expected = expected_choice(rows, values, size)
+    assert expected_choice(rows[:, order], values[:, order], size) == pytest.approx(expected)
+    assert expected_choice(rows, rows, size) == pytest.approx(expected_maximum(rows, size))
+    alone = [expected_choice(rows[[i]], values[[i]], size)[0] for i in range(len(rows))]
+    assert expected == pytest.approx(alone), "prompts do not mix, equal scores of two of them least of all"
+
+
+def test_the_choice_between_equal_scores_is_the_mean():
+    assert expected_choice(np.zeros((1, 4)), of([[1, 2, 3, 10]]), 3)[0] == pytest.approx(4)
+
+
+def test_samples_of_one_distribution_give_its_expected_maximum():
+    """Uniform samples: the maximum of N is N / (N + 1) in expectation, and the median 1 / 2."""
+    scores = np.random.default_rng(0).random((4000, 16))
+    for size in (1, 4, 16):
+        assert expected_maximum(scores, size).mean() == pytest.approx(size / (size + 1), abs=0.005)
+        assert expected_median(scores, size).mean() == pytest.approx(0.5, abs=0.005)
+    first = scores[:, :4].max(axis=1)
+    assert expected_maximum(scores, 4).std() < first.std(), "steadier than the first four"
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 64])
+def test_kl_is_the_integral_over_the_best_of_n_density(size):
+    """Of a continuous score the best of N has density N u^(N - 1) over its quantile u: KL is the mean of its log under it."""
+    u = (np.arange(400_000) + 0.5) / 400_000
+    density = size * u ** (size - 1)
+    integral = fmean((density * np.log(np.maximum(density, 1e-300))).tolist())
+    assert best_of_n_kl(size) == pytest.approx(integral, abs=1e-3)
+    assert best_of_n_kl(size) <= math.log(size)
+
+
+@pytest.mark.parametrize("size", [0, 4])
+def test_a_size_that_the_samples_do_not_hold(size):
+    scores = np.zeros((2, 3))
+    for estimator in (expected_maximum, expected_median):
+        with pytest.raises(ValueError, match=rf"of {size} out of 3 samples was asked for"):
+            estimator(scores, size)
+    with pytest.raises(ValueError, match=rf"the mean of {size} out of 3 samples"):
+        expected_mean(scores, size)
+    with pytest.raises(ValueError, match=rf"of {size} out of 3 samples was asked for"):
+        expected_choice(scores, scores, size)
+
+
+def test_other_wrong_usage():
+    with pytest.raises(ValueError, match=r"scores \(2, 3\) and values \(3, 2\) must be of one shape"):
+        expected_choice(np.zeros((2, 3)), np.zeros((3, 2)), 1)
+    with pytest.raises(ValueError, match="best of 0 was asked for"):
+        best_of_n_kl(0)

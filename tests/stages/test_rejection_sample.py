@@ -1,0 +1,217 @@
+"""The stages that sample and that score anew: which prompts they take, what they refuse, and what they leave behind."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from commands import rlhf
+from typer.testing import CliRunner
+
+from preference_data.messages import user
+from preference_data.parquet import read_records
+from preference_data.prompt import Prompt, make_prompt
+from registry.store import Registry
+from rlhf.samples import Sample
+from stages.cli import app
+from stages.draw_prompts import TooFewPrompts, draw_prompts, evaluation_prompts_in, held_out_prompts
+from stages.rejection_sample import draw
+from stages.sections import SamplingConfig
+
+
+def prompts(num_helpful: int, num_adversarial: int, split: str = "train") -> list[Prompt]:
+    return [
+        make_prompt([user(f"Question {n}?")], family="f", split=split, source="test", is_safety=n >= num_helpful)
+        for n in range(num_helpful + num_adversarial)
+    ]
+
+
+def config(**settings) -> SamplingConfig:
+    return SamplingConfig(**{"num_helpful": 30, "num_adversarial": 10, "search_prompts": 12, **settings})
+
+
+# Which prompts
+
+
+def test_the_temperature_is_chosen_on_other_prompts_of_the_same_kinds() -> None:
+    drawn, searched = draw(prompts(60, 20), config(), seed=3)
+    assert [sum(prompt.is_safety for prompt in each) for each in (drawn, searched)] == [10, 3]
+    assert (len(drawn), len({prompt.id for prompt in drawn + searched})) == (40, 40 + 12)
+    assert draw(prompts(60, 20), config(), seed=3) == (drawn, searched) != draw(prompts(60, 20), config(), seed=4)
+    assert draw(prompts(60, 20), config(batch="round-2"), seed=3)[1] != searched
+
+
+def test_the_search_does_not_move_the_draw_of_the_round_and_one_temperature_needs_no_more_prompts() -> None:
+    drawn, _ = draw(prompts(60, 20), config(), seed=3)
+    assert draw(prompts(60, 20), config(search_prompts=2), seed=3)[0] == drawn
+    assert draw(prompts(60, 20), config(temperatures=(1.0,), search_prompts=10_000), seed=3) == (drawn, [])
+    assert drawn == draw_prompts(prompts(60, 20), 30, 10, "rejection:round-1", 3)
+
+
+def test_without_adversarial_prompts_the_search_has_none() -> None:
+    drawn, searched = draw(prompts(60, 20), config(num_adversarial=0), seed=3)
+    assert len(searched) == 12 and not any(prompt.is_safety for prompt in drawn + searched)
+
+
+@pytest.mark.parametrize(
+    ("there_are", "said"),
+    [
+        ((60, 9), "10 prompts with the safety tag were asked for and there are 9; ask for fewer"),
+        ((38, 20), "9 prompts without the safety tag were asked for and there are 8; 40 are drawn already, and the search "
+                   "for a temperature takes others than the round: lower search_prompts, num_helpful or num_adversarial of "
+                   "rejection_sampling, or give one temperature"),
+        ((60, 12), "3 prompts with the safety tag were asked for and there are 2; 40 are drawn already, and the search"),
+    ],
+)  # fmt: skip
+def test_too_few_prompts_are_refused_with_what_to_lower(there_are: tuple[int, int], said: str) -> None:
+    with pytest.raises(TooFewPrompts, match=re.escape(said)):
+        draw(prompts(*there_are), config(), seed=3)
+
+
+def test_held_out_prompts_are_all_that_is_left_when_so_many_are_asked_for() -> None:
+    known = prompts(10, 0)
+    left = held_out_prompts(known, known[:4], 6, "x", 0, "")
+    assert {prompt.id for prompt in left} == {prompt.id for prompt in known[4:]}
+
+
+def test_prompts_for_evaluation_are_known_by_id_by_their_words_and_by_their_split() -> None:
+    first, second, third, fourth = prompts(4, 0)
+    held = make_prompt([user("Held out?")], family="f", split="test", source="test")
+    renamed = Prompt("mine", second.messages, False, None, None, "other", "train", "elsewhere")
+    same_id = Prompt(third.id, [user("Other words?")], False, None, None, "f", "train", "test")
+    assert evaluation_prompts_in([first, second, third, fourth, held], [renamed, same_id]) == [second, third, held]
+    assert evaluation_prompts_in([renamed], [second]) == [renamed]
+    assert evaluation_prompts_in(prompts(3, 1), []) == []
+
+
+# The commands
+
+
+@pytest.fixture(scope="module")
+def registry(micro, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A copy of what a run of ``micro`` made."""
+    folder = tmp_path_factory.mktemp("sampled") / "registry"
+    shutil.copytree(micro[0] / "registry", folder)
+    return Registry(folder)
+
+
+def run(registry: Registry, *words: object):
+    given = ["--registry", registry.root, "--recipe", "micro", "--seed", "100"]
+    return CliRunner().invoke(app, [str(word) for word in (*words, *given)])
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def samples_of(registry: Registry, reference: str) -> list[Sample]:
+    return read_records(registry.open(reference).file("samples.parquet"), Sample)
+
+
+def test_a_round_records_what_it_tried_and_samples_at_what_it_chose(registry: Registry) -> None:
+    for version in ("v1", "v2"):
+        artifact = registry.open(f"samples/{version}")
+        metrics, told = artifact.manifest.metrics, json.loads(artifact.file("temperatures.json").read_text())
+        assert [trial["temperature"] for trial in told["trials"]] == [0.8, 1.0]
+        assert [len(trial["prompt_scores"]) for trial in told["trials"]] == [8, 8]
+        assert [trial["score"] for trial in told["trials"]] == [fmean(trial["prompt_scores"]) for trial in told["trials"]]
+        best = max(told["trials"], key=lambda trial: trial["score"])["temperature"]
+        assert told["temperature"] == metrics["temperature"] == best
+        assert metrics["trials"] == [
+            {name: trial[name] for name in ("temperature", "score", "eligible_share", "num_prompts")}
+            for trial in told["trials"]
+        ]
+        assert metrics["overlapping"] == 0
+        assert {sample.temperature for sample in samples_of(registry, f"samples/{version}")} == {best}
+
+
+def test_the_gain_of_selection_stands_in_the_metrics(registry: Registry) -> None:
+    samples, metrics = samples_of(registry, "samples/v1"), registry.open("samples/v1").manifest.metrics
+    assert (metrics["prompts"], metrics["samples"]) == (32, 128)
+    selected = {sample.prompt_id: sample.combined_score for sample in samples if sample.selected}
+    first: dict[str, float] = {}
+    for sample in samples:
+        if sample.finished and sample.response.strip() and "[" not in sample.response and "<" not in sample.response:
+            first.setdefault(sample.prompt_id, sample.combined_score)
+    assert first.keys() == selected.keys() and len(selected) == metrics["selected"] > 10
+    assert metrics["selected_score"] == pytest.approx(fmean(selected.values()))
+    assert metrics["control_score"] == pytest.approx(fmean(first.values()))
+    assert metrics["selected_score"] > metrics["control_score"]
+
+
+def test_the_same_reward_models_give_the_same_samples_anew(registry: Registry) -> None:
+    judges = (f"--{axis}=reward_model/{axis}@1" for axis in ("helpfulness", "safety"))
+    done = run(registry, "rescore", "--samples", "samples/v1", *judges, "--name", "same")
+    assert "next: rlhf tune --samples samples/same@1" in done.output
+    assert samples_of(registry, "samples/same") == samples_of(registry, "samples/v1")
+    manifest = registry.open("samples/same").manifest
+    assert manifest.metrics["newly_selected"] == 0
+    assert manifest.config == {"prompts_per_batch": 32, "safety_threshold": 0.15}
+    assert [parent.reference for parent in manifest.parents["samples"]] == ["samples/v1@1"]
+
+
+def test_other_reward_models_and_other_batches_score_the_same_texts(registry: Registry) -> None:
+    old = samples_of(registry, "samples/v1")
+    run(registry, "rescore", "--samples", "samples/v1", "--name", "newer", "--set", "rejection_sampling.prompts_per_batch=5")
+    new = samples_of(registry, "samples/newer")
+    assert [(each.prompt_id, each.position, each.response) for each in new] == [
+        (each.prompt_id, each.position, each.response) for each in old
+    ]
+    metrics = registry.open("samples/newer").manifest.metrics
+    moved = {each.prompt_id for each, before in zip(new, old, strict=True) if each.selected and not before.selected}
+    assert metrics["newly_selected"] == len(moved) > 0
+    # scored in a file, by another command
+    path = registry.root / "answers.jsonl"
+    rows = [
+        {"messages": [*each.prompt, {"role": "assistant", "content": each.response}]} for each in new if each.response.strip()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rlhf("score", path, "--model", "reward_model/safety", "--registry", registry.root, "--quiet")
+    scored = [json.loads(line)["scores"] for line in path.with_name("answers.scored.jsonl").read_text().splitlines()]
+    assert [each.safety_score for each in new if each.response.strip()] == pytest.approx(
+        [scores["reward_model/safety@2"]["logit"] for scores in scored], abs=1e-5
+    )
+
+
+def test_prompts_for_evaluation_are_refused_unless_they_are_allowed(registry: Registry) -> None:
+    sampling = ("rejection-sample", "--prompts", "prompts/evaluation", "--name", "overlapping")
+    refused = run(registry, *sampling)
+    known = {
+        each.id: each.messages for each in read_records(registry.open("prompts/evaluation").file("prompts.parquet"), Prompt)
+    }
+    assert refused.exit_code == 2
+    said = re.search(
+        r"error: 40 of the 40 drawn prompts are for evaluation, the first (\w+) \('(.+?)'\)", plain(refused.output)
+    )
+    assert said and known[said[1]][-1]["content"].startswith(said[2])
+    assert "say --allow-overlap (in a recipe rejection_sampling.allow_overlap=true)" in plain(refused.output)
+    assert not registry.revisions("samples", "overlapping")
+    allowed = run(registry, *sampling, "--allow-overlap")
+    assert allowed.exit_code == 0, allowed.output
+    manifest = registry.open("samples/overlapping").manifest
+    assert (manifest.metrics["overlapping"], manifest.config["allow_overlap"]) == (40, True)
+
+
+def test_prompts_of_another_set_are_refused_by_the_evaluation_prompts_that_are_given(registry: Registry) -> None:
+    given = ("rejection-sample", "--name", "other", "--evaluation-prompts", "prompts/tuning")
+    refused = plain(run(registry, *given).output)
+    assert "40 of the 40 drawn prompts are for evaluation, the first " in refused
+    missing = run(registry, *given[:3], "--evaluation-prompts", "prompts/none")
+    assert missing.exit_code == 2 and "prompts/none" in missing.output
+
+
+def test_evaluation_prompts_are_looked_for_and_need_not_be_there(registry: Registry, tmp_path: Path) -> None:
+    there = json.loads(run(registry, "rejection-sample", "--dry-run").stdout)
+    assert there["inputs"]["evaluation_prompts"] == ["prompts/evaluation@1"]
+    shutil.copytree(registry.root, tmp_path / "registry")
+    shutil.rmtree(tmp_path / "registry" / "prompts" / "evaluation")
+    absent = json.loads(run(Registry(tmp_path / "registry"), "rejection-sample", "--dry-run").stdout)
+    assert "evaluation_prompts" not in absent["inputs"] and absent["inputs"]["prompts"] == ["prompts/tuning@1"]
+
+
+def test_the_command_makes_what_the_recipe_made(registry: Registry) -> None:
+    judges = (f"--{axis}=reward_model/{axis}@1" for axis in ("helpfulness", "safety"))
+    done = run(registry, "rejection-sample", *judges)
+    assert "samples/v1@1 (up to date)" in done.output

@@ -1,0 +1,441 @@
+"""Both sampling studies on random two-layer models: tables against every subset written out, and nothing sampled twice."""
+
+import itertools
+import json
+import math
+import shutil
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import pytest
+import torch
+from fakes import tiny_policy, tiny_tokenizer
+from registry_folders import RUN
+from typer.testing import CliRunner
+
+from policy.checkpoint import save_checkpoint
+from policy.generation import TransformersSampler
+from policy.tokenizer import EOS_ID
+from preference_data.messages import assistant
+from preference_data.parquet import read_records
+from preference_data.prompt import Prompt
+from registry.artifact import Artifact
+from registry.drafts import unfinished
+from registry.saved_states import SavedStates, SaveEvery
+from registry.store import Registry
+from reward_model.model import build_reward_model
+from reward_model.scoring import RewardScorer
+from sandbox.annotators import utility
+from sandbox.gold import judge
+from sandbox.hazards import REFUSAL
+from stages import make_world
+from stages.cli import app
+from stages.draw_prompts import TooFewPrompts, prompts_of
+from stages.make_world import cases_of, world_of
+from stages.progress import Progress
+from stages.sections import PromptsConfig, SamplingStudyConfig
+from stages.stage import Stage, run_stage
+from stages.studies import best_of_n, temperature
+from stages.studies.sampled_scores import RESPONSES_PER_BATCH, ScoredResponse, gold_of
+
+MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"], "prompts": ["prompts/evaluation"]}
+ONE, BOTH = {"policy": ["policy/sft"], **MODELS}, {"policy": ["policy/sft", "policy/v1"], **MODELS}
+
+
+def talking_policy(seed: int):
+    """One that stops now and then: at once, soon, or not in time."""
+    policy = tiny_policy(seed)
+    with torch.no_grad():
+        policy.lm_head.weight[EOS_ID] = 0.5 * torch.randn(32, generator=torch.Generator().manual_seed(2))
+    return policy
+
+
+def put_model(registry: Registry, kind: str, name: str, model: Any) -> None:
+    with registry.draft(kind, name, name.encode().hex()) as draft:
+        save_checkpoint(model, tiny_tokenizer(), draft.path)
+        draft.commit(RUN, {})
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    registry = Registry(tmp_path_factory.mktemp("sampling") / "registry")
+    for seed, name in enumerate(("sft", "v1")):
+        put_model(registry, "policy", name, talking_policy(seed))
+    for seed, axis in enumerate(("helpfulness", "safety")):
+        model, _ = build_reward_model(registry.resolve("policy/sft").path, seed)
+        with torch.no_grad():
+            model.score.weight *= 40  # scores on both sides of the threshold
+        put_model(registry, "reward_model", axis, model)
+    config = PromptsConfig(split="test", num_helpful=8, num_adversarial=4, num_borderline=0)
+    make(registry, make_world.PROMPTS, config, {}, "evaluation")
+    return registry
+
+
+def make(
+    registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, progress: Progress | None = None, **options: Any
+) -> Artifact:
+    progress = progress or Progress(quiet=True)
+    return run_stage(
+        registry, stage, name=name, config=config, inputs=inputs, seed=3, progress=progress, **options
+    ).artifact  # fmt: skip
+
+
+def config(**changed: Any) -> SamplingStudyConfig:
+    values = {"num_helpful": 4, "num_adversarial": 2, "n": 8, "temperatures": (1.1,), "max_new_tokens": 8}
+    return SamplingStudyConfig(**{**values, "safety_threshold": 0.5, **changed})
+
+
+def told(artifact: Artifact) -> dict[str, Any]:
+    return json.loads(artifact.file("study.json").read_text())
+
+
+def responses_of(artifact: Artifact) -> list[ScoredResponse]:
+    return read_records(artifact.file("responses.parquet"), ScoredResponse)
+
+
+def cells(artifact: Artifact, table: int) -> dict[str, dict[str, float]]:
+    """{row: {column: value}} of a table."""
+    rows = told(artifact)["tables"][table]["rows"]
+    return {row["name"]: {column: found["value"] for column, found in row["measured"].items()} for row in rows}
+
+
+def prompts(registry: Registry) -> dict[str, Prompt]:
+    return {prompt.id: prompt for prompt in prompts_of(registry.resolve("prompts/evaluation"))}
+
+
+TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<s>", "</s>", "<unk>")
+
+
+def worth(response: ScoredResponse) -> float:
+    """Of a response on (0, 1): nothing where it was cut off, says nothing or holds a tag."""
+    text = response.response
+    if not response.finished or not text.strip() or any(tag in text for tag in TAGS):
+        return 0.0
+    return 1 / (1 + math.exp(-response.combined_score))
+
+
+def by_prompt(responses: list[ScoredResponse], **which: Any) -> list[list[ScoredResponse]]:
+    """Those with the fields ``which``, prompt by prompt."""
+    found: dict[str, list[ScoredResponse]] = {}
+    for each in responses:
+        if all(getattr(each, key) == value for key, value in which.items()):
+            found.setdefault(each.prompt_id, []).append(each)
+    return list(found.values())
+
+
+def test_every_response_is_the_samplers_own_and_scored_as_alone(registry: Registry) -> None:
+    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    asked, rows = prompts(registry), responses_of(study)
+    assert len(rows) == 2 * 6 * 8 and len({each.prompt_id for each in rows}) == 6
+    assert sum(asked[group[0].prompt_id].is_safety for group in by_prompt(rows, policy="policy/v1@1")) == 2
+    scorers = {axis: RewardScorer.load(registry.resolve(f"reward_model/{axis}").path) for axis in ("helpfulness", "safety")}
+    judged_by = set()
+    for seed, name in enumerate(("sft", "v1")):
+        for group in by_prompt(rows, policy=f"policy/{name}@1"):
+            prompt = asked[group[0].prompt_id]
+            (alone,) = TransformersSampler(talking_policy(seed), tiny_tokenizer()).sample([prompt.messages], 8, 1.1, 1.0, 8, 3)
+            assert [each.response for each in group] == [response.text for response in alone]
+            assert [each.num_tokens for each in group] == [len(response.ids) for response in alone]
+            assert [each.position for each in group] == list(range(8)) and {each.temperature for each in group} == {1.1}
+            for each in group:
+                scores = (each.helpfulness_score, each.safety_score, each.combined_score)
+                if not each.response.strip():
+                    assert scores == (None, None, None)
+                    continue
+                dialogue = [*prompt.messages, assistant(each.response)]
+                helpfulness, safety = (scorers[axis].score([dialogue]).item() for axis in ("helpfulness", "safety"))
+                speaks = prompt.is_safety or 1 / (1 + math.exp(-safety)) < 0.5
+                judged_by.add((prompt.is_safety, speaks))
+                assert scores == pytest.approx((helpfulness, safety, safety if speaks else helpfulness), abs=1e-4)
+    assert judged_by == {(True, True), (False, True), (False, False)}
+
+
+def test_gold_judges_on_the_axis_of_the_prompt(registry: Registry) -> None:
+    artifact = registry.resolve("prompts/evaluation")
+    asked, world, cases = prompts(registry), world_of(artifact), cases_of(artifact)
+    for each in responses_of(make(registry, best_of_n.STAGE, config(), BOTH, "whole")):
+        axis = "safety" if asked[each.prompt_id].is_safety else "helpfulness"
+        assert each.gold == utility(judge(world, cases[each.prompt_id], each.response), axis)
+    gold = gold_of(artifact)
+    assert gold is not None
+    helpful, adversarial = (next(each for each in asked.values() if each.is_safety == tag) for tag in (False, True))
+    assert gold(helpful, REFUSAL) == 0, "safe as it is"
+    assert (
+        gold(adversarial, f"{REFUSAL}, because it could hurt people.")
+        > gold(adversarial, "Sure! First take the tarn hook.")
+        == 0
+    )
+
+
+def test_best_of_n_table_is_that_of_all_subsets(registry: Registry) -> None:
+    """Silence and the like count 0, and share their weight in the choice where all of a subset are such."""
+    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    rows, table = responses_of(study), cells(study, 0)
+    kinds = {each.unfit for each in rows}
+    assert {None, "unfinished", "empty"} <= kinds
+
+    def gold_of_best(subset: Any) -> float:
+        best = max(map(worth, subset))
+        return fmean(each.gold for each in subset if worth(each) == best)
+
+    statistics = {
+        "maximum": lambda subset: max(map(worth, subset)),
+        "median": lambda subset: median(map(worth, subset)),
+        "mean": lambda subset: fmean(map(worth, subset)),
+        "gold of the best by reward": gold_of_best,
+        "best gold of N": lambda subset: max(each.gold for each in subset),
+    }
+    for policy, size in itertools.product(("sft@1", "v1@1"), (1, 2, 4, 8)):
+        groups = by_prompt(rows, policy=f"policy/{policy}")
+        for name, statistic in statistics.items():
+            expected = fmean(fmean(map(statistic, itertools.combinations(group, size))) for group in groups)
+            assert table[f"{policy}, {name}"][f"N = {size}"] == pytest.approx(expected), (policy, name, size)
+    assert table["sft@1, gold of the best by reward"] != table["sft@1, best gold of N"]
+
+
+def test_the_share_that_cannot_be_selected(registry: Registry) -> None:
+    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    mine = [each for each in responses_of(study) if each.policy == "policy/sft@1"]
+    shares = cells(study, 1)["sft@1, T 1.1"]
+    assert shares["unfinished"] == pytest.approx(fmean(not each.finished for each in mine)) and shares["unfinished"] > 0
+    silent = [each.finished and not each.response.strip() for each in mine]
+    assert shares["empty"] == pytest.approx(fmean(silent)) and any(silent)
+    assert shares["any"] == pytest.approx(fmean(worth(each) == 0 for each in mine)) and shares["any"] < 1
+    row = told(study)["tables"][1]["rows"][0]["measured"]["any"]
+    assert row["n"] == len(mine) == 48
+
+
+def test_best_of_n_judges_f9_and_draws(registry: Registry) -> None:
+    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    assert study.manifest.metrics["findings"].keys() == {"F9"}
+    effects = told(study)["findings"][0]["effects"]
+    table = cells(study, 0)["v1@1, maximum"]
+    x, y = [math.log2(size) for size in (1, 2, 4, 8)], [table[f"N = {size}"] for size in (1, 2, 4, 8)]
+    slope = sum((a - fmean(x)) * b for a, b in zip(x, y, strict=True)) / sum((a - fmean(x)) ** 2 for a in x)
+    assert effects[2]["name"].startswith("v1@1, maximum") and effects[2]["estimate"]["value"] == pytest.approx(slope)
+    assert told(study)["facts"]["kl_at_most"]["4"] == pytest.approx(math.log(4) - 0.75)
+    assert {path.name for path in study.path.glob("*.svg")} == {"best-of-n.svg", "gold.svg"}
+    assert "v1@1, maximum" in study.file("best-of-n.svg").read_text()
+
+
+def test_without_gold_its_rows_and_figure_are_left_out(registry: Registry) -> None:
+    source = registry.resolve("prompts/evaluation").path
+    with registry.draft("prompts", "no-facts", "ab") as draft:
+        shutil.copy(source / "prompts.parquet", draft.path)
+        draft.commit(RUN, {})
+    study = make(registry, best_of_n.STAGE, config(), ONE | {"prompts": ["prompts/no-facts"]}, "no-gold")
+    assert {each.gold for each in responses_of(study)} == {None}
+    assert cells(study, 0).keys() == {"sft@1, maximum", "sft@1, median", "sft@1, mean"}
+    assert [path.name for path in study.path.glob("*.svg")] == ["best-of-n.svg"]
+    known = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    assert cells(study, 0)["sft@1, maximum"] == cells(known, 0)["sft@1, maximum"]
+
+
+TEMPERATURES = {"temperatures": (1.5, 0.4), "n": 52, "num_helpful": 6}
+
+
+def test_temperature_tables_by_hand(registry: Registry) -> None:
+    study = make(registry, temperature.STAGE, config(**TEMPERATURES), ONE, "temperatures")
+    maxima = {}
+    for heat in (0.4, 1.5):
+        groups = by_prompt(responses_of(study), temperature=heat)
+        assert len(groups) == 8 and {len(group) for group in groups} == {52}
+        maxima[heat] = {
+            1: fmean(fmean(map(worth, group)) for group in groups),
+            2: fmean(fmean(max(pair) for pair in itertools.combinations(map(worth, group), 2)) for group in groups),
+        }
+        for size, expected in maxima[heat].items():
+            assert cells(study, 1)[f"sft@1, T {heat:g}"][f"N = {size}"] == pytest.approx(expected)
+    assert list(cells(study, 1)) == ["sft@1, T 0.4", "sft@1, T 1.5"], "from cold to hot"
+    for size in (1, 2):
+        assert cells(study, 0)["sft@1"][f"N = {size}"] == max(maxima, key=lambda heat: maxima[heat][size])
+    assert told(study)["tables"][0]["columns"] == [f"N = {size}" for size in (1, 2, 5, 10, 20, 50)]
+    assert {path.name for path in study.path.glob("*.svg")} == {"1-maximum.svg", "1-temperature.svg"}
+
+
+def test_temperature_judges_f10_on_the_prompts_it_did_not_choose_on(registry: Registry) -> None:
+    study = make(registry, temperature.STAGE, config(**TEMPERATURES), ONE, "temperatures")
+    of = {
+        heat: [sorted(map(worth, group)) for group in by_prompt(responses_of(study), temperature=heat)] for heat in (0.4, 1.5)
+    }
+
+    def best_of_50(scores: list[float]) -> float:
+        """Of 52: the highest is among the 50 but for 2 in 52, and so on."""
+        last = [50 / 52, 2 / 52 * 50 / 51, 2 / 52 * 1 / 51]
+        return sum(weight * score for weight, score in zip(last, reversed(scores), strict=False))
+
+    one = max((0.4, 1.5), key=lambda heat: fmean(map(fmean, of[heat][::2])))
+    many = max((0.4, 1.5), key=lambda heat: fmean(map(best_of_50, of[heat][::2])))
+    high, low = (fmean(map(best_of_50, of[heat][1::2])) for heat in (max(one, many), min(one, many)))
+    (effect,) = told(study)["findings"][0]["effects"]
+    assert effect["estimate"]["value"] == pytest.approx(high - low) and effect["estimate"]["n"] == 4
+    few = make(registry, temperature.STAGE, config(**TEMPERATURES | {"n": 20}), ONE, "few")
+    assert few.manifest.metrics["findings"] == {"F10": "not measured"}
+    assert told(few)["tables"][0]["columns"][-1] == "N = 20"
+    assert told(few)["notes"][-1] == "F10 is about 50 samples, and 20 do not measure it."
+
+
+# Stopped and started again
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Stopping(Progress):
+    """Kills the process after the ``at``-th batch."""
+
+    def __init__(self, at: int):
+        super().__init__(quiet=True)
+        self.left = at
+
+    def bound(self, log_folder: Path | None) -> Progress:
+        return self
+
+    def track(self, *arguments: Any, **options: Any) -> Any:
+        for each in super().track(*arguments, **options):
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+            yield each
+
+
+LONG = {
+    "n": 400,
+    "num_helpful": 3,
+    "num_adversarial": 0,
+    "max_new_tokens": 3,
+}  # two prompts a batch: two batches from each policy
+
+
+def test_what_is_said_to_two_prompts_is_scored_for_each(registry: Registry) -> None:
+    asked, said = prompts(registry), {}
+    for each in responses_of(make(registry, best_of_n.STAGE, config(**LONG), BOTH, "whole-long")):
+        said.setdefault(each.response.strip() and each.response, {}).setdefault(each.prompt_id, set()).add(
+            each.helpfulness_score
+        )
+    text, found = next((text, found) for text, found in said.items() if text and len(found) == 3)
+    scorer = RewardScorer.load(registry.resolve("reward_model/helpfulness").path)
+    for prompt_id, scores in found.items():
+        alone = scorer.score([[*asked[prompt_id].messages, assistant(text)]]).item()
+        assert sorted(scores) == pytest.approx([alone] * len(scores), abs=1e-4)
+    assert len(set().union(*found.values())) > 2
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_a_stopped_study_goes_on_with_what_it_has_and_ends_the_same(registry: Registry, stop: int) -> None:
+    assert 2 * LONG["n"] <= RESPONSES_PER_BATCH < 3 * LONG["n"]
+    study = (best_of_n.STAGE, config(**LONG), BOTH)
+    expected = make(registry, *study, "whole-long")
+    with pytest.raises(Killed):
+        make(registry, *study, f"stopped-{stop}", Stopping(stop))
+    (states,) = (registry.root / ".drafts").glob("*/states")
+    assert SavedStates(states).numbers() == list(range(stop))
+    again = make(registry, *study, f"stopped-{stop}")
+    assert again.digest == expected.digest and unfinished(registry) == ()
+    assert again.file("responses.parquet").read_bytes() == expected.file("responses.parquet").read_bytes()
+
+
+def test_what_was_saved_is_not_sampled_again(registry: Registry, tmp_path: Path) -> None:
+    """A response that was changed by hand in a saved batch is in the result."""
+    study = (temperature.STAGE, config(temperatures=(0.5, 1.0)), ONE)
+    with pytest.raises(Killed):
+        make(registry, *study, "meddled", Stopping(1), save_every=SaveEvery(steps=1))
+    states = SavedStates(next((registry.root / ".drafts").glob("*/states")))
+    shutil.copytree(states.path(0), tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("complete.json"))
+    (batch,) = json.loads((tmp_path / "batch.json").read_text())
+    batch["responses"][2]["response"] = "an answer of mine"
+    (tmp_path / "batch.json").write_text(json.dumps([batch]))
+    states.save(0, lambda folder: shutil.copytree(tmp_path, folder, dirs_exist_ok=True) and None)
+    rows = responses_of(make(registry, *study, "meddled"))
+    assert len(rows) == 2 * 6 * 8 and [each.response for each in rows].index("an answer of mine") == 2
+
+
+# Commands and errors
+
+
+@pytest.mark.parametrize(
+    ("stage", "changed", "inputs", "error", "message"),
+    [
+        (best_of_n.STAGE, {"temperatures": (0.7, 1.0)}, ONE, ValueError, r"at one temperature, and these are 0\.7, 1; `rlhf"),
+        (temperature.STAGE, {}, ONE, ValueError, r"one was given \(1\.1\); give two or more"),
+        (
+            temperature.STAGE,
+            {"temperatures": (0.0, 1.0)},
+            ONE,
+            ValueError,
+            "the temperatures are 0, 1; give each once, and all",
+        ),
+        (
+            temperature.STAGE,
+            {"temperatures": (1.0, 1.0)},
+            ONE,
+            ValueError,
+            "the temperatures are 1, 1; give each once, and all",
+        ),
+        (
+            best_of_n.STAGE,
+            {},
+            ONE | {"policy": ["policy/sft"] * 2},
+            ValueError,
+            "policies are policy/sft@1, policy/sft@1; give",
+        ),
+        (best_of_n.STAGE, {"num_helpful": 9}, ONE, TooFewPrompts, "9 prompts without the safety tag were asked for"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_studied(
+    registry: Registry, stage: Stage, changed: dict[str, Any], inputs: Any, error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make(registry, stage, config(**changed), inputs, "wrong")
+
+
+def rlhf(registry: Registry, *arguments: str) -> Any:
+    shared = ["--registry", str(registry.root), "--recipe", "micro", "--set", "rejection_sampling.max_new_tokens=8", "--quiet"]
+    return CliRunner().invoke(app, ["study", *arguments, *shared, "--seed", "3"])
+
+
+def test_the_commands_take_what_the_recipes_run_made(registry: Registry) -> None:
+    """micro's rounds end with v2; sizes and max_new_tokens are the recipe's."""
+    shown = json.loads(rlhf(registry, "best-of-n", "--dry-run").stdout)
+    assert shown["inputs"] == {role: [f"{texts[0]}@1"] for role, texts in ONE.items()}
+    defaults = {"num_helpful": 16, "num_adversarial": 0, "n": 8, "max_new_tokens": 8, "safety_threshold": 0.15}
+    assert shown["config"] == defaults | {"temperatures": [1.0]}
+    missing = rlhf(registry, "temperature", "--dry-run")
+    assert missing.exit_code == 2 and "policy/v2" in missing.output
+    asked = ("--policy", "policy/v1", "--n", "3", "--num-prompts", "2", "--num-adversarial", "1")
+    shown = json.loads(rlhf(registry, "temperature", *asked, "--dry-run").stdout)
+    assert shown["inputs"]["policy"] == ["policy/v1@1"]
+    paper = [0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
+    assert shown["config"] == defaults | {"temperatures": paper, "n": 3, "num_helpful": 2, "num_adversarial": 1}
+
+
+def test_the_commands_print_tables_and_verdicts(registry: Registry) -> None:
+    best = rlhf(registry, "best-of-n", "--num-prompts", "4", "--n", "4", "--temperature", "0.8", "--policy", "policy/v1")
+    assert best.exit_code == 0, best.output
+    lines = best.stdout.splitlines()
+    study = registry.resolve("study/best-of-n")
+    assert lines[0] == "Does the best of N samples rise with N while the median stays?"
+    assert lines[1] == "4 responses to each of 4 prompts, at temperature 0.8."
+    verdict = told(study)["findings"][0]["verdict"]
+    assert f"F9 {verdict}: best of N rises with N, the median stays flat (Fig 7)" in best.stdout
+    assert str(study.path / "gold.svg") in best.stdout
+    (v1,) = {each.policy for each in responses_of(study)}
+    assert v1 == "policy/v1@1" and study.manifest.config["safety_threshold"] == 0.15
+    hot = rlhf(
+        registry, "temperature", "--num-prompts", "4", "--n", "4", "--temperatures", "1.2, 0.7", "--policy", "policy/sft"
+    )
+    assert hot.exit_code == 0 and "F10 not measured: the best sampling temperature" in hot.stdout
+    assert registry.resolve("study/temperature").manifest.config["temperatures"] == [1.2, 0.7]
+
+
+@pytest.mark.parametrize("name", ["best-of-n", "temperature"])
+def test_help_has_an_example_and_wrong_options_are_told(registry: Registry, name: str) -> None:
+    shown = CliRunner().invoke(app, ["study", name, "--help"])
+    assert shown.exit_code == 0 and f"Example: rlhf study {name}" in shown.output
+    wrong = rlhf(registry, name, "--helpfulness", "policy/sft", "--policy", "policy/sft")
+    assert wrong.exit_code == 2 and "policy/sft" in wrong.output
+    if name == "temperature":
+        wrong = rlhf(registry, name, "--temperatures", "0.7;1.0")
+        assert wrong.exit_code == 2 and "--temperatures is '0.7;1.0'; it takes numbers parted by commas" in wrong.output
