@@ -70,18 +70,18 @@ def test_samples_are_kept_apart_from_the_evaluation_prompts_that_a_recipe_has():
 
 def test_rounds_are_told_in_words():
     told = describe_rounds(load_recipe("nano"))
-    grid = "at the best of the temperatures 0.6, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.5 on 64 others"
+    grid = "at the best of the temperatures 0.6, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.5 on 32 others"
     assert len(told) == 5
     assert told[0] == (
         "v1: policy/base and policy/sft answer for the annotators. "
         "The reward models start from policy/sft and read the comparisons of round-1. "
-        f"samples/v1: 8 responses of policy/sft to each of 640 benign and 60 adversarial prompts, {grid}. "
+        f"samples/v1: 8 responses of policy/sft to each of 320 benign and 60 adversarial prompts, {grid}. "
         "policy/v1: policy/base tuned on 800 demonstrations, dialogues/distilled and the best of samples/v1."
     )
     assert told[3] == (
         "v4: policy/v2 and policy/v3-gatt answer for the annotators. "
         "The reward models start from policy/v3-gatt and read the comparisons of round-1, round-2, round-3, round-4. "
-        f"samples/v4: 8 responses of policy/v3-gatt to each of 640 benign and 60 adversarial prompts, {grid}. "
+        f"samples/v4: 8 responses of policy/v3-gatt to each of 320 benign and 60 adversarial prompts, {grid}. "
         "policy/v4: policy/base tuned on 800 demonstrations, dialogues/distilled, dialogues/gatt and the best of samples/v1, "
         "samples/v2, samples/v3, samples/v4."
     )
