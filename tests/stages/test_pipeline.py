@@ -75,13 +75,13 @@ def test_rounds_are_told_in_words():
     assert told[0] == (
         "v1: policy/base and policy/sft answer for the annotators. "
         "The reward models start from policy/sft and read the comparisons of round-1. "
-        f"samples/v1: 8 responses of policy/sft to each of 320 benign and 60 adversarial prompts, {grid}. "
+        f"samples/v1: 8 responses of policy/sft to each of 640 benign and 60 adversarial prompts, {grid}. "
         "policy/v1: policy/base tuned on 800 demonstrations, dialogues/distilled and the best of samples/v1."
     )
     assert told[3] == (
         "v4: policy/v2 and policy/v3-gatt answer for the annotators. "
         "The reward models start from policy/v3-gatt and read the comparisons of round-1, round-2, round-3, round-4. "
-        f"samples/v4: 8 responses of policy/v3-gatt to each of 320 benign and 60 adversarial prompts, {grid}. "
+        f"samples/v4: 8 responses of policy/v3-gatt to each of 640 benign and 60 adversarial prompts, {grid}. "
         "policy/v4: policy/base tuned on 800 demonstrations, dialogues/distilled, dialogues/gatt and the best of samples/v1, "
         "samples/v2, samples/v3, samples/v4."
     )
