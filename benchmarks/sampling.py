@@ -34,7 +34,7 @@ from sandbox.dialogues import Questioner, helpful_case
 from sandbox.world import World
 
 WORLD, NUM_PROMPTS, K, NEW_TOKENS, SAME_LENGTH = World(100), 64, 16, 64, 32
-PROMPTS_AT_ONCE = (2, 4, 8, 16, 64)  # of the peer
+PROMPTS_AT_ONCE = (2, 4, 8, 16)  # of the peer
 
 
 def main() -> None:

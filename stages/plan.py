@@ -28,7 +28,8 @@ from stages.recipe import Recipe, TeamRecipe
 from stages.rehearsal import Clock
 from stages.stage import asked_for, fingerprint, peak_rss_mb
 from stages.step import Step
-from stages.workload import Work, Workload
+from stages.study_workload import WholeWorkload
+from stages.work import Work
 
 DEVICE_BYTES = 80 * 10**9  # of the devices that a plan counts in
 _KEPT_FREE = 0.9  # share of a device's memory that a model may take
@@ -88,7 +89,7 @@ class Plan:
 def make_plan(recipe: Recipe, folder: Path, seed: int, clock: Clock, machine: Machine) -> Plan:
     """The plan of ``rlhf reproduce`` with these options. ``clock`` is asked for the time of each kind of pass once."""
     registry = Registry(folder / "registry")
-    workload = Workload(recipe)
+    workload = WholeWorkload(recipe)
     planned = []
     for step, state, present in _standing(registry, steps(recipe), seed):
         work = workload.of(step)

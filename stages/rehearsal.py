@@ -1,4 +1,4 @@
-"""How long a pass of ``stages/workload.py`` takes on this machine, found out by making some.
+"""How long a pass of ``stages/work.py`` takes on this machine, found out by making some.
 
 A small model is built with random weights and run at the very shapes that the recipe has, through the code that the stages
 run. A large one is not built: its time is its arithmetic, at the rate that a matrix product reaches here, and its decoding
@@ -37,7 +37,7 @@ from rlhf.ppo import ppo
 from rlhf.value_model import ValueModel
 from sandbox import corpus as library
 from sandbox.world import World
-from stages.workload import Pass
+from stages.work import Pass
 
 BUILT_UP_TO = 50_000_000  # parameters; a larger model is not built
 

@@ -1,14 +1,12 @@
 """What each step of a recipe will have to compute, counted before there is any data.
 
-A step is a handful of *passes*: so many times through a batch of so many rows of so many tokens. Counts come from the recipe,
-lengths from its section ``expected``; what a step reads is as large as the step that makes it will make it. How long a pass
-takes on this machine is ``stages/rehearsal.py``'s business.
+Counts come from the recipe, lengths from its section ``expected``; what a step reads is as large as the step that makes it
+will make it. Studies are counted in ``stages/study_workload.py``.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from policy.architecture import llama_config
 from policy.config import FinetuneConfig
@@ -16,70 +14,14 @@ from policy.footprint import FLOAT32, Footprint, cache_bytes, num_parameters, tr
 from policy.generation import BATCH_SIZE, BATCH_TOKENS
 from policy.training_state import KEPT
 from preference_data.comparison import AXES
-from preference_data.margin import MARGINS
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
-from stages.sections import RewardStudyConfig, RewardTrainingConfig, SamplingStudyConfig, ScalingStudyConfig, TunedStudyConfig
+from stages.sections import RewardTrainingConfig
 from stages.step import Step
-
-Kind = Literal["pretrain", "finetune", "reward", "update", "read", "sample", "turn", "write documents", "encode documents"]
+from stages.work import ENCODED, ON_DISK, RECORD, Pass, Texts, Work
 
 _LONGEST = 3  # the longest of many texts, in means
 # How much wider a batch is than its mean text: of texts that were sorted by length, and of texts as they came.
 _SORTED, _UNSORTED = 1.2, 2.2
-# Bytes of a token on the disk, of a record in memory, and of a record together with its lists of ids and masks (measured).
-_ON_DISK, _RECORD, _ENCODED = 4, 1_600, 12_000
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """``count`` batches of ``rows`` texts of ``length`` tokens, of which ``new`` are sampled (``k`` responses share a prompt).
-
-    pretrain, finetune, reward, update: forward, backward and a step of the optimizer (``update``: PPO's, of policy and
-    critic). read: forward alone. sample: responses from nothing; turn: the next ones of dialogues that are in the cache.
-    ``padding``: how much wider the batch is than its mean text.
-    """
-
-    kind: Kind
-    count: float
-    rows: int = 1
-    length: int = 0
-    new: int = 0
-    k: int = 1
-    padding: float = 1.0
-
-    @property
-    def width(self) -> int:
-        """Columns of a batch; new tokens are not padded."""
-        return round(self.padding * (self.length - self.new)) + self.new
-
-    @property
-    def tokens(self) -> float:
-        """Tokens that are trained, read or sampled."""
-        return self.count * self.rows * self.length
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A step's passes, what it holds at its worst moment, and the bytes that its artifact and its saved states take."""
-
-    passes: tuple[Pass, ...] = ()
-    footprint: Footprint = field(default_factory=Footprint)
-    host_bytes: int = 0  # records and token lists, as Python objects
-    artifact_bytes: int = 0
-    state_bytes: int = 0
-
-    @property
-    def tokens(self) -> float:
-        return sum(each.tokens for each in self.passes)
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """So many texts of a mean length in tokens, the longest of them ``longest``."""
-
-    count: int
-    length: int
-    longest: int
 
 
 class Workload:
@@ -110,10 +52,7 @@ class Workload:
             "annotate": self._annotate, "import": self._import, "train-reward": self._reward, "distill": self._distill,
             "rejection-sample": self._reject, "gatt": self._gatt, "ppo": self._ppo, "evaluate-policy": self._evaluate_policy,
             "evaluate-reward": self._evaluate_reward, "evaluate-consistency": self._evaluate_consistency,
-            "study-safety-loss": self._reward_study, "study-margin": self._reward_study,
-            "study-reward-scaling": self._reward_study, "rescore": self._rescore, "study-best-of-n": self._sampling_study,
-            "study-temperature": self._sampling_study, "study-pooling": self._tuned_study,
-            "study-size-distillation": self._tuned_study,
+            "rescore": self._rescore,
         }  # fmt: skip
         return kinds[step.stage.name](step) if step.stage.name in kinds else Work()
 
@@ -123,12 +62,12 @@ class Workload:
         assert self.sandbox
         count = self.sandbox.corpus.num_documents + self.sandbox.corpus.num_primer_documents
         self.made[step.makes] = (Texts(count, self.dialogue, self.dialogue),)
-        return Work((Pass("write documents", count),), host_bytes=_RECORD * count, artifact_bytes=self._size(step))
+        return Work((Pass("write documents", count),), host_bytes=RECORD * count, artifact_bytes=self._size(step))
 
     def _demonstrations(self, step: Step) -> Work:
         count = self.sandbox.demonstrations.num_dialogues if self.sandbox else self.recipe.expected.num_demonstrations
         self.made[step.makes] = (self._texts(count),)
-        return Work(host_bytes=_RECORD * count, artifact_bytes=self._size(step))
+        return Work(host_bytes=RECORD * count, artifact_bytes=self._size(step))
 
     def _checkpoint(self, step: Step) -> Work:
         return Work(footprint=Footprint(weights=self.weights), artifact_bytes=self.weights)
@@ -141,7 +80,7 @@ class Workload:
         else:
             count = self.recipe.expected.num_comparisons.get(axis, 0)  # type: ignore[call-overload]
         self.made[step.makes] = (self._texts(count),)
-        return Work(host_bytes=2 * _RECORD * count, artifact_bytes=2 * self._size(step))
+        return Work(host_bytes=2 * RECORD * count, artifact_bytes=2 * self._size(step))
 
     # Training
 
@@ -217,7 +156,7 @@ class Workload:
             activations=one.activations,
             cache=self._cache(config.batch_size, config.max_new_tokens),
         )
-        return Work(passes, held, _RECORD * config.batch_size, self.weights, 2 * self.state)
+        return Work(passes, held, RECORD * config.batch_size, self.weights, 2 * self.state)
 
     # Sampling
 
@@ -227,7 +166,7 @@ class Workload:
         count = 2 * (config.num_helpful + config.num_safety + 4 * config.num_heldout)
         self.made[step.makes] = (self._texts(count),)
         held = Footprint(weights=self.weights, cache=self._cache(BATCH_SIZE, config.max_new_tokens))
-        return Work(self._sampling(count, config.max_new_tokens), held, _RECORD * count, self._size(step))
+        return Work(self._sampling(count, config.max_new_tokens), held, RECORD * count, self._size(step))
 
     def _distill(self, step: Step) -> Work:
         config = self.recipe.distillation
@@ -237,7 +176,7 @@ class Workload:
         return Work(
             (*self._sampling(2 * count, config.max_new_tokens), self._reading(2 * count)),
             held,
-            _RECORD * count,
+            RECORD * count,
             self._size(step),
         )
 
@@ -257,13 +196,13 @@ class Workload:
             self._reading(2 * (count + grid * searched) * config.k),
         )
         held = Footprint(weights=3 * self.weights, cache=self._cache(at_once, config.max_new_tokens, config.k))
-        return Work(passes, held, _RECORD * count * config.k, config.k * self._size(step))
+        return Work(passes, held, RECORD * count * config.k, config.k * self._size(step))
 
     def _rescore(self, step: Step) -> Work:
         (before,) = self._read_by(step, "samples")
         self.made[step.makes] = self.made[before]
         count = self.recipe.rejection_sampling.k * self._count([before])
-        return Work((self._reading(2 * count),), Footprint(weights=2 * self.weights), _RECORD * count, self._size(step))
+        return Work((self._reading(2 * count),), Footprint(weights=2 * self.weights), RECORD * count, self._size(step))
 
     def _gatt(self, step: Step) -> Work:
         assert self.sandbox
@@ -276,7 +215,7 @@ class Workload:
         count, at_once = config.num_dialogues * config.k, config.dialogues_per_batch * config.k
         passes = (*self._sampling(count, config.max_new_tokens, config.k, at_once, length), self._reading(count, length))
         held = Footprint(weights=2 * self.weights, cache=cache_bytes(self.model, BATCH_TOKENS))
-        return Work(passes, held, _RECORD * config.num_dialogues, self._size(step))
+        return Work(passes, held, RECORD * config.num_dialogues, self._size(step))
 
     # Measuring
 
@@ -286,44 +225,12 @@ class Workload:
         count = prompts.num_helpful + prompts.num_adversarial + prompts.num_borderline
         new = self.sandbox.evaluation.max_new_tokens
         held = Footprint(weights=3 * self.weights, cache=self._cache(BATCH_SIZE, new))
-        return Work((*self._sampling(count, new), self._reading(2 * count)), held, _RECORD * count)
+        return Work((*self._sampling(count, new), self._reading(2 * count)), held, RECORD * count)
 
     def _evaluate_reward(self, step: Step) -> Work:
         assert self.sandbox
         count = len(AXES) * self._num_heldout
-        return Work((self._reading(4 * count),), Footprint(weights=2 * self.weights), _RECORD * 2 * count)
-
-    def _reward_study(self, step: Step) -> Work:
-        """Its arms, as if each were trained on all comparisons from a policy of the recipe's own size."""
-        assert isinstance(step.config, RewardStudyConfig)
-        scaling = len(step.inputs["policy"]) * len(step.config.shares) if isinstance(step.config, ScalingStudyConfig) else 0
-        ways = scaling or {"study-safety-loss": 2, "study-margin": len(MARGINS)}[step.stage.name]
-        arm, arms = self._reward(replace(step, config=step.config.training)), ways * (step.config.training_seeds or 1)
-        passes = (*(replace(each, count=arms * each.count) for each in arm.passes), self._reading(arms * 2 * self._num_heldout))
-        return replace(arm, passes=passes, artifact_bytes=0)
-
-    def _sampling_study(self, step: Step) -> Work:
-        config = step.config
-        assert isinstance(config, SamplingStudyConfig)
-        count = len(step.inputs["policy"]) * len(config.temperatures) * (config.num_helpful + config.num_adversarial) * config.n
-        held = Footprint(weights=3 * self.weights, cache=self._cache(BATCH_SIZE, config.max_new_tokens, config.n))
-        sampling = self._sampling(count, config.max_new_tokens, config.n)
-        return Work((*sampling, self._reading(2 * count)), held, _RECORD * count, _ON_DISK * count * self.response)
-
-    def _tuned_study(self, step: Step) -> Work:
-        """Its arms, as if the model had the recipe's own size; each then answers the evaluation prompts."""
-        config = step.config
-        assert isinstance(config, TunedStudyConfig) and self.sandbox
-        rounds, own = self._read_by(step, "samples"), self._read_by(step, "own")
-        arms = [rounds[-1:], rounds, rounds] if rounds else [[], own, self._read_by(step, "larger")]
-        seeds, prompts, new = config.training_seeds or 1, self.sandbox.evaluation_prompts, config.evaluation.max_new_tokens
-        count = config.answers * (prompts.num_helpful + prompts.num_adversarial + prompts.num_borderline)
-        passes = [*self._sampling(count * len(arms), new, config.answers), self._reading(2 * count * len(arms))]
-        for names in arms:
-            texts = [text for name in names for text in self.made[name]]
-            work = self._finetuned(config.tuning, [*self._always_mixed_in(step), *texts])
-            passes += work.passes
-        return replace(work, passes=tuple(replace(each, count=seeds * each.count) for each in passes), artifact_bytes=0)
+        return Work((self._reading(4 * count),), Footprint(weights=2 * self.weights), RECORD * 2 * count)
 
     def _evaluate_consistency(self, step: Step) -> Work:
         assert self.sandbox
@@ -335,7 +242,7 @@ class Workload:
         talk = Pass("turn" if kept else "sample", turns * config.num_dialogues / rows, rows, length, self.response)
         held = Footprint(weights=self.weights, cache=cache_bytes(self.model, BATCH_TOKENS + kept))
         states = (KEPT + 1) * cache_bytes(self.model, kept)
-        return Work((talk,), held, _RECORD * turns * config.num_dialogues, state_bytes=states)
+        return Work((talk,), held, RECORD * turns * config.num_dialogues, state_bytes=states)
 
     # Inside
 
@@ -374,7 +281,7 @@ class Workload:
         return Texts(count, self.dialogue, _LONGEST * self.dialogue)
 
     def _trained(self, passes: Sequence[Pass], held: Footprint, records: int) -> Work:
-        return Work(tuple(passes), held, _ENCODED * records, self.weights, self.state)
+        return Work(tuple(passes), held, ENCODED * records, self.weights, self.state)
 
     def _read_by(self, step: Step, *roles: str) -> list[str]:
         return [name for role in roles for name in step.inputs.get(role, ())]
@@ -383,4 +290,4 @@ class Workload:
         return sum(text.count for name in names for text in self.made[name])
 
     def _size(self, step: Step) -> int:
-        return sum(_ON_DISK * text.count * text.length for text in self.made[step.makes])
+        return sum(ON_DISK * text.count * text.length for text in self.made[step.makes])

@@ -70,7 +70,7 @@ def test_samples_are_kept_apart_from_the_evaluation_prompts_that_a_recipe_has():
 
 def test_rounds_are_told_in_words():
     told = describe_rounds(load_recipe("nano"))
-    grid = "at the best of the temperatures 0.6, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.5 on 32 others"
+    grid = "at the best of the temperatures 0.6, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.5 on 64 others"
     assert len(told) == 5
     assert told[0] == (
         "v1: policy/base and policy/sft answer for the annotators. "

@@ -13,7 +13,8 @@ from stages.plan import Machine, make_plan
 from stages.recipe import load_recipe
 from stages.rehearsal import Arithmetic
 from stages.stage import asked_for, fingerprint
-from stages.workload import Pass, Workload
+from stages.study_workload import WholeWorkload
+from stages.work import Pass
 
 LARGE = Machine(cores=2, memory=64 * 10**9, free_disk=10**12, libraries=500 * 10**6)
 
@@ -33,7 +34,7 @@ def plan_of(name, folder, *overrides, machine=LARGE, seed=100):
 
 def work_of(name, *overrides, findings="core"):
     recipe = load_recipe(name, overrides)
-    workload = Workload(recipe)
+    workload = WholeWorkload(recipe)
     return {step.makes: workload.of(step) for step in steps(recipe, findings)}
 
 
