@@ -134,9 +134,11 @@ def compare_scoring(what: str, model: PreTrainedModel, tokenizer: PreTrainedToke
 
     difference = (scorer.score(dialogues) - torch.tensor(peer(BATCH_SIZES[0]))).abs().max().item()
     assert difference < 1e-4, f"our scores differ from the pipeline's by {difference}"
+    ratios = []
     for batch_size in BATCH_SIZES:
         title = f"scoring {what} against a pipeline with batches of {batch_size}, dialogues/s"
-        compare(title, len(dialogues), lambda: scorer.score(dialogues), lambda size=batch_size: peer(size))
+        ratios.append(compare(title, len(dialogues), lambda: scorer.score(dialogues), lambda size=batch_size: peer(size)))
+    print(f"scoring {what} against a pipeline at its best: {min(ratios):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Sampling from a randomly initialised policy of a large preset on one GPU: tokens per second, and how near to its memory.
 
-    python benchmarks/sampling_at_scale.py --preset 7b --bandwidth 4800
+    python benchmarks/sampling_at_scale.py --preset 7b --bandwidth 3350
 
-Each of 64 prompts of 256 tokens gets 8 responses of 256 tokens, in bf16, by the sampler of the stages and by ``generate``,
-whose batches are halved until they fit into memory. EOS has no probability, so every response is as long as it may be.
+Each of 64 prompts of 256 tokens gets 8 responses of 256 tokens, in bf16, by the sampler of the stages, all at once, and by
+``generate``, whose batches are halved until they fit into memory. EOS has no probability, so every response is as long as it
+may be.
 
 The bound is what decoding cannot be faster than: at each step all weights are read once, and of the cache each prompt's keys
 and values once and each response's own. ``--bandwidth`` is the device's, in GB/s (H200: 4800, H100 SXM: 3350).
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256, help="tokens of a prompt")
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--new", type=int, default=256, help="tokens of a response")
-    parser.add_argument("--bandwidth", type=float, default=4800, help="of the device's memory, GB/s")
+    parser.add_argument("--bandwidth", type=float, required=True, help="of the device's memory, GB/s")
     asked = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     texts = [document.text for document in corpus(World(100), 3000, seed=100) if document.text]
@@ -93,8 +94,8 @@ def prompts_of(texts: list[str], tokenizer: PreTrainedTokenizerBase, count: int,
     rng, found = random.Random(0), []
     for number in range(count):
         words: list[str] = [f"{number}:"]
-        while len(encode_prompt(tokenizer, [user(" ".join(words))]).ids) < length - 4:
-            words += rng.choice(texts).split()[:3]
+        while len(encode_prompt(tokenizer, [user(" ".join(words))]).ids) < length - 8:
+            words.append(rng.choice(rng.choice(texts).split()))
         found.append([user(" ".join(words))])
     return found
 

@@ -1,16 +1,16 @@
-"""What N samples of a prompt are worth for every N up to n, from n that were sampled once (paper 3.2.3, Figures 7 and 8).
+"""What N samples of a prompt are worth for every N up to k, from k that were sampled once (paper 3.2.3, Figures 7 and 8).
 
-Each estimate is the mean over all C(n, N) subsets of size N, not the value of the first N: a U-statistic, unbiased for what N
-independent samples give, and steadier than any one subset. No subset is enumerated. Of n values in ascending order, the i-th
+Each estimate is the mean over all C(k, N) subsets of size N, not the value of the first N: a U-statistic, unbiased for what N
+independent samples give, and steadier than any one subset. No subset is enumerated. Of k values in ascending order, the i-th
 is the j-th smallest of a random subset of N with probability
 
-    w_j(i) = C(i - 1, j - 1) C(n - i, N - j) / C(n, N)
+    w_j(i) = C(i - 1, j - 1) C(k - i, N - j) / C(k, N)
 
-because j - 1 of the others come from the i - 1 before it, and N - j from the n - i after it. So
+because j - 1 of the others come from the i - 1 before it, and N - j from the k - i after it. So
 
     maximum   sum over i of w_N(i) x_(i)
     median    that of j = (N + 1) / 2; the mean of j = N / 2 and j = N / 2 + 1 where N is even
-    mean      the mean of all n, whatever N is
+    mean      the mean of all k, whatever N is
     choice    sum over i of w_N(i) v_(i), v being another value (gold) of the response with the i-th score
 
 All functions take the samples in the last axis, which they may hold in any order.
@@ -24,33 +24,33 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 
-def rank_weights(n: int, size: int, rank: int) -> FloatArray:
-    """w_rank(i) for i = 1 .. n, (n,): how likely the i-th smallest of n is the ``rank``-th smallest of ``size`` of them.
+def rank_weights(k: int, size: int, rank: int) -> FloatArray:
+    """w_rank(i) for i = 1 .. k, (k,): how likely the i-th smallest of k is the ``rank``-th smallest of ``size`` of them.
 
-    Raises ValueError unless 1 <= rank <= size <= n.
+    Raises ValueError unless 1 <= rank <= size <= k.
     """
-    if not 1 <= rank <= size <= n:
-        raise ValueError(f"rank {rank} of {size} out of {n} samples was asked for; it takes 1 <= rank <= size <= samples")
-    subsets = math.comb(n, size)
-    return np.array([math.comb(i - 1, rank - 1) * math.comb(n - i, size - rank) / subsets for i in range(1, n + 1)])
+    if not 1 <= rank <= size <= k:
+        raise ValueError(f"rank {rank} of {size} out of {k} samples was asked for; it takes 1 <= rank <= size <= samples")
+    subsets = math.comb(k, size)
+    return np.array([math.comb(i - 1, rank - 1) * math.comb(k - i, size - rank) / subsets for i in range(1, k + 1)])
 
 
 def expected_maximum(scores: FloatArray, size: int) -> FloatArray:
-    """The expected maximum of ``size`` out of the samples: scores (..., n) to (...). Raises ValueError as `rank_weights`."""
+    """The expected maximum of ``size`` out of the samples: scores (..., k) to (...). Raises ValueError as `rank_weights`."""
     return np.sort(scores, axis=-1) @ rank_weights(scores.shape[-1], size, size)
 
 
 def expected_median(scores: FloatArray, size: int) -> FloatArray:
-    """The expected median, of an even ``size`` the mean of the two middle ones: scores (..., n) to (...). Raises ValueError
+    """The expected median, of an even ``size`` the mean of the two middle ones: scores (..., k) to (...). Raises ValueError
     as `rank_weights`."""
-    n = scores.shape[-1]
-    middle = [rank_weights(n, size, rank) for rank in ((size + 1) // 2, size // 2 + 1)]
+    k = scores.shape[-1]
+    middle = [rank_weights(k, size, rank) for rank in ((size + 1) // 2, size // 2 + 1)]
     return np.sort(scores, axis=-1) @ (sum(middle) / 2)
 
 
 def expected_mean(scores: FloatArray, size: int) -> FloatArray:
-    """The expected mean, which is that of all n whatever ``size`` is: scores (..., n) to (...). Raises ValueError for a size
-    that n samples do not hold."""
+    """The expected mean, which is that of all k whatever ``size`` is: scores (..., k) to (...). Raises ValueError for a size
+    that k samples do not hold."""
     if not 1 <= size <= scores.shape[-1]:
         raise ValueError(f"the mean of {size} out of {scores.shape[-1]} samples was asked for; ask for 1 to all of them")
     return scores.mean(axis=-1)
@@ -59,7 +59,7 @@ def expected_mean(scores: FloatArray, size: int) -> FloatArray:
 def expected_choice(scores: FloatArray, values: FloatArray, size: int) -> FloatArray:
     """The expected value of the one that scores highest of ``size`` out of the samples.
 
-    ``scores`` and ``values`` are (P, n), one of each for a sample; returns (P,). Equal scores share their weight: it is the
+    ``scores`` and ``values`` are (P, k), one of each for a sample; returns (P,). Equal scores share their weight: it is the
     expectation over which of the equals is taken. Raises ValueError for shapes that differ, and as `rank_weights`.
     """
     if scores.ndim != 2 or scores.shape != values.shape:

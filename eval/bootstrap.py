@@ -5,6 +5,7 @@ computed anew on each. What is paired stays paired, because a prompt brings its 
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,8 @@ def bootstrap(statistic: Callable[[Positions], float], unit_ids: Sequence[Hashab
     ``statistic`` takes positions in ``unit_ids`` (N,), some of them several times, and may return NaN where it is undefined:
     such draws are left out, and `UNKNOWN` is returned where it is undefined for the whole. Where all draws agree they claim a
     certainty that the units do not give, as in `eval.intervals`; the interval is then the value -+ ``reach``, the width of the
-    range that the statistic can have, times Wilson's upper end for none of the units.
+    range that the statistic can have, times Wilson's upper end for none of the units. Where the value is not in the middle of
+    that range the interval may leave it, and only the caller knows its ends: see `clipped`.
     """
     value = statistic(np.arange(len(unit_ids))) if len(unit_ids) else np.nan
     if np.isnan(value):
@@ -39,6 +41,11 @@ def bootstrap(statistic: Callable[[Positions], float], unit_ids: Sequence[Hashab
     return Estimate(float(value), float(low), float(high), len(unit_ids))
 
 
+def clipped(found: Estimate, lowest: float, highest: float) -> Estimate:
+    """``found`` with its interval within the ``lowest`` and ``highest`` that it can be; an unknown one as it is."""
+    return replace(found, low=max(found.low, lowest), high=min(found.high, highest)) if found.known else found
+
+
 def contrast(
     values: Sequence[float],
     groups: Sequence[str],
@@ -49,8 +56,10 @@ def contrast(
     """Sum over the groups g of ``weights[g]`` * mean of the values in g, bootstrapped over units; n counts the values used.
 
     With weights 1 and -1 it is the difference of two means, with those of `slope_weights` a least-squares slope. ``values``
-    (N,) lie within [0, 1], ``groups`` and ``unit_ids`` are (N,). `UNKNOWN` when a group with a weight has no value. Raises
-    ValueError on lengths that differ and on values outside [0, 1].
+    (N,) lie within [0, 1], ``groups`` and ``unit_ids`` are (N,). The interval lies within what such means can make of the
+    weights: the sum of the negative ones to that of the positive. Not within what the observed values can, because where they
+    are all equal that is one point. `UNKNOWN` when a group with a weight has no value. Raises ValueError on lengths that differ
+    and on values outside [0, 1].
     """
     if not len(values) == len(groups) == len(unit_ids):
         raise ValueError(f"{len(values)} values, {len(groups)} groups and {len(unit_ids)} unit ids; give one of each for all")
@@ -67,7 +76,8 @@ def contrast(
         counts = np.bincount(place[positions], minlength=len(names))
         return float(factors @ (sums / counts)) if counts.all() else float("nan")
 
-    return bootstrap(statistic, [unit_ids[position] for position in used], float(np.abs(factors).sum()), seed)
+    found = bootstrap(statistic, [unit_ids[position] for position in used], float(np.abs(factors).sum()), seed)
+    return clipped(found, float(factors.clip(max=0).sum()), float(factors.clip(min=0).sum()))
 
 
 def slope_weights(x: Mapping[str, float]) -> dict[str, float]:

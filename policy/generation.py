@@ -8,6 +8,7 @@ Each prompt is prefilled once for all its k responses; rows that sampled EOS lea
 """
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.chat import decode_response, encode_prompts
-from policy.kv_cache import Prefixes, PromptCache, ResponseCache, SharedPrompts, shared_prompts
+from policy.kv_cache import COMPACTED_AT, Prefixes, PromptCache, ResponseCache, SharedPrompts, shared_prompts
 from preference_data.messages import Messages, messages_id
 
-# Finished rows leave the batch when no more than this share of it still speaks: leaving copies the cache.
-_COMPACTED_AT = 0.7
 BATCH_SIZE, BATCH_TOKENS = 512, 32_768
 
 
@@ -75,9 +74,9 @@ class TransformersSampler:
     """Samples from a Llama of transformers.
 
     ``batch_size``: responses decoded together at most; ``batch_tokens``: the keys and values that they may come to hold at
-    most, a prompt's counted once, so that long prompts make small batches. Where memory does not suffice both are halved, and
-    ``say`` is told. ``kept_tokens``: tokens of dialogues whose keys and values are kept at most, so that their next turn reads
-    only what is new.
+    most, a prompt's counted once, so that long prompts make small batches. Where memory does not suffice, batches are decoded
+    in halves from then on, and ``say`` is told. ``kept_tokens``: tokens of dialogues whose keys and values are kept at most, so
+    that their next turn reads only what is new.
     """
 
     def __init__(
@@ -91,6 +90,7 @@ class TransformersSampler:
     ):
         self.model, self.tokenizer, self.batch_size, self.batch_tokens = model, tokenizer, batch_size, batch_tokens
         self.prefixes, self.say = Prefixes(kept_tokens), say
+        self._fits = batch_size  # rows that memory has room for, as far as is known
 
     def sample(
         self,
@@ -140,14 +140,14 @@ class TransformersSampler:
 
     def _decode_in_memory(self, rows: list[Row], draw: Draw) -> list[Response]:
         """Decode ``rows`` together, or in halves where they are too many."""
-        if len(rows) <= self.batch_size:
+        if len(rows) <= self._fits:
             try:
                 return self._decode(rows, draw)
             except RuntimeError as error:
                 if not _out_of_memory(error) or len(rows) == 1:
                     raise
-            self.batch_size, self.batch_tokens = len(rows) // 2, max(1, self.batch_tokens // 2)
-            self.say(f"{len(rows)} responses at once do not fit into memory; going on with {self.batch_size}")
+            self._fits = len(rows) // 2
+            self.say(f"{len(rows)} responses at once do not fit into memory; going on with {self._fits}")
         half = len(rows) - len(rows) // 2
         return [*self._decode_in_memory(rows[:half], draw), *self._decode_in_memory(rows[half:], draw)]
 
@@ -163,7 +163,7 @@ class TransformersSampler:
         taken = torch.zeros(num_rows, dtype=torch.long, device=device)
         rows = torch.arange(num_rows, device=device)
         alive = torch.ones_like(rows, dtype=torch.bool)
-        said = ResponseCache(len(shared.layers))
+        said = ResponseCache(len(shared.layers), max_new_tokens)
 
         def keep(leaving: torch.Tensor) -> None:
             """Keep what was read of the rows that leave the batch; the last token of a response never was."""
@@ -183,7 +183,7 @@ class TransformersSampler:
                 if t + 1 == max_new_tokens or not num_alive:
                     keep(torch.ones_like(alive))
                     break
-                if num_alive <= _COMPACTED_AT * len(rows):
+                if num_alive <= COMPACTED_AT * len(rows):
                     keep(~alive)
                     stay = alive.nonzero().squeeze(-1)
                     rows, token, lengths, alive = rows[stay], token[stay], lengths[stay], alive[stay]
@@ -261,9 +261,10 @@ def check_request(k: int, temperature: float, top_p: float, top_k: int) -> None:
     """Raise ValueError for a request that has no meaning."""
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    if temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
+    if not 0 <= temperature < math.inf or not 0 < top_p <= 1 or top_k < 0:
         raise ValueError(
-            f"temperature is 0 or above, top_p above 0 and at most 1, top_k 0 or above; got {temperature}, {top_p} and {top_k}"
+            "temperature is finite and 0 or above, top_p above 0 and at most 1, top_k 0 or above; got "
+            f"{temperature}, {top_p} and {top_k}"
         )
     if temperature == 0 and k > 1:
         raise ValueError(f"temperature 0 gives k = {k} equal responses; take k = 1 or a temperature above 0")
@@ -291,5 +292,5 @@ def uniforms(seed: int, prompt_id: str, position: int, count: int) -> np.ndarray
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    """On a GPU torch has a class for it, on a CPU a message."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    """On a GPU torch has a class for it; on a CPU its allocator is named in the message."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

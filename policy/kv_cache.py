@@ -23,6 +23,8 @@ from preference_data.messages import Messages, messages_id
 
 _NAME = "shared_prompts"
 _ROOM = 64  # columns by which the room for responses grows, at least
+# Rows leave a batch when no more than this share of it is still needed: leaving copies what stays.
+COMPACTED_AT = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,11 @@ class PromptCache(Cache):
 
 class ResponseLayer(DynamicLayer):
     """A layer of the responses' own keys and values: a token more is one column written into a buffer, where transformers'
-    layer copies all that it holds."""
+    layer copies all that it holds. There is never room for more than ``longest`` tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int) -> None:
         super().__init__()
+        self.longest = longest
         self.buffers: tuple[Tensor, ...] = ()  # keys and values (rows, heads, capacity, size)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -78,7 +81,7 @@ class ResponseLayer(DynamicLayer):
         start = self.get_seq_length()
         stop = start + key_states.shape[-2]
         if not self.buffers or stop > self.buffers[0].shape[-2]:
-            self._copy(slice(None), key_states, start, stop + max(_ROOM, start // 2))
+            self._copy(slice(None), key_states, start, max(stop, min(stop + max(_ROOM, start // 2), self.longest)))
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:stop] = new
         self.keys, self.values = (buffer[:, :, :stop] for buffer in self.buffers)
@@ -100,10 +103,10 @@ class ResponseLayer(DynamicLayer):
 
 
 class ResponseCache(Cache):
-    """The responses' own keys and values, nothing at first."""
+    """The responses' own keys and values, nothing at first, of ``longest`` tokens at most."""
 
-    def __init__(self, num_layers: int):
-        self.states = [ResponseLayer() for _ in range(num_layers)]
+    def __init__(self, num_layers: int, longest: int):
+        self.states = [ResponseLayer(longest) for _ in range(num_layers)]
         super().__init__(layers=[*self.states])
 
 
@@ -122,7 +125,7 @@ class SharedPrompts:
         """Only ``rows`` of the batch stay. Prompts that none of them answers are let go of when they are many."""
         self.of_rows = self.of_rows[rows]
         answered, places = self.of_rows.unique(return_inverse=True)
-        if len(answered) <= 0.7 * len(self.mask):
+        if len(answered) <= COMPACTED_AT * len(self.mask):
             self.mask, self.of_rows = self.mask[answered], places
             self.layers = [(keys[answered], values[answered]) for keys, values in self.layers]
         self._arrange()

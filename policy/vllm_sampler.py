@@ -28,7 +28,7 @@ from preference_data.messages import Messages, messages_id
 _LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE = 0.01, 2.0
 
 
-class VllmMissing(ImportError):
+class VllmMissing(RuntimeError):
     """vLLM was asked for and is not installed."""
 
 

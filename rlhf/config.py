@@ -65,6 +65,18 @@ def _indivisible(whole: str, size: int, part: str, part_size: int) -> str | None
     return f"{whole} {size} is not a multiple of {part} {part_size}: take {part} {divisor} or {whole} {above}"
 
 
+def check_temperatures(temperatures: tuple[float, ...]) -> tuple[float, ...]:
+    """``temperatures``, at each of which several responses to a prompt are sampled. Raises ValueError for none, and for one
+    that is not above 0 and finite."""
+    if not temperatures:
+        raise ValueError("there is no temperature to sample at; give one, or several to choose from")
+    if unfit := [each for each in temperatures if not 0 < each < math.inf]:
+        raise ValueError(
+            f"a temperature is {unfit[0]}, and each is above 0 and finite: at 0 all responses to a prompt are equal"
+        )
+    return temperatures
+
+
 class SelectionConfig(BaseModel):
     """How sampled responses are scored: what rejection sampling has in common with scoring its samples anew."""
 
@@ -104,13 +116,7 @@ class RejectionSamplingConfig(SelectionConfig):
     @field_validator("temperatures")
     @classmethod
     def _temperatures_to_sample_at(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
-        if not temperatures:
-            raise ValueError("there is no temperature to sample at; give one, or several to choose from")
-        if unfit := [each for each in temperatures if not 0 < each < math.inf]:
-            raise ValueError(
-                f"a temperature is {unfit[0]}, and each is above 0 and finite: at 0 all responses to a prompt are equal"
-            )
-        return temperatures
+        return check_temperatures(temperatures)
 
     @property
     def searches(self) -> bool:

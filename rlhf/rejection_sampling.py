@@ -7,7 +7,8 @@ or not, so that the curve of best score against K comes from the same run, and s
 anew without sampling (``rescore``).
 
 The best temperature differs from policy to policy (paper Figure 8), so each round searches for its own, on prompts that it
-samples nothing else for: the one whose best of K scores highest there.
+samples nothing else for: the one whose best of K scores highest there, after the sigmoid and 0 where nothing can be selected,
+so that a temperature at which nothing can be said is worth the least.
 
 Which response can be selected, what becomes of ties, truncated and empty ones, and the random control: ``rlhf/samples.py``.
 Fine-tuning on the result is ``policy/finetuning.py``'s part.
@@ -20,6 +21,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TypeVar
+
+import torch
 
 from policy.generation import Sampler
 from preference_data.messages import assistant
@@ -54,11 +57,11 @@ class TemperatureTrial:
     """What the best of k scores at one temperature, on the prompts of the search."""
 
     temperature: float = field(metadata={"help": "sampling temperature"})
-    score: float = field(metadata={"help": "mean of prompt_scores, raw logit: the highest wins"})
+    score: float = field(metadata={"help": "mean of prompt_scores, 0 to 1: the highest wins"})
     eligible_share: float = field(metadata={"help": "share of all responses that can be selected, 0 to 1"})
     num_prompts: int = field(metadata={"help": "prompts tried"})
     prompt_scores: list[float] = field(
-        metadata={"help": "combined score of each prompt's best eligible response; its lowest score where none is eligible"}
+        metadata={"help": "sigmoid of the combined score of each prompt's best eligible response; 0 where none is eligible"}
     )
 
 
@@ -189,9 +192,9 @@ def _stats(samples: list[Sample], num_done: int, num_prompts: int, started: floa
 
 
 def _trial_score(group: Sequence[Sample]) -> float:
-    """Of one prompt: its selected response's combined score; the lowest of all where none is selected."""
+    """Of one prompt: the sigmoid of its selected response's combined score, on (0, 1); 0 where none is selected."""
     scores = [sample.combined_score for sample in group if sample.selected]
-    return scores[0] if scores else min(sample.combined_score for sample in group)
+    return torch.tensor(scores[0], dtype=torch.float64).sigmoid().item() if scores else 0.0
 
 
 def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -21,6 +21,7 @@ from reward_model.selection import best_of_k
 from rlhf.rollout import score_responses
 
 Unfit = Literal["unfinished", "empty", "chat_tags"]
+_ENOUGH_TEXTS = 8  # so many with one score are no accident
 
 
 class ScoresAllEqual(ValueError):
@@ -79,12 +80,12 @@ def _with_best(group: Sequence[Sample]) -> list[Sample]:
 
 
 def _check_scores_differ(samples: Sequence[Sample]) -> None:
-    """Raise ScoresAllEqual where a model gives one number to all responses that it is the judge of, and their texts differ."""
+    """Raise ScoresAllEqual where a model gives one number to all responses that it is the judge of, 8 or more texts."""
     for axis in AXES:
         name = f"{axis}_score"
         ruled = [each for each in samples if each.response.strip() and each.combined_score == getattr(each, name)]
         texts, scores = {each.response for each in ruled}, {each.combined_score for each in ruled}
-        if len(texts) > 1 and len(scores) == 1:
+        if len(texts) >= _ENOUGH_TEXTS and len(scores) == 1:
             raise ScoresAllEqual(
                 f"the {axis} model gives {scores.pop():g} to all {len(ruled)} responses of a batch that it is the judge of, "
                 f"{len(texts)} different texts, so it cannot tell which is best; train it again "

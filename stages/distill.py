@@ -38,7 +38,7 @@ def run(
 STAGE = Stage(
     "distill",
     "dialogues",
-    2,
+    3,
     DistillationStageConfig,
     run,
     {"policy": "policy", "safety": "reward_model", "prompts": "prompts"},

@@ -238,8 +238,8 @@ def _consistency_dialogues(world_seed: int, config: ConsistencyConfig, seed: int
 
 
 _MODELS = {"helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"}
-POLICY = Stage("evaluate-policy", "evaluation", 2, EvaluationConfig, evaluate_policy, {"policy": "policy", **_MODELS})
+POLICY = Stage("evaluate-policy", "evaluation", 3, EvaluationConfig, evaluate_policy, {"policy": "policy", **_MODELS})
 REWARD = Stage("evaluate-reward", "evaluation", 2, EvaluationConfig, evaluate_reward, {"preferences": "preferences", **_MODELS})
 CONSISTENCY = Stage(
-    "evaluate-consistency", "evaluation", 1, ConsistencyConfig, evaluate_consistency, {"policy": "policy", "prompts": "prompts"}
+    "evaluate-consistency", "evaluation", 2, ConsistencyConfig, evaluate_consistency, {"policy": "policy", "prompts": "prompts"}
 )

@@ -68,7 +68,7 @@ def _obeys(constraint: Constraint, response: str) -> bool:
 STAGE = Stage(
     "gatt",
     "dialogues",
-    2,
+    3,
     GattStageConfig,
     run,
     {"policy": "policy", "helpfulness": "reward_model", "samples": "samples", "prompts": "prompts"},

@@ -63,7 +63,7 @@ def _critic(inputs: Inputs, tokenizer: PreTrainedTokenizerBase, seed: int, progr
 STAGE = Stage(
     "ppo",
     "policy",
-    2,
+    3,
     PPOStageConfig,
     run,
     {"policy": "policy", "helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"},

@@ -5,6 +5,7 @@ The temperature is chosen first, on prompts of the same kinds that the round doe
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,8 @@ from rlhf.rejection_sampling import (
     rejection_sample,
     search_temperature,
 )
-from rlhf.samples import Sample, controls
+from rlhf.samples import Sample, Unfit, controls
+from stages.answerable import check_answerable
 from stages.batches import SavedBatches
 from stages.draw_prompts import EvaluationPromptsDrawn, draw_prompts, evaluation_prompts_in, held_out_prompts, prompts_of
 from stages.load_models import engine_of, reward_of
@@ -33,13 +35,16 @@ from stages.stage import Inputs, Stage, one
 
 SAMPLES_FILE, TEMPERATURES_FILE = "samples.parquet", "temperatures.json"
 TRIAL_METRICS = ("temperature", "score", "eligible_share", "num_prompts")
+UNFIT_IN_WORDS: dict[Unfit, str] = {"unfinished": "unfinished", "empty": "empty", "chat_tags": "with a tag of the chat format"}
 
 
 def run(
     config: SamplingConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
-    drawn, searched = draw(prompts_of(one(inputs, "prompts")), config, seed)
-    overlapping = _check_overlap([*drawn, *searched], inputs, config.allow_overlap, progress)
+    prompts = prompts_of(one(inputs, "prompts"))
+    drawn, searched = draw(prompts, config, seed)
+    overlapping = _check_overlap([*drawn, *searched], prompts, inputs, config.allow_overlap, progress)
+    check_answerable(one(inputs, "policy").path, [*drawn, *searched], config.max_new_tokens)
     sampler, reward = engine_of(inputs, progress, config.engine), reward_of(inputs, config.safety_threshold)
     trials = _search(searched, sampler, reward, config, seed, progress, states)
     temperature = best_temperature(trials) if trials else config.temperatures[0]
@@ -47,6 +52,7 @@ def run(
     saved = SavedBatches(states, RejectionSamplingStats)
     batches = rejection_sample(drawn, sampler, reward, config, policy, seed, temperature, saved.done)
     samples = collected(saved.save(batches), len(drawn), f"best of {config.k}", progress)
+    _check_any_selected(samples, config, policy)
     write_records(out / SAMPLES_FILE, samples, Sample)
     chosen = {"temperature": temperature, "trials": [asdict(trial) for trial in trials]}
     (out / TEMPERATURES_FILE).write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
@@ -94,18 +100,34 @@ def sample_metrics(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def _check_overlap(prompts: Sequence[Prompt], inputs: Inputs, allow: bool, progress: Progress) -> int:
-    """How many of ``prompts`` are for evaluation. Raises EvaluationPromptsDrawn where there are any and none is allowed."""
+def _check_any_selected(samples: Sequence[Sample], config: SamplingConfig, policy: str) -> None:
+    """Raise ValueError, which counts the reasons, where no response can be selected."""
+    if any(sample.selected for sample in samples):
+        return
+    reasons = Counter(reason for sample in samples if (reason := sample.unfit))
+    counted = ", ".join(f"{count} {UNFIT_IN_WORDS[reason]}" for reason, count in reasons.most_common())
+    raise ValueError(
+        f"none of the {len(samples)} responses can be selected ({counted}), so there is nothing to learn from; where they are "
+        f"unfinished raise rejection_sampling.max_new_tokens ({config.max_new_tokens} now), else look at what the policy says "
+        f"(rlhf chat {policy})"
+    )
+
+
+def _check_overlap(drawn: Sequence[Prompt], prompts: Sequence[Prompt], inputs: Inputs, allow: bool, progress: Progress) -> int:
+    """How many of the ``drawn`` of all ``prompts`` are for evaluation. Raises EvaluationPromptsDrawn where there are any and
+    none is allowed."""
     evaluation = [prompt for artifact in inputs.get("evaluation_prompts", []) for prompt in prompts_of(artifact)]
-    found = evaluation_prompts_in(prompts, evaluation)
+    found = evaluation_prompts_in(drawn, evaluation)
     if not found:
         return 0
     first = f"{found[0].id} ({found[0].messages[-1]['content'][:60]!r})"
-    told = f"{len(found)} of the {len(prompts)} drawn prompts are for evaluation, the first {first}"
+    told = f"{len(found)} of the {len(drawn)} drawn prompts are for evaluation, the first {first}"
     if not allow:
+        others = len(evaluation_prompts_in(prompts, evaluation)) < len(prompts)
+        draw_others = ", draw others of these (--set rejection_sampling.batch=NAME)," if others else ""
         raise EvaluationPromptsDrawn(
-            f"{told}: what learns from them can no longer be measured with them; give other prompts, draw others "
-            "(rejection_sampling.batch=NAME), or say --allow-overlap (in a recipe rejection_sampling.allow_overlap=true)"
+            f"{told}: what learns from them can no longer be measured with them; give other prompts{draw_others} or say "
+            "--allow-overlap (in a recipe rejection_sampling.allow_overlap=true)"
         )
     progress.say(f"{told}, and that is allowed")
     return len(found)
@@ -135,7 +157,7 @@ def _search(
 STAGE = Stage(
     "rejection-sample",
     "samples",
-    3,
+    4,
     SamplingConfig,
     run,
     {

@@ -32,7 +32,7 @@ NumAdversarialOption = Annotated[
     typer.Option("--num-adversarial", metavar="N", help="Prompts with the safety tag, beside those. Default: the recipe's."),
 ]
 SamplesOption = Annotated[
-    int | None, typer.Option("--n", metavar="N", help="Responses to each prompt at each temperature. Default: the recipe's.")
+    int | None, typer.Option("--k", metavar="K", help="Responses to each prompt at each temperature. Default: the recipe's.")
 ]
 
 
@@ -52,7 +52,7 @@ def best_of_n(
     temperature: Annotated[float, typer.Option("--temperature", metavar="T", help="Sampling temperature.")] = 1.0,
     num_prompts: NumPromptsOption = None,
     num_adversarial: NumAdversarialOption = None,
-    n: SamplesOption = None,
+    k: SamplesOption = None,
     name: NameOption = None,
     recipe: RecipeOption = "nano",
     set_: SetOption = None,
@@ -69,7 +69,7 @@ def best_of_n(
     Example: rlhf study best-of-n --registry runs/nano-0/registry --policy policy/sft --policy policy/v5
     """
     with plain_errors():
-        asked = {"num_helpful": num_prompts, "num_adversarial": num_adversarial, "n": n, "temperatures": (temperature,)}
+        asked = {"num_helpful": num_prompts, "num_adversarial": num_adversarial, "k": k, "temperatures": (temperature,)}
         inputs = _inputs(policy or ["policy/sft"], helpfulness, safety, prompts)
         options = {"registry": registry, "seed": seed, "force": force, "save_every": save_every}
         options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
@@ -91,7 +91,7 @@ def temperature(
     ] = None,
     num_prompts: NumPromptsOption = None,
     num_adversarial: NumAdversarialOption = None,
-    n: SamplesOption = None,
+    k: SamplesOption = None,
     name: NameOption = None,
     recipe: RecipeOption = "nano",
     set_: SetOption = None,
@@ -109,7 +109,7 @@ def temperature(
     """
     with plain_errors():
         chosen = load_recipe(recipe, set_ or [])
-        asked = {"num_helpful": num_prompts, "num_adversarial": num_adversarial, "n": n, "temperatures": _listed(temperatures)}
+        asked = {"num_helpful": num_prompts, "num_adversarial": num_adversarial, "k": k, "temperatures": _listed(temperatures)}
         inputs = _inputs(policy or ["policy/sft", f"policy/{chosen.rounds[-1].version}"], helpfulness, safety, prompts)
         options = {"registry": registry, "seed": seed, "force": force, "save_every": save_every}
         options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}

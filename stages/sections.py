@@ -13,7 +13,7 @@ from policy.config import FinetuneConfig, Preset
 from preference_data.comparison import Axis
 from preference_data.prompt import Split
 from reward_model.config import RewardModelConfig
-from rlhf.config import DistillationConfig, PPOConfig, RejectionSamplingConfig
+from rlhf.config import DistillationConfig, PPOConfig, RejectionSamplingConfig, check_temperatures
 
 
 class Section(BaseModel):
@@ -167,7 +167,7 @@ class SamplingStudySizes(Section):
 
     num_helpful: int = Field(100, gt=0, description="benign prompts to sample for")
     num_adversarial: int = Field(0, ge=0, description="adversarial prompts to sample for")
-    n: int = Field(64, gt=1, description="responses to each prompt at each temperature (paper: up to 100)")
+    k: int = Field(64, gt=1, description="responses to each prompt at each temperature (paper: up to 100)")
 
 
 class SamplingStudyConfig(SamplingStudySizes):
@@ -175,11 +175,19 @@ class SamplingStudyConfig(SamplingStudySizes):
 
     temperatures: tuple[float, ...] = Field(
         (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
-        min_length=1,
-        description="sampling temperatures (paper: these, Figure 8)",
+        description="sampling temperatures, each above 0 and given once (paper: these, Figure 8)",
     )
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution")
+    top_k: int = Field(0, ge=0, description="tokens that can be sampled at each step, the likeliest; 0: all of them")
     max_new_tokens: int = Field(gt=0, description="longest response in tokens")
     safety_threshold: float = Field(0.15, ge=0, le=1, description="of the combined reward")
+
+    @field_validator("temperatures")
+    @classmethod
+    def _temperatures_to_tell_apart(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(check_temperatures(temperatures))) < len(temperatures):
+            raise ValueError(f"the temperatures are {', '.join(f'{each:g}' for each in temperatures)}; give each once")
+        return temperatures
 
 
 class TunedStudyConfig(Section):

@@ -45,6 +45,7 @@ LIBRARIES = (
     "safetensors",
     "numpy",
     "pyarrow",
+    "vllm",
 )
 
 

@@ -37,9 +37,9 @@ class WholeWorkload(Workload):
     def _sampling_study(self, step: Step) -> Work:
         config = step.config
         assert isinstance(config, SamplingStudyConfig)
-        count = len(step.inputs["policy"]) * len(config.temperatures) * (config.num_helpful + config.num_adversarial) * config.n
-        held = Footprint(weights=3 * self.weights, cache=self._cache(BATCH_SIZE, config.max_new_tokens, config.n))
-        sampling = self._sampling(count, config.max_new_tokens, config.n)
+        count = len(step.inputs["policy"]) * len(config.temperatures) * (config.num_helpful + config.num_adversarial) * config.k
+        held = Footprint(weights=3 * self.weights, cache=self._cache(BATCH_SIZE, config.max_new_tokens, config.k))
+        sampling = self._sampling(count, config.max_new_tokens, config.k)
         return Work((*sampling, self._reading(2 * count)), held, RECORD * count, ON_DISK * count * self.response)
 
     def _tuned_study(self, step: Step) -> Work:

@@ -22,6 +22,7 @@ from registry.saved_states import SavedStates
 from rlhf.rejection_sampling import control_dialogues, selected_dialogues
 from rlhf.samples import Sample
 from stages.progress import Progress
+from stages.rejection_sample import SAMPLES_FILE
 from stages.sections import TuningConfig
 from stages.stage import Inputs, Stage, one
 
@@ -57,7 +58,7 @@ def dialogues_of(artifact: Artifact) -> list[Dialogue]:
 
 
 def samples_of(artifact: Artifact) -> list[Sample]:
-    return read_records(artifact.file("samples.parquet"), Sample)
+    return read_records(artifact.file(SAMPLES_FILE), Sample)
 
 
 def tuned(

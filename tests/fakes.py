@@ -36,6 +36,14 @@ def tiny_policy(seed: int = 0, dtype: torch.dtype = torch.float32) -> LlamaForCa
     return LlamaForCausalLM(config).to(dtype).eval()
 
 
+def talking_policy(seed: int = 0) -> LlamaForCausalLM:
+    """A random policy that stops now and then: at once, soon, or not in time."""
+    policy = tiny_policy(seed)
+    with torch.no_grad():
+        policy.lm_head.weight[EOS_ID] = 0.5 * torch.randn(32, generator=torch.Generator().manual_seed(2))
+    return policy
+
+
 class ConstantScorer:
     """A Scorer that gives every dialogue the same raw logit."""
 

@@ -50,7 +50,7 @@ CLAIMS = {
     ),
     "F10": Claim(
         "Fig 8",
-        "the best sampling temperature is higher for many samples than for one, and must be tuned anew after each round",
+        "the best sampling temperature is higher for many samples than for one",
         "of the RLHF model with one sample 0.50 to 0.54 up to T 1.3 and 0.34 at 1.5, with 100 samples the most, 0.72 to 0.73, "
         "at T 1.1 to 1.3, off the chart",
     ),

@@ -1,7 +1,7 @@
 """What the paper claims of many samples a prompt: F9 of their number (Fig 7), F10 of their temperature (Fig 8).
 
-Both take scores on (0, 1), n a prompt, and the estimators over all subsets of `eval.best_of_n`; the unit is the prompt. Ours,
-where the paper is silent: F9's slopes are over log2 N at N = 1, 2, 4, ... and n.
+Both take scores on (0, 1), k a prompt, and the estimators over all subsets of `eval.best_of_n`; the unit is the prompt. Ours,
+where the paper is silent: F9's slopes are over log2 N at N = 1, 2, 4, ... and k.
 
 F10's temperatures are chosen on every other prompt and measured on the rest, so that the choice cannot flatter itself. Its
 difference is that of the higher chosen temperature minus the lower, which is the one best for many minus the one best for one
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.best_of_n import expected_choice, expected_maximum, expected_mean, expected_median
-from eval.bootstrap import Positions, bootstrap, slope_weights
+from eval.bootstrap import Positions, bootstrap, clipped, slope_weights
 from eval.findings.claims import finding
 from eval.findings.verdict import Effect, Finding
 from eval.intervals import Estimate, bootstrap_mean
@@ -30,9 +30,9 @@ FIGURE_7 = {"maximum": ((1, 0.54), (20, 0.67)), "median": ((1, 0.54), (20, 0.546
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sampled:
-    """What one policy said to P prompts at one temperature, n responses each.
+    """What one policy said to P prompts at one temperature, k responses each.
 
-    ``scores`` (P, n) on (0, 1), 0 for a response that cannot be chosen; ``gold`` (P, n) on [0, 1], None where nothing is known
+    ``scores`` (P, k) on (0, 1), 0 for a response that cannot be chosen; ``gold`` (P, k) on [0, 1], None where nothing is known
     of it.
     """
 
@@ -41,7 +41,7 @@ class Sampled:
     gold: FloatArray | None = None
 
     @property
-    def n(self) -> int:
+    def k(self) -> int:
         return self.scores.shape[1]
 
 
@@ -54,9 +54,9 @@ class TemperatureChoice:
     gain: Estimate
 
 
-def doublings(n: int) -> tuple[int, ...]:
-    """1, 2, 4, ... and n."""
-    return (*(2**power for power in range(n.bit_length()) if 2**power < n), n)
+def doublings(k: int) -> tuple[int, ...]:
+    """1, 2, 4, ... and k."""
+    return (*(2**power for power in range(k.bit_length()) if 2**power < k), k)
 
 
 def curves(sampled: Sampled, sizes: Sequence[int]) -> dict[str, dict[int, Estimate]]:
@@ -91,7 +91,7 @@ def hotter_for_many(policies: Mapping[str, Mapping[float, Sampled]]) -> Finding:
     """F10. Policy -> temperature -> its samples of the same prompts; not measured with fewer than `MANY` a prompt."""
     effects = []
     for name, by_temperature in policies.items():
-        if min(sampled.n for sampled in by_temperature.values()) < MANY:
+        if min(sampled.k for sampled in by_temperature.values()) < MANY:
             return finding("F10")
         choice = choose_temperatures(by_temperature)
         best = {choice.for_many: f"best for {MANY}", choice.for_one: "best for 1"}
@@ -142,15 +142,17 @@ def best_for(by_temperature: Mapping[float, Sampled], size: int) -> Estimate:
 
 def _slope(sampled: Sampled, estimator: Estimator) -> Estimate:
     """Least-squares slope over log2 N of the mean over prompts. Each prompt has a slope of its own, and theirs is the mean."""
-    sizes = doublings(sampled.n)
+    sizes = doublings(sampled.k)
     weights = np.array(list(slope_weights({str(size): math.log2(size) for size in sizes}).values()))
     slopes = weights @ np.stack([estimator(sampled.scores, size) for size in sizes])
     return _mean(slopes, sampled.prompt_ids, float(np.abs(weights).sum()))
 
 
 def _mean(values: FloatArray, prompt_ids: Sequence[str], reach: float) -> Estimate:
-    """Mean of one value a prompt, with the interval of `bootstrap`, which claims no certainty where all draws agree."""
-    return bootstrap(lambda positions: float(values[positions].mean()), prompt_ids, reach)
+    """Mean of one value a prompt, each at most reach / 2 from 0, with the interval of `bootstrap`, which claims no certainty
+    where all draws agree, within that range."""
+    found = bootstrap(lambda positions: float(values[positions].mean()), prompt_ids, reach)
+    return clipped(found, -reach / 2, reach / 2)
 
 
 def _same_prompts(by_temperature: Mapping[float, Sampled]) -> list[str]:

@@ -1,6 +1,6 @@
 """Does the best of N samples rise with N while the median stays (paper Figure 7), and does gold rise with it? Finding F9.
 
-n responses to each prompt at one temperature, from each policy. Beside the reward of the best stands what gold thinks of it:
+k responses to each prompt at one temperature, from each policy. Beside the reward of the best stands what gold thinks of it:
 where reward goes on rising and gold falls, the reward model is being fooled (Goodhart), and N is the strength of the pull.
 """
 
@@ -17,17 +17,20 @@ from registry.saved_states import SavedStates
 from stages.progress import Progress
 from stages.sections import SamplingStudyConfig
 from stages.stage import Inputs, Stage
-from stages.studies.sampled_scores import INELIGIBLE, INPUT_KINDS, SUBSETS, sampled_scores, short_name, unfit_table
+from stages.studies.sampled_scores import INELIGIBLE, INPUT_KINDS, SUBSETS, how_sampled, sampled_scores, short_name, unfit_table
 from stages.studies.study import write_study
 
 ROWS = {
     "maximum": "maximum",
     "median": "median",
-    "mean": "mean",
     "gold": "gold of the best by reward",
     "best_gold": "best gold of N",
 }
-Curves = Mapping[str, Mapping[str, Mapping[int, Estimate]]]
+MEDIAN = "At N = 1 and 2 the median is the mean, so scores that are skewed move its slope."
+GOODHART = "Where gold falls while reward rises, the reward model is being fooled (Goodhart)."
+Curves = Mapping[str, Mapping[int, Estimate]]
+Measured = Mapping[str, Curves]
+"""Policy -> statistic -> N -> estimate."""
 
 
 def run(
@@ -39,36 +42,66 @@ def run(
     (temperature,) = config.temperatures
     samplings, responses = sampled_scores(config, inputs, out, progress, seed, states)
     sampled: dict[str, Sampled] = {short_name(policy): found[temperature] for policy, found in samplings.items()}
-    sizes = doublings(config.n)
+    sizes = doublings(config.k)
     measured = {policy: curves(found, sizes) for policy, found in sampled.items()}
-    num_prompts = config.num_helpful + config.num_adversarial
+    has_gold = all("gold" in found for found in measured.values())
     bounds = {size: best_of_n_kl(size) for size in sizes}
     study = Study(
         title="Does the best of N samples rise with N while the median stays?",
-        tables=(_by_size(measured, sizes), unfit_table(samplings, responses)),
+        tables=(_by_size(measured, bounds, config.num_helpful + config.num_adversarial), unfit_table(samplings, responses)),
         findings=(best_rises_with_n(sampled),),
         notes=(
-            f"{config.n} responses to each of {num_prompts} prompts, at temperature {temperature:g}.",
+            how_sampled(config),
             SUBSETS,
             INELIGIBLE,
-            f"The best of {config.n} is at most {bounds[config.n]:.2f} nats of KL divergence from the policy.",
+            MEDIAN,
+            *(_mean_note(policy, found) for policy, found in measured.items()),
+            *(gold_note(policy, found) for policy, found in measured.items() if has_gold),
+            *([GOODHART] if has_gold else []),
+            f"The best of {config.k} is at most {bounds[config.k]:.2f} nats of KL divergence from the policy at that "
+            "temperature.",
         ),
         facts={"kl_at_most": {str(size): bound for size, bound in bounds.items()}},
     )
     figures = {"best-of-n": reward_curves(measured)}
-    if all("gold" in found for found in measured.values()):
+    if has_gold:
         figures["gold"] = gold_curves(measured)
     return write_study(study, out, figures=figures)
 
 
-def _by_size(measured: Curves, sizes: tuple[int, ...]) -> Table:
+def _by_size(measured: Measured, bounds: Mapping[int, float], num_prompts: int) -> Table:
+    """A line for each policy and statistic, and one for the KL ``bounds`` by N, which are no estimates and hold for each
+    prompt."""
     rows = [
-        Row(f"{policy}, {ROWS[name]}", {f"N = {size}": found for size, found in curve.items()})
+        Row(f"{policy}, {ROWS[name]}", {f"N = {size}": found for size, found in by_name[name].items()})
         for policy, by_name in measured.items()
-        for name, curve in by_name.items()
+        for name in ROWS
+        if name in by_name
     ]
-    heading = "Reward on (0, 1) of N samples (Fig 7: maximum from 0.54 to 0.67 at 20, median from 0.54 to 0.546), and gold"
-    return Table(heading, tuple(f"N = {size}" for size in sizes), tuple(rows), percent=False)
+    exact = {f"N = {size}": Estimate(bound, bound, bound, num_prompts) for size, bound in bounds.items()}
+    rows.append(Row("KL of the best from the policy, at most, in nats", exact))
+    heading = "Reward on (0, 1) of N samples (Fig 7: maximum from 0.54 to 0.67 at 20, median from 0.54 to 0.546), gold, and KL"
+    return Table(heading, tuple(f"N = {size}" for size in bounds), tuple(rows), percent=False)
 
 
-STAGE = Stage("study-best-of-n", "study", 1, SamplingStudyConfig, run, INPUT_KINDS)
+def _mean_note(policy: str, by_name: Curves) -> str:
+    """The mean is the same for every N."""
+    return f"The mean reward of all responses of {policy} is {_told(by_name['mean'][1])}."
+
+
+def gold_note(policy: str, by_name: Curves) -> str:
+    """Which N gold likes most, the smallest of those that are equal as shown, and what the largest has beside it."""
+    gold, reward = by_name["gold"], by_name["maximum"]
+    best, last = max(gold, key=lambda size: round(gold[size].value, 2)), max(gold)
+    told = f"By gold the best of {best} is the best choice for {policy} ({_told(gold[best])})"
+    if best == last:
+        return f"{told}, and that is all of them."
+    rise = f"from {reward[best].value:.2f} to {reward[last].value:.2f}"
+    return f"{told}; of {last} it is {_told(gold[last])}, while the reward goes {rise}."
+
+
+def _told(found: Estimate) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+STAGE = Stage("study-best-of-n", "study", 2, SamplingStudyConfig, run, INPUT_KINDS)

@@ -24,7 +24,7 @@ def sampling_study_config(recipe: Recipe, asked: Mapping[str, Any]) -> SamplingS
     """What was ``asked`` for, the recipe's own for what was not."""
     sampling = recipe.rejection_sampling
     given = {key: value for key, value in asked.items() if value is not None}
-    shared = {"max_new_tokens": sampling.max_new_tokens, "safety_threshold": sampling.safety_threshold}
+    shared = sampling.model_dump(include={"top_p", "top_k", "max_new_tokens", "safety_threshold"})
     return SamplingStudyConfig.model_validate(recipe.sampling_study.model_dump() | shared | given)
 
 

@@ -35,6 +35,7 @@ from reward_model.combined_reward import CombinedReward
 from rlhf.samples import Unfit, unfit
 from sandbox.annotators import utility
 from sandbox.gold import judge
+from stages.answerable import check_answerable
 from stages.batches import SavedBatches
 from stages.draw_prompts import draw_prompts, prompts_of
 from stages.load_models import reward_of, sampler_of
@@ -51,12 +52,12 @@ INELIGIBLE = (
     "A response that rejection sampling could not select (unfinished, empty, with a chat tag) counts as a reward of 0 and is "
     "judged by gold as it stands."
 )
-SUBSETS = "Each number is the mean over all subsets of N of the n responses to a prompt."
+SUBSETS = "Each number is the mean over all subsets of N of the k responses to a prompt."
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredResponse:
-    """One response, at ``position`` of its prompt's n. Scores are raw logits, None without text; ``num_tokens`` counts EOS.
+    """One response, at ``position`` of its prompt's k. Scores are raw logits, None without text; ``num_tokens`` counts EOS.
 
     ``unfit``: why it could not be selected. ``gold`` is on [0, 1]; None where nothing is known of the prompt.
     """
@@ -97,26 +98,38 @@ def sampled_scores(
 ) -> tuple[Samplings, list[ScoredResponse]]:
     """Sample and judge, and write ``responses.parquet`` into ``out``; what was saved before an interruption is not made again.
 
-    Raises ValueError for temperatures or policies that cannot be told apart, TooFewPrompts.
+    Raises, before anything is sampled, ValueError for policies that cannot be told apart, TooFewPrompts, and ContextOverflow
+    for a prompt that leaves one of the policies no room for a response.
     """
     policies = inputs["policy"]
-    _check(config, policies)
+    _check_apart(policies)
     artifact = one(inputs, "prompts")
     known = [prompt for prompt in prompts_of(artifact) if prompt.family != "borderline"]
     prompts = draw_prompts(known, config.num_helpful, config.num_adversarial, "sampling-study", seed)
+    for policy in policies:
+        check_answerable(policy.path, prompts, config.max_new_tokens)
     saved = SavedBatches(states, ScoredBatch)
     batches = saved.save(_batches(config, policies, inputs, prompts, gold_of(artifact), seed, progress, saved.done))
     total = len(policies) * len(config.temperatures) * len(prompts)
     responses: list[ScoredResponse] = []
-    for batch in progress.track(batches, total, f"{config.n} responses", "prompt", lambda each: each.num_prompts):
+    for batch in progress.track(batches, total, f"{config.k} responses", "prompt", lambda each: each.num_prompts):
         responses += batch.responses
     write_records(out / RESPONSES_FILE, responses, ScoredResponse)
-    return _by_sampling(responses, config.n), responses
+    return _by_sampling(responses, config.k), responses
 
 
 def short_name(policy: str) -> str:
     """What tables and figures call a policy: its reference without the kind."""
     return policy.removeprefix("policy/")
+
+
+def how_sampled(config: SamplingStudyConfig) -> str:
+    """How many responses to how many prompts, at which temperature, and of which tokens."""
+    num_prompts, temperatures = config.num_helpful + config.num_adversarial, config.temperatures
+    at = f"temperature {temperatures[0]:g}" if len(temperatures) == 1 else "each temperature"
+    nucleus = f", top-p {config.top_p:g}" if config.top_p < 1 else ""
+    likeliest = f", top-k {config.top_k}" if config.top_k else ""
+    return f"{config.k} responses to each of {num_prompts} prompts, at {at}{nucleus}{likeliest}."
 
 
 def unfit_table(samplings: Samplings, responses: Sequence[ScoredResponse]) -> Table:
@@ -153,11 +166,8 @@ def gold_of(prompts: Artifact) -> Gold | None:
     return gold
 
 
-def _check(config: SamplingStudyConfig, policies: Sequence[Artifact]) -> None:
-    temperatures, names = config.temperatures, [str(policy.reference) for policy in policies]
-    if min(temperatures) <= 0 or len(set(temperatures)) < len(temperatures):
-        given = ", ".join(f"{each:g}" for each in temperatures)
-        raise ValueError(f"the temperatures are {given}; give each once, and all above 0, where responses differ")
+def _check_apart(policies: Sequence[Artifact]) -> None:
+    names = [str(policy.reference) for policy in policies]
     if len(set(names)) < len(names):
         raise ValueError(f"the policies are {', '.join(names)}; give each once")
 
@@ -174,7 +184,7 @@ def _batches(
 ) -> Iterator[ScoredBatch]:
     """Policy by policy, temperature by temperature; the batches are the same wherever the first of them are ``done``."""
     yield from done
-    size = max(1, RESPONSES_PER_BATCH // config.n)
+    size = max(1, RESPONSES_PER_BATCH // config.k)
     parts = [
         _Part(policy, temperature, prompts[start : start + size])
         for policy in policies
@@ -188,7 +198,7 @@ def _batches(
         sampler = sampler_of({**inputs, "policy": [policy]}, progress)
         for part in of_policy:
             asked = [prompt.messages for prompt in part.prompts]
-            groups = sampler.sample(asked, config.n, part.temperature, 1.0, config.max_new_tokens, seed)
+            groups = sampler.sample(asked, config.k, part.temperature, config.top_p, config.max_new_tokens, seed, config.top_k)
             yield _judged(part, groups, reward, gold)
 
 
@@ -236,19 +246,19 @@ def _scores(
     return [known.get((prompt.id, response.text), (None, None, None)) for prompt, response in rows]
 
 
-def _by_sampling(responses: Sequence[ScoredResponse], n: int) -> Samplings:
+def _by_sampling(responses: Sequence[ScoredResponse], k: int) -> Samplings:
     found: dict[str, dict[float, list[ScoredResponse]]] = {}
     for each in responses:
         found.setdefault(each.policy, {}).setdefault(each.temperature, []).append(each)
     return {
-        policy: {temperature: _sampled(rows, n) for temperature, rows in by_temperature.items()}
+        policy: {temperature: _sampled(rows, k) for temperature, rows in by_temperature.items()}
         for policy, by_temperature in found.items()
     }
 
 
-def _sampled(rows: Sequence[ScoredResponse], n: int) -> Sampled:
+def _sampled(rows: Sequence[ScoredResponse], k: int) -> Sampled:
     logits = np.array([-np.inf if each.unfit or each.combined_score is None else each.combined_score for each in rows])
     gold: NDArray[np.float64] | None = None
     if all(each.gold is not None for each in rows):
-        gold = np.array([each.gold for each in rows], dtype=np.float64).reshape(-1, n)
-    return Sampled([each.prompt_id for each in rows[::n]], sigmoid(logits).reshape(-1, n), gold)
+        gold = np.array([each.gold for each in rows], dtype=np.float64).reshape(-1, k)
+    return Sampled([each.prompt_id for each in rows[::k]], sigmoid(logits).reshape(-1, k), gold)

@@ -2,7 +2,8 @@
 
 The paper samples with its largest model alone and tunes the smaller ones on what that model said best. Here a small base is
 tuned on demonstrations together with its own best samples, with a larger policy's for the same prompts, as many of each and
-chosen by the same reward models, and on the demonstrations alone.
+chosen by the same reward models, and on the demonstrations alone. Prompts of which one side has nothing selected are left out
+of both.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from eval.findings.versions import DEMONSTRATIONS_ALONE, LARGER_SAMPLES, OWN_SAM
 from preference_data.comparison import AXES
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
+from rlhf.rejection_sampling import selected_dialogues
 from stages.progress import Progress
 from stages.sections import TunedStudyConfig
 from stages.stage import Inputs, Stage, one
@@ -55,6 +57,7 @@ def run(
             how_often.told(APART, COUNTED),
             _sampled(OWN_SAMPLES, own),
             _sampled(LARGER_SAMPLES, larger),
+            _left_out(own, larger),
             trained_note(runs),
         ),
         facts=run_facts(how_often, runs),
@@ -63,17 +66,25 @@ def run(
 
 
 def arms_of(config: TunedStudyConfig, inputs: Inputs) -> list[TunedArm]:
-    best = config.tuning.model_copy(update={"targets": "best"})
-    given = {DEMONSTRATIONS_ALONE: [], OWN_SAMPLES: inputs["own"], LARGER_SAMPLES: inputs["larger"]}
+    """The samples of both sides are of the prompts where both have a selected one."""
+    own, larger = one(inputs, "own"), one(inputs, "larger")
+    both = _answered(own) & _answered(larger)
+    demonstrations = version_dialogues(config.tuning, {"demonstrations": inputs["demonstrations"]})
+    given = {DEMONSTRATIONS_ALONE: [], OWN_SAMPLES: samples_of(own), LARGER_SAMPLES: samples_of(larger)}
     return [
-        TunedArm(name, version_dialogues(best, {"demonstrations": inputs["demonstrations"], "samples": samples}))
+        TunedArm(name, [*demonstrations, *selected_dialogues([sample for sample in samples if sample.prompt_id in both])])
         for name, samples in given.items()
     ]
 
 
+def _answered(artifact: Artifact) -> set[str]:
+    """The ids of the prompts with a selected response."""
+    return {sample.prompt_id for sample in samples_of(artifact) if sample.selected}
+
+
 def _check_alike(own: Artifact, larger: Artifact) -> None:
     """Raise ValueError, which says all that is wrong, unless the samples differ in nothing but the policy that they are of."""
-    if problems := [*_coverage_problems(own, larger), *_scoring_problems(own, larger)]:
+    if problems := [problem for check in CHECKS for problem in check(own, larger)]:
         raise ValueError(f"{own.reference} (own) and {larger.reference} (larger) cannot be compared: {'; '.join(problems)}")
 
 
@@ -103,6 +114,29 @@ def _scoring_problems(own: Artifact, larger: Artifact) -> Iterator[str]:
             )
 
 
+def _selection_problems(own: Artifact, larger: Artifact) -> Iterator[str]:
+    ours, theirs = _answered(own), _answered(larger)
+    if not ours & theirs:
+        yield (
+            f"no prompt has a selected response of both ({len(ours)} have one of own, {len(theirs)} one of larger); sample for "
+            "more prompts, or raise k or max_new_tokens of rejection_sampling"
+        )
+
+
+CHECKS = (_coverage_problems, _scoring_problems, _selection_problems)
+
+
+def _left_out(own: Artifact, larger: Artifact) -> str:
+    """On which prompts the arms are compared, for the reader."""
+    prompts = {sample.prompt_id for sample in samples_of(own)}
+    ours, theirs = _answered(own), _answered(larger)
+    return (
+        f"Tuned on the {len(ours & theirs):,} prompts where both have a selected response; {len(prompts - (ours & theirs)):,} "
+        f"were left out: {len(ours - theirs):,} where {OWN_SAMPLES} alone have one, {len(theirs - ours):,} where "
+        f"{LARGER_SAMPLES} alone, {len(prompts - ours - theirs):,} where neither."
+    )
+
+
 def _sampled(role: str, artifact: Artifact) -> str:
     """How the samples were made, for the reader."""
     samples = samples_of(artifact)
@@ -118,7 +152,7 @@ def _sampled(role: str, artifact: Artifact) -> str:
 STAGE = Stage(
     "study-size-distillation",
     "study",
-    1,
+    2,
     TunedStudyConfig,
     run,
     {**MEASURED_ON, "demonstrations": "dialogues", "own": "samples", "larger": "samples"},

@@ -1,6 +1,6 @@
 """Is the best sampling temperature higher for many samples than for one (paper Figure 8)? Finding F10.
 
-n responses to each prompt at each temperature, from each policy: the maximum of N by temperature, the best temperature of each
+k responses to each prompt at each temperature, from each policy: the maximum of N by temperature, the best temperature of each
 N, and what the best for many gains over the best for one on prompts that neither was chosen on.
 """
 
@@ -17,7 +17,7 @@ from registry.saved_states import SavedStates
 from stages.progress import Progress
 from stages.sections import SamplingStudyConfig
 from stages.stage import Inputs, Stage
-from stages.studies.sampled_scores import INELIGIBLE, INPUT_KINDS, SUBSETS, sampled_scores, short_name, unfit_table
+from stages.studies.sampled_scores import INELIGIBLE, INPUT_KINDS, SUBSETS, how_sampled, sampled_scores, short_name, unfit_table
 from stages.studies.study import write_study
 
 SIZES = (1, 2, 5, 10, 20, MANY, 100)
@@ -34,19 +34,19 @@ def run(
         raise ValueError("temperatures are chosen on one half of the prompts and measured on the other, and one was asked for")
     samplings, responses = sampled_scores(config, inputs, out, progress, seed, states)
     sampled = {short_name(policy): found for policy, found in samplings.items()}
-    sizes = tuple(size for size in SIZES if size <= config.n)
+    sizes = tuple(size for size in SIZES if size <= config.k)
     maxima = _maxima(sampled, sizes)
     study = Study(
         title="Is the best sampling temperature higher for many samples than for one?",
         tables=(_best(sampled, sizes), _by_temperature(maxima, sizes), unfit_table(samplings, responses)),
         findings=(hotter_for_many(sampled),),
         notes=(
-            f"{config.n} responses to each of {config.num_helpful + config.num_adversarial} prompts, at each temperature.",
+            how_sampled(config),
             SUBSETS,
             INELIGIBLE,
             "F10's temperatures are chosen on every other prompt and measured on the rest."
-            if config.n >= MANY
-            else f"F10 is about {MANY} samples, and {config.n} do not measure it.",
+            if config.k >= MANY
+            else f"F10 is about {MANY} samples, and {config.k} do not measure it.",
         ),
     )
     figures = {}
@@ -90,4 +90,4 @@ def _columns(sizes: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(f"N = {size}" for size in sizes)
 
 
-STAGE = Stage("study-temperature", "study", 1, SamplingStudyConfig, run, INPUT_KINDS)
+STAGE = Stage("study-temperature", "study", 2, SamplingStudyConfig, run, INPUT_KINDS)

@@ -9,18 +9,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from transformers import AutoConfig
-
 from eval.findings import versions
 from eval.findings.study import Row, Table
 from eval.findings.versions import ArmAnswer, Arms, Value, difference, mean
-from policy.chat import encode_dialogues, encode_prompts
+from policy.chat import encode_dialogues
 from policy.checkpoint import load_tokenizer
 from policy.finetuning import FinetuneResult
-from policy.generation import TransformersSampler, check_context, check_request
+from policy.generation import TransformersSampler, check_request
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue
 from registry.saved_states import SavedStates
+from stages.answerable import check_answerable
 from stages.draw_prompts import prompts_of
 from stages.judged_answers import Answer, judged_answers
 from stages.progress import Progress
@@ -85,7 +84,8 @@ def tune_arms(
     Raises ValueError and ContextOverflow, before anything is trained, where the prompts cannot be answered as ``config`` says.
     """
     policy = one(inputs, "policy").path
-    _check_answerable(config, inputs, policy)
+    check_request(config.answers, config.evaluation.temperature, 1.0, 0)
+    check_answerable(policy, prompts_of(one(inputs, "prompts")), config.evaluation.max_new_tokens)
     progress.say(how_often.told(APART, COUNTED))
 
     def train(arm: TunedArm, training_seed: int, label: str, own: SavedStates) -> TunedRun:
@@ -99,14 +99,6 @@ def tune_arms(
         return TunedRun(arm.name, training_seed, model.num_parameters(), result, rows)
 
     return train_each(arms, how_often, seed, states, TunedRun, train)
-
-
-def _check_answerable(config: TunedStudyConfig, inputs: Inputs, policy: Path) -> None:
-    check_request(config.answers, config.evaluation.temperature, 1.0, 0)
-    asked = [prompt.messages for prompt in prompts_of(one(inputs, "prompts"))]
-    encoded = [each.ids for each in encode_prompts(load_tokenizer(policy), asked)]
-    context = AutoConfig.from_pretrained(policy).max_position_embeddings
-    check_context(asked, encoded, config.evaluation.max_new_tokens, context)
 
 
 def _row(arm: str, training_seed: int, answer: Answer) -> ArmAnswer:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.stats import linregress
 
-from eval.bootstrap import bootstrap, contrast, slope_weights
-from eval.intervals import UNKNOWN, bootstrap_mean
+from eval.bootstrap import bootstrap, clipped, contrast, slope_weights
+from eval.intervals import UNKNOWN, Estimate, bootstrap_mean
 from preference_data.statistics import wilson
 
 
@@ -68,8 +68,32 @@ def test_whole_units_are_drawn():
 
 
 def test_arms_that_never_differ_are_not_certain():
-    found = contrast([1, 0, 1, 1, 0, 1], "aaabbb", {"a": 1, "b": -1}, "pqrpqr")
-    assert found.value == 0 and found.high == -found.low == pytest.approx(2 * wilson(0.0, 3)[1])
+    found = contrast([1, 0, 1, 1, 0, 1] * 2, "aaabbb" * 2, {"a": 1, "b": -1}, "pqrpqrstustu")
+    assert found.value == 0 and found.high == -found.low == pytest.approx(2 * wilson(0.0, 6)[1])
+
+
+def test_an_interval_holds_only_what_the_statistic_can_be():
+    """Of one or three prompts Wilson's end times the width would leave the range."""
+    weights = {"a": 1, "b": -1}
+    equal, apart = contrast([1, 1], "ab", weights, "pp"), contrast([1, 1, 1, 0, 0, 0], "aaabbb", weights, "pqrpqr")
+    assert (equal.value, equal.low, equal.high) == (0, -1, 1)
+    assert (apart.value, apart.high) == (1, 1) and apart.low == pytest.approx(1 - 2 * wilson(0.0, 3)[1])
+    share = contrast([1, 1, 1], "aaa", {"a": 1}, "pqr")
+    assert (share.value, share.high) == (1, 1) and share.low == pytest.approx(1 - wilson(0.0, 3)[1])
+    slope = contrast([0, 0.5, 1], "sml", slope_weights({"s": 0.0, "m": 1.0, "l": 2.0}), "ppp")
+    assert (slope.value, slope.low, slope.high) == pytest.approx((0.5, 0.5 - wilson(0.0, 1)[1], 0.5)), "1 over 2 places at most"
+
+
+def test_equal_values_of_few_units_do_not_make_an_interval_without_width():
+    """As clipping to the observed values would."""
+    found = contrast([0.7] * 4, "aabb", {"a": 1, "b": -1}, "pqpq")
+    assert found.low < -0.5 and found.high > 0.5
+
+
+def test_clipping_leaves_what_lies_inside_and_what_is_unknown():
+    assert clipped(Estimate(0.5, 0.2, 0.9, 4), -1, 1) == Estimate(0.5, 0.2, 0.9, 4)
+    assert clipped(Estimate(0.5, -2, 2, 4), -1, 0.75) == Estimate(0.5, -1, 0.75, 4)
+    assert clipped(UNKNOWN, 0.2, 0.3) == UNKNOWN
 
 
 def test_an_empty_group_is_unknown_and_so_is_nothing_at_all():

@@ -39,7 +39,7 @@ def noisy(middle, spread, prompts=60, n=64, seed=0):
 
 
 def test_doublings():
-    assert [doublings(n) for n in (2, 8, 9)] == [(1, 2), (1, 2, 4, 8), (1, 2, 4, 8, 9)]
+    assert [doublings(k) for k in (2, 8, 9)] == [(1, 2), (1, 2, 4, 8), (1, 2, 4, 8, 9)]
 
 
 def test_curves_by_hand():
@@ -83,6 +83,14 @@ def test_scores_that_are_all_equal_rise_nowhere():
     assert [effect.verdict for effect in few.effects] == ["inconclusive", "inconclusive"]
     assert [effect.verdict for effect in many.effects] == ["inconclusive", "holds"]
     assert few.effects[0].estimate.value == 0
+
+
+def test_intervals_of_few_prompts_hold_only_what_can_be():
+    """Of scores on (0, 1) a slope from N = 1 to 2 is at most 1 either way, and so is the gain of a temperature."""
+    for effect in best_rises_with_n({"": sampled([[0.5, 0.5]])}).effects:
+        assert (effect.estimate.value, effect.estimate.low, effect.estimate.high) == (0, -1, 1)
+    (gain,) = hotter_for_many({"": {1.4: daring(0.9, prompts=2), 0.6: steady(0.5, prompts=2)}}).effects
+    assert gain.estimate.value == pytest.approx(0.38) and (gain.estimate.low, gain.estimate.high) == (-1, 1)
 
 
 def steady(value, prompts=60, n=50):
@@ -167,6 +175,8 @@ def test_temperatures_are_compared_on_the_same_prompts():
 def test_claims_have_their_places_in_the_paper():
     assert [CLAIMS[name].source for name in ("F9", "F10", "F11", "F29")] == ["Fig 7", "Fig 8", "section 3.2.3", "section 3.2.3"]
     assert finding("F29").verdict == "not measured"
+    assert CLAIMS["F10"].text == "the best sampling temperature is higher for many samples than for one", "no more is measured"
+    assert "0.72 to 0.73, at T 1.1 to 1.3" in CLAIMS["F10"].paper
 
 
 def test_f9_is_in_the_report_as_measured_once_its_study_is(report_data):

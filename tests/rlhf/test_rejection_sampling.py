@@ -1,6 +1,7 @@
 """Best of K: what is recorded, what is chosen, at which temperature, and what can never be."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import pytest
@@ -53,6 +54,13 @@ class Warm(ScriptedPolicy):
         self.temperature = temperature
         self.settings.append((len(prompts), k, temperature, top_p, max_new_tokens, seed))
         return super().sample(prompts, k, temperature, top_p, max_new_tokens, seed)
+
+
+class UnaskedScorer:
+    """Must not be asked."""
+
+    def score(self, dialogues: list[Messages]) -> torch.Tensor:
+        raise AssertionError(f"asked for {len(dialogues)} scores")
 
 
 SPEAKING = CombinedReward(LengthScorer(), ConstantScorer(5.0))
@@ -151,8 +159,7 @@ def test_other_models_select_others_and_change_nothing_else() -> None:
 def test_what_is_scored_already_is_not_scored_again() -> None:
     samples = samples_of([prompt(name) for name in ANSWERS])
     whole = list(rescore(samples, SPEAKING, 1))
-    nothing = CombinedReward(ConstantScorer(5.0), ConstantScorer(5.0))  # would be refused
-    assert list(rescore(samples, nothing, 1, whole)) == whole
+    assert list(rescore(samples, CombinedReward(UnaskedScorer(), UnaskedScorer()), 1, whole)) == whole
     shorter = CombinedReward(LengthScorer(-1.0), ConstantScorer(5.0))
     rest = list(rescore(samples, shorter, 1, whole[:2]))
     assert rest[:2] == whole[:2]
@@ -160,6 +167,15 @@ def test_what_is_scored_already_is_not_scored_again() -> None:
 
 
 # A model that tells nothing apart
+
+
+def eight_texts(messages: Messages, position: int) -> str:
+    """Of two prompts, four positions each: a batch of CONFIG."""
+    return f"{messages[-1]['content']} {'a' * position}"
+
+
+def seven_texts(messages: Messages, position: int) -> str:
+    return "one" if position == 0 else eight_texts(messages, position)
 
 
 @pytest.mark.parametrize(
@@ -174,20 +190,29 @@ def test_a_model_that_gives_all_texts_one_score_is_refused(
     reward: CombinedReward, is_safety: bool, axis: str, value: str
 ) -> None:
     said = (
-        f"the {axis} model gives {value} to all 4 responses of a batch that it is the judge of, [34] different texts.*"
+        f"the {axis} model gives {value} to all 8 responses of a batch that it is the judge of, 8 different texts.*"
         f"rlhf train-reward --axis {axis}.*rlhf doctor --{axis} REF"
     )
+    prompts = [prompt("one", is_safety), prompt("two", is_safety)]
+    policy = ScriptedPolicy(eight_texts)
     with pytest.raises(ScoresAllEqual, match=said):
-        run([prompt("one", is_safety)], reward)
+        list(rejection_sample(prompts, policy, reward, CONFIG, "policy/v1@1", 0, 1.0))
     with pytest.raises(ScoresAllEqual, match=said):
-        list(
-            search_temperature(
-                [prompt("one", is_safety)], Warm(lambda messages, position, _: "abcd"[position]), reward, CONFIG, 0
-            )
-        )
-    samples = samples_of([prompt("one", is_safety)], CombinedReward(LengthScorer(), LengthScorer(-0.01)))
+        list(search_temperature(prompts, policy, reward, CONFIG, 0))
+    fair = CombinedReward(LengthScorer(), LengthScorer(-0.01))
+    samples = [
+        sample for stats in rejection_sample(prompts, policy, fair, CONFIG, "policy/v1@1", 0, 1.0) for sample in stats.samples
+    ]
     with pytest.raises(ScoresAllEqual, match=said):
         list(rescore(samples, reward, 2))
+
+
+def test_fewer_than_eight_different_texts_may_have_one_score() -> None:
+    constant = CombinedReward(LengthScorer(), ConstantScorer(0.25))
+    prompts = [prompt("one", is_safety=True), prompt("two", is_safety=True)]
+    (stats,) = rejection_sample(prompts, ScriptedPolicy(seven_texts), constant, CONFIG, "policy/v1@1", 0, 1.0)
+    assert len({sample.response for sample in stats.samples}) == 7
+    assert [(sample.selected, sample.safety_score) for sample in stats.samples] == 2 * [(True, 0.25), *3 * [(False, 0.25)]]
 
 
 def test_one_text_may_have_one_score_and_a_model_that_is_not_asked_may_say_what_it_likes() -> None:
@@ -218,13 +243,31 @@ def search(
     return list(search_temperature(prompts, sampler or Warm(say), SPEAKING, SEARCH, 11, done or ()))
 
 
-def test_a_trial_is_the_mean_of_the_best_eligible_scores_and_of_the_lowest_where_none_is_eligible() -> None:
+def sigmoids(*logits: float | None) -> list[float]:
+    """Of None, which stands for a prompt without an eligible response, 0."""
+    return [0.0 if logit is None else 1 / (1 + math.exp(-logit)) for logit in logits]
+
+
+def test_a_trial_is_the_mean_of_the_best_eligible_scores_and_0_counts_where_none_is_eligible() -> None:
     trials = search([prompt("one"), prompt("two"), prompt("three")])
     assert [(trial.temperature, trial.num_prompts) for trial in trials] == [(0.5, 3), (1.0, 3), (1.5, 3)]
-    # "three" at 1.0 is alone in its batch and has no eligible response: what was cut scores 21, and silence no less
-    assert [trial.prompt_scores for trial in trials] == [[3, 2, 4], [5, 3, 21], [10, 1, 2]]
-    assert [trial.score for trial in trials] == pytest.approx([9 / 3, 29 / 3, 13 / 3])
+    # nothing that "three" is told at 1.0 and "one" at 1.5 can be selected, however high what was cut scores
+    expected = [sigmoids(3, 2, 4), sigmoids(5, 3, None), sigmoids(None, 1, 2)]
+    for trial, scores in zip(trials, expected, strict=True):
+        assert trial.prompt_scores == pytest.approx(scores) and trial.score == pytest.approx(sum(scores) / 3)
+    assert best_temperature(trials) == 0.5
     assert [trial.eligible_share for trial in trials] == pytest.approx([4 / 6, 4 / 6, 3 / 6])
+
+
+def test_a_temperature_at_which_nothing_can_be_selected_never_wins() -> None:
+    """Though the models may score the texts that were cut highest."""
+    policy = Warm(lambda messages, position, temperature: CUT if temperature == 1.4 else "b" * (1 + position))
+    shy = CombinedReward(LengthScorer(-1.0), ConstantScorer(5.0))
+    for reward in (SPEAKING, shy):
+        config = RejectionSamplingConfig(k=2, temperatures=(0.7, 1.4))
+        low, high = search_temperature([prompt("one")], policy, reward, config, 0)
+        assert (high.score, high.prompt_scores, high.eligible_share) == (0, [0], 0)
+        assert 0 < low.score < 1 and best_temperature([low, high]) == 0.7
 
 
 def test_the_search_samples_as_the_round_does_with_one_seed_at_all_temperatures() -> None:
@@ -252,9 +295,9 @@ def trial(temperature: float, score: float) -> TemperatureTrial:
 @pytest.mark.parametrize(
     ("scores", "best"),
     [
-        ({0.6: 1.0, 1.0: 3.0, 1.4: 2.0}, 1.0),
-        ({0.6: -5.0, 1.0: -3.0, 1.4: -1.0}, 1.4),
-        ({1.4: 2.0, 0.6: 1.0, 0.9: 2.0, 1.2: 2.0}, 0.9),
+        ({0.6: 0.1, 1.0: 0.3, 1.4: 0.2}, 1.0),
+        ({0.6: 0.0, 1.0: 0.01, 1.4: 0.02}, 1.4),
+        ({1.4: 0.2, 0.6: 0.1, 0.9: 0.2, 1.2: 0.2}, 0.9),
     ],
 )
 def test_the_best_temperature_scores_highest_and_is_the_lowest_of_equals(scores: dict[float, float], best: float) -> None:

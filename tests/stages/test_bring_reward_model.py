@@ -188,7 +188,7 @@ def test_samples_are_chosen_by_their_helpfulness_and_our_safety(folder, registry
     run(
         "rejection-sample", "--policy", "policy/tiny", "--helpfulness", "reward_model/theirs",
         "--registry", registry.root, "--recipe", "micro", "--quiet",
-        *(word for change in ("num_helpful=4", "num_adversarial=2", "max_new_tokens=12", "temperatures=[1.0]")
+        *(word for change in ("num_helpful=4", "num_adversarial=2", "max_new_tokens=48", "k=8", "temperatures=[1.0]")
           for word in ("--set", f"rejection_sampling.{change}")),
     )  # fmt: skip
     samples = read_records(registry.open("samples/v1").file("samples.parquet"), Sample)

@@ -3,22 +3,29 @@
 import json
 import re
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from commands import rlhf
+from registry_folders import RUN
 from typer.testing import CliRunner
 
+from policy.generation import ContextOverflow
 from preference_data.messages import user
-from preference_data.parquet import read_records
+from preference_data.parquet import read_records, write_records
 from preference_data.prompt import Prompt, make_prompt
 from registry.store import Registry
 from rlhf.samples import Sample
+from stages import rejection_sample
 from stages.cli import app
 from stages.draw_prompts import TooFewPrompts, draw_prompts, evaluation_prompts_in, held_out_prompts
+from stages.progress import Progress
 from stages.rejection_sample import draw
 from stages.sections import SamplingConfig
+from stages.stage import run_stage
 
 
 def prompts(num_helpful: int, num_adversarial: int, split: str = "train") -> list[Prompt]:
@@ -102,6 +109,16 @@ def run(registry: Registry, *words: object):
     return CliRunner().invoke(app, [str(word) for word in (*words, *given)])
 
 
+def put_prompts(registry: Registry, name: str, rows: list[Prompt]) -> None:
+    with registry.draft("prompts", name, name.encode().hex()) as draft:
+        write_records(draft.path / "prompts.parquet", rows, Prompt)
+        draft.commit(RUN, {})
+
+
+def prompts_in(registry: Registry, reference: str) -> list[Prompt]:
+    return read_records(registry.open(reference).file("prompts.parquet"), Prompt)
+
+
 def plain(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
@@ -117,6 +134,7 @@ def test_a_round_records_what_it_tried_and_samples_at_what_it_chose(registry: Re
         assert [trial["temperature"] for trial in told["trials"]] == [0.8, 1.0]
         assert [len(trial["prompt_scores"]) for trial in told["trials"]] == [8, 8]
         assert [trial["score"] for trial in told["trials"]] == [fmean(trial["prompt_scores"]) for trial in told["trials"]]
+        assert all(0 <= score < 1 for trial in told["trials"] for score in trial["prompt_scores"])
         best = max(told["trials"], key=lambda trial: trial["score"])["temperature"]
         assert told["temperature"] == metrics["temperature"] == best
         assert metrics["trials"] == [
@@ -178,15 +196,14 @@ def test_other_reward_models_and_other_batches_score_the_same_texts(registry: Re
 def test_prompts_for_evaluation_are_refused_unless_they_are_allowed(registry: Registry) -> None:
     sampling = ("rejection-sample", "--prompts", "prompts/evaluation", "--name", "overlapping")
     refused = run(registry, *sampling)
-    known = {
-        each.id: each.messages for each in read_records(registry.open("prompts/evaluation").file("prompts.parquet"), Prompt)
-    }
+    known = {each.id: each.messages for each in prompts_in(registry, "prompts/evaluation")}
     assert refused.exit_code == 2
     said = re.search(
         r"error: 40 of the 40 drawn prompts are for evaluation, the first (\w+) \('(.+?)'\)", plain(refused.output)
     )
     assert said and known[said[1]][-1]["content"].startswith(said[2])
-    assert "say --allow-overlap (in a recipe rejection_sampling.allow_overlap=true)" in plain(refused.output)
+    what_to_do = "give other prompts or say --allow-overlap (in a recipe rejection_sampling.allow_overlap=true)"
+    assert what_to_do in plain(refused.output), "all of them are for evaluation, so another batch is no help"
     assert not registry.revisions("samples", "overlapping")
     allowed = run(registry, *sampling, "--allow-overlap")
     assert allowed.exit_code == 0, allowed.output
@@ -200,6 +217,62 @@ def test_prompts_of_another_set_are_refused_by_the_evaluation_prompts_that_are_g
     assert "40 of the 40 drawn prompts are for evaluation, the first " in refused
     missing = run(registry, *given[:3], "--evaluation-prompts", "prompts/none")
     assert missing.exit_code == 2 and "prompts/none" in missing.output
+
+
+def test_another_batch_is_advised_where_some_prompts_are_not_for_evaluation(registry: Registry) -> None:
+    put_prompts(registry, "some", prompts_in(registry, "prompts/tuning")[::2])
+    given = ("rejection-sample", "--name", "mixed", "--evaluation-prompts", "prompts/some")
+    refused = plain(run(registry, *given).output)
+    assert re.search(r"error: [1-3]?\d of the 40 drawn prompts are for evaluation", refused)
+    assert "give other prompts, draw others of these (--set rejection_sampling.batch=NAME), or say --allow-overlap" in refused
+    other = json.loads(run(registry, *given, "--set", "rejection_sampling.batch=mine", "--dry-run").stdout)
+    assert other["config"]["batch"] == "mine"
+
+
+class Idle(Progress):
+    """``begun`` counts the meters that were begun."""
+
+    begun = 0
+
+    def bound(self, log_folder: Path | None) -> Progress:
+        return self
+
+    def meter(self, *arguments: Any) -> AbstractContextManager[Any]:
+        self.begun += 1
+        return super().meter(*arguments)
+
+
+@pytest.mark.parametrize("place", ["drawn", "searched"])
+def test_a_prompt_without_room_is_refused_before_anything_is_sampled(registry: Registry, place: str) -> None:
+    """The only long prompt is the last of the round, or one of those that the temperature is chosen on."""
+    long = make_prompt([user("Why? " * 2000)], family="f", split="train", source="test", is_safety=True)
+    short = prompts(8, 3)
+    put_prompts(registry, f"one-long-{place}", [*short, long])
+    asked = config(num_helpful=4, num_adversarial=2, search_prompts=3, prompts_per_batch=1, max_new_tokens=8)
+    seed, parts = next(
+        (seed, parts) for seed in range(99) if long in (parts := draw([*short, long], asked, seed))[place == "searched"]
+    )
+    assert (len(parts[0]), len(parts[1])) == (6, 3)
+    progress = Idle(quiet=True)
+    models = {role: [f"reward_model/{role}"] for role in ("helpfulness", "safety")}
+    inputs = {"policy": ["policy/sft"], **models, "prompts": [f"prompts/one-long-{place}"]}
+    with pytest.raises(ContextOverflow, match="it begins 'Why"):
+        run_stage(registry, rejection_sample.STAGE, name="no-room", config=asked, inputs=inputs, seed=seed, progress=progress)
+    assert progress.begun == 0
+
+
+def test_a_round_that_selects_nothing_is_refused_with_the_reasons(registry: Registry) -> None:
+    """Of one token no response is more than the beginning of one, or nothing at all."""
+    cut = run(registry, "rejection-sample", "--name", "cut", "--set", "rejection_sampling.max_new_tokens=1")
+    assert cut.exit_code == 2
+    said = re.search(
+        r"error: none of the 128 responses can be selected \((\d+) unfinished(?:, (\d+) empty)?\)", plain(cut.output)
+    )
+    assert said and sum(int(count) for count in said.groups("0")) == 128
+    assert "raise rejection_sampling.max_new_tokens (1 now)" in plain(cut.output)
+    (policy,) = json.loads(run(registry, "rejection-sample", "--dry-run").stdout)["inputs"]["policy"]
+    assert f"rlhf chat {policy})" in plain(cut.output)
+    assert not registry.revisions("samples", "cut")
 
 
 def test_evaluation_prompts_are_looked_for_and_need_not_be_there(registry: Registry, tmp_path: Path) -> None:

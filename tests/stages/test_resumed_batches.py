@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import ConstantScorer, ScriptedPolicy, tiny_policy, tiny_tokenizer
+from fakes import ConstantScorer, ScriptedPolicy, talking_policy, tiny_policy, tiny_tokenizer
 from registry_folders import RUN
 from typer.testing import CliRunner
 
@@ -276,7 +276,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Two random policies, two random reward models, prompts, and the preferences that they lead to."""
     registry = Registry(tmp_path_factory.mktemp("stages") / "registry")
     for seed, name in enumerate(("a", "b")):
-        put_model(registry, "policy", name, lambda path, seed=seed: save_checkpoint(tiny_policy(seed), tiny_tokenizer(), path))
+        put_model(
+            registry, "policy", name, lambda path, seed=seed: save_checkpoint(talking_policy(seed), tiny_tokenizer(), path)
+        )
     for seed, name in enumerate(("helpfulness", "safety")):
         model = build_reward_model(registry.resolve("policy/a").path, seed)
         put_model(registry, "reward_model", name, lambda path, model=model: save_checkpoint(*model, path))
@@ -368,7 +370,7 @@ def test_a_stopped_stage_goes_on_and_makes_the_same(
         (ANNOTATE, (1,), "batch.json", lambda batch: batch["responses"][0].update(text="an answer of mine")),
         (EVALUATE, (1,), "batch.json", lambda batch: batch["responses"][0].update(text="an answer of mine")),
         (COMPARE, (2, "scoring"), "batch.json", lambda side: side["scores"].reverse()),
-        (TALK, (3,), "turns.json", lambda turn: turn["responses"].reverse()),
+        (TALK, (3,), "turns.json", lambda turn: turn.update(responses=[each and "a word" for each in turn["responses"]])),
         (REJECT, (4,), "batch.json", lambda batch: batch["samples"][0].update(response="an answer of mine")),
         (RESCORE, (1,), "batch.json", lambda batch: batch["samples"][0].update(combined_score=77.0)),
     ],

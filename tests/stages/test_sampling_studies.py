@@ -4,19 +4,21 @@ import itertools
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import pytest
 import torch
-from fakes import tiny_policy, tiny_tokenizer
+from fakes import talking_policy, tiny_policy, tiny_tokenizer
+from pydantic import ValidationError
 from registry_folders import RUN
 from typer.testing import CliRunner
 
+from eval.intervals import Estimate
 from policy.checkpoint import save_checkpoint
-from policy.generation import TransformersSampler
-from policy.tokenizer import EOS_ID
+from policy.generation import ContextOverflow, TransformersSampler
 from preference_data.messages import assistant
 from preference_data.parquet import read_records
 from preference_data.prompt import Prompt
@@ -26,6 +28,7 @@ from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
 from reward_model.model import build_reward_model
 from reward_model.scoring import RewardScorer
+from rlhf.config import RejectionSamplingConfig
 from sandbox.annotators import utility
 from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
@@ -41,14 +44,6 @@ from stages.studies.sampled_scores import RESPONSES_PER_BATCH, ScoredResponse, g
 
 MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"], "prompts": ["prompts/evaluation"]}
 ONE, BOTH = {"policy": ["policy/sft"], **MODELS}, {"policy": ["policy/sft", "policy/v1"], **MODELS}
-
-
-def talking_policy(seed: int):
-    """One that stops now and then: at once, soon, or not in time."""
-    policy = tiny_policy(seed)
-    with torch.no_grad():
-        policy.lm_head.weight[EOS_ID] = 0.5 * torch.randn(32, generator=torch.Generator().manual_seed(2))
-    return policy
 
 
 def put_model(registry: Registry, kind: str, name: str, model: Any) -> None:
@@ -82,7 +77,7 @@ def make(
 
 
 def config(**changed: Any) -> SamplingStudyConfig:
-    values = {"num_helpful": 4, "num_adversarial": 2, "n": 8, "temperatures": (1.1,), "max_new_tokens": 8}
+    values = {"num_helpful": 4, "num_adversarial": 2, "k": 8, "temperatures": (1.1,), "max_new_tokens": 8}
     return SamplingStudyConfig(**{**values, "safety_threshold": 0.5, **changed})
 
 
@@ -182,7 +177,6 @@ def test_best_of_n_table_is_that_of_all_subsets(registry: Registry) -> None:
     statistics = {
         "maximum": lambda subset: max(map(worth, subset)),
         "median": lambda subset: median(map(worth, subset)),
-        "mean": lambda subset: fmean(map(worth, subset)),
         "gold of the best by reward": gold_of_best,
         "best gold of N": lambda subset: max(each.gold for each in subset),
     }
@@ -192,6 +186,76 @@ def test_best_of_n_table_is_that_of_all_subsets(registry: Registry) -> None:
             expected = fmean(fmean(map(statistic, itertools.combinations(group, size))) for group in groups)
             assert table[f"{policy}, {name}"][f"N = {size}"] == pytest.approx(expected), (policy, name, size)
     assert table["sft@1, gold of the best by reward"] != table["sft@1, best gold of N"]
+    kl = table.pop("KL of the best from the policy, at most, in nats")
+    assert kl == {f"N = {size}": pytest.approx(math.log(size) - 1 + 1 / size) for size in (1, 2, 4, 8)}
+    assert len(table) == 2 * len(statistics), "nothing else, such as a mean that is the same for every N"
+
+
+def test_best_of_n_says_the_mean_what_gold_likes_most_and_how_far_it_is_from_the_policy(registry: Registry) -> None:
+    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    rows, table, notes = responses_of(study), cells(study, 0), told(study)["notes"]
+    for policy in ("sft@1", "v1@1"):
+        mean = fmean(worth(each) for each in rows if each.policy == f"policy/{policy}")
+        assert sum(note.startswith(f"The mean reward of all responses of {policy} is {mean:.2f} [") for note in notes) == 1
+        gold = {size: f"{table[f'{policy}, gold of the best by reward'][f'N = {size}']:.2f}" for size in (1, 2, 4, 8)}
+        best = next(size for size in (1, 2, 4, 8) if gold[size] == max(gold.values()))
+        begins = f"By gold the best of {best} is the best choice for {policy} ({gold[best]} ["
+        (note,) = [note for note in notes if note.startswith(begins)]
+        assert best == 8 or f"; of 8 it is {gold[8]} [" in note
+    assert "At N = 1 and 2 the median is the mean, so scores that are skewed move its slope." in notes
+    assert notes[-1] == "The best of 8 is at most 1.20 nats of KL divergence from the policy at that temperature."
+
+
+def estimates(values: dict[int, float]) -> dict[int, Estimate]:
+    return {size: Estimate(value, value - 0.04, value + 0.04, 9) for size, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("of_4", "of_64", "told"),
+    [
+        (
+            0.64,
+            0.63,
+            "4 is the best choice for sft@1 (0.64 [0.60, 0.68]); of 64 it is 0.63 [0.59, 0.67], while the reward goes",
+        ),
+        (0.64, 0.70, "64 is the best choice for sft@1 (0.70 [0.66, 0.74]), and that is all of them."),
+        (
+            0.641,
+            0.642,
+            "4 is the best choice for sft@1 (0.64 [0.60, 0.68]); of 64 it is 0.64 [0.60, 0.68], while the reward goes",
+        ),
+    ],
+)
+def test_where_gold_peaks_is_said_in_words(of_4: float, of_64: float, told: str) -> None:
+    """Of equals, as they are shown, the smallest N."""
+    by_name = {"gold": estimates({1: 0.55, 4: of_4, 64: of_64}), "maximum": estimates({1: 0.4, 4: 0.5, 64: 0.8})}
+    found = best_of_n.gold_note("sft@1", by_name)
+    assert found.removesuffix(" from 0.50 to 0.80.") == f"By gold the best of {told}"
+
+
+def test_top_p_and_top_k_shape_the_samples(registry: Registry) -> None:
+    study = make(registry, best_of_n.STAGE, config(top_p=0.8, top_k=9), ONE, "nucleus")
+    rows, asked = responses_of(study), prompts(registry)
+    messages = [asked[group[0].prompt_id].messages for group in by_prompt(rows)]
+    sampler = TransformersSampler(talking_policy(0), tiny_tokenizer())
+    said = {
+        (top_p, top_k): [each.text for group in sampler.sample(messages, 8, 1.1, top_p, 8, 3, top_k) for each in group]
+        for top_p, top_k in itertools.product((0.8, 1.0), (9, 0))
+    }
+    assert [each.response for each in rows] == said.pop((0.8, 9)) not in said.values()
+    assert told(study)["notes"][0] == "8 responses to each of 6 prompts, at temperature 1.1, top-p 0.8, top-k 9."
+
+
+def test_a_policy_without_room_for_an_answer_is_told_before_another_samples(registry: Registry) -> None:
+    with registry.draft("policy", "short", "cd") as draft:
+        policy = tiny_policy()
+        policy.config.max_position_embeddings = 40
+        save_checkpoint(policy, tiny_tokenizer(), draft.path)
+        draft.commit(RUN, {})
+    inputs = ONE | {"policy": ["policy/sft", "policy/short"]}
+    with pytest.raises(ContextOverflow, match=r"and 8 new tokens do not fit the context of 40 tokens"):
+        make(registry, best_of_n.STAGE, config(), inputs, "no-room", save_every=SaveEvery(steps=1))
+    assert not [found for folder in (registry.root / ".drafts").glob("*/states") for found in SavedStates(folder).numbers()]
 
 
 def test_the_share_that_cannot_be_selected(registry: Registry) -> None:
@@ -226,13 +290,15 @@ def test_without_gold_its_rows_and_figure_are_left_out(registry: Registry) -> No
         draft.commit(RUN, {})
     study = make(registry, best_of_n.STAGE, config(), ONE | {"prompts": ["prompts/no-facts"]}, "no-gold")
     assert {each.gold for each in responses_of(study)} == {None}
-    assert cells(study, 0).keys() == {"sft@1, maximum", "sft@1, median", "sft@1, mean"}
+    kl = "KL of the best from the policy, at most, in nats"
+    assert cells(study, 0).keys() == {"sft@1, maximum", "sft@1, median", kl}
+    assert not [note for note in told(study)["notes"] if "Goodhart" in note or "By gold" in note]
     assert [path.name for path in study.path.glob("*.svg")] == ["best-of-n.svg"]
     known = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
     assert cells(study, 0)["sft@1, maximum"] == cells(known, 0)["sft@1, maximum"]
 
 
-TEMPERATURES = {"temperatures": (1.5, 0.4), "n": 52, "num_helpful": 6}
+TEMPERATURES = {"temperatures": (1.5, 0.4), "k": 52, "num_helpful": 6}
 
 
 def test_temperature_tables_by_hand(registry: Registry) -> None:
@@ -270,7 +336,7 @@ def test_temperature_judges_f10_on_the_prompts_it_did_not_choose_on(registry: Re
     high, low = (fmean(map(best_of_50, of[heat][1::2])) for heat in (max(one, many), min(one, many)))
     (effect,) = told(study)["findings"][0]["effects"]
     assert effect["estimate"]["value"] == pytest.approx(high - low) and effect["estimate"]["n"] == 4
-    few = make(registry, temperature.STAGE, config(**TEMPERATURES | {"n": 20}), ONE, "few")
+    few = make(registry, temperature.STAGE, config(**TEMPERATURES | {"k": 20}), ONE, "few")
     assert few.manifest.metrics["findings"] == {"F10": "not measured"}
     assert told(few)["tables"][0]["columns"][-1] == "N = 20"
     assert told(few)["notes"][-1] == "F10 is about 50 samples, and 20 do not measure it."
@@ -302,7 +368,7 @@ class Stopping(Progress):
 
 
 LONG = {
-    "n": 400,
+    "k": 400,
     "num_helpful": 3,
     "num_adversarial": 0,
     "max_new_tokens": 3,
@@ -325,7 +391,7 @@ def test_what_is_said_to_two_prompts_is_scored_for_each(registry: Registry) -> N
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
 def test_a_stopped_study_goes_on_with_what_it_has_and_ends_the_same(registry: Registry, stop: int) -> None:
-    assert 2 * LONG["n"] <= RESPONSES_PER_BATCH < 3 * LONG["n"]
+    assert 2 * LONG["k"] <= RESPONSES_PER_BATCH < 3 * LONG["k"]
     study = (best_of_n.STAGE, config(**LONG), BOTH)
     expected = make(registry, *study, "whole-long")
     with pytest.raises(Killed):
@@ -361,20 +427,6 @@ def test_what_was_saved_is_not_sampled_again(registry: Registry, tmp_path: Path)
         (best_of_n.STAGE, {"temperatures": (0.7, 1.0)}, ONE, ValueError, r"at one temperature, and these are 0\.7, 1; `rlhf"),
         (temperature.STAGE, {}, ONE, ValueError, r"one was given \(1\.1\); give two or more"),
         (
-            temperature.STAGE,
-            {"temperatures": (0.0, 1.0)},
-            ONE,
-            ValueError,
-            "the temperatures are 0, 1; give each once, and all",
-        ),
-        (
-            temperature.STAGE,
-            {"temperatures": (1.0, 1.0)},
-            ONE,
-            ValueError,
-            "the temperatures are 1, 1; give each once, and all",
-        ),
-        (
             best_of_n.STAGE,
             {},
             ONE | {"policy": ["policy/sft"] * 2},
@@ -391,6 +443,24 @@ def test_what_cannot_be_studied(
         make(registry, stage, config(**changed), inputs, "wrong")
 
 
+@pytest.mark.parametrize("temperatures", [(), (0.0, 1.0), (-0.5,), (1.0, math.nan), (math.inf,)])
+def test_no_temperature_to_sample_at_is_told_as_for_rejection_sampling(temperatures: tuple[float, ...]) -> None:
+    def said(ask: Callable[[], object]) -> str:
+        with pytest.raises(ValidationError) as refused:
+            ask()
+        (error,) = refused.value.errors()
+        return error["msg"]
+
+    told = said(lambda: config(temperatures=temperatures))
+    assert told == said(lambda: RejectionSamplingConfig(temperatures=temperatures))
+    assert ("a temperature is" if temperatures else "there is no temperature to sample at") in told
+
+
+def test_a_temperature_is_given_once() -> None:
+    with pytest.raises(ValidationError, match=r"the temperatures are 1, 0\.5, 1; give each once"):
+        config(temperatures=(1.0, 0.5, 1.0))
+
+
 def rlhf(registry: Registry, *arguments: str) -> Any:
     shared = ["--registry", str(registry.root), "--recipe", "micro", "--set", "rejection_sampling.max_new_tokens=8", "--quiet"]
     return CliRunner().invoke(app, ["study", *arguments, *shared, "--seed", "3"])
@@ -400,19 +470,23 @@ def test_the_commands_take_what_the_recipes_run_made(registry: Registry) -> None
     """micro's rounds end with v2; sizes and max_new_tokens are the recipe's."""
     shown = json.loads(rlhf(registry, "best-of-n", "--dry-run").stdout)
     assert shown["inputs"] == {role: [f"{texts[0]}@1"] for role, texts in ONE.items()}
-    defaults = {"num_helpful": 16, "num_adversarial": 0, "n": 8, "max_new_tokens": 8, "safety_threshold": 0.15}
+    defaults = {"num_helpful": 16, "num_adversarial": 0, "k": 8, "max_new_tokens": 8, "safety_threshold": 0.15}
+    defaults |= {"top_p": 1.0, "top_k": 0}
     assert shown["config"] == defaults | {"temperatures": [1.0]}
+    nucleus = ("--set", "rejection_sampling.top_p=0.9", "--set", "rejection_sampling.top_k=50")
+    shown = json.loads(rlhf(registry, "best-of-n", "--dry-run", *nucleus).stdout)
+    assert shown["config"] == defaults | {"temperatures": [1.0], "top_p": 0.9, "top_k": 50}
     missing = rlhf(registry, "temperature", "--dry-run")
     assert missing.exit_code == 2 and "policy/v2" in missing.output
-    asked = ("--policy", "policy/v1", "--n", "3", "--num-prompts", "2", "--num-adversarial", "1")
+    asked = ("--policy", "policy/v1", "--k", "3", "--num-prompts", "2", "--num-adversarial", "1")
     shown = json.loads(rlhf(registry, "temperature", *asked, "--dry-run").stdout)
     assert shown["inputs"]["policy"] == ["policy/v1@1"]
     paper = [0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
-    assert shown["config"] == defaults | {"temperatures": paper, "n": 3, "num_helpful": 2, "num_adversarial": 1}
+    assert shown["config"] == defaults | {"temperatures": paper, "k": 3, "num_helpful": 2, "num_adversarial": 1}
 
 
 def test_the_commands_print_tables_and_verdicts(registry: Registry) -> None:
-    best = rlhf(registry, "best-of-n", "--num-prompts", "4", "--n", "4", "--temperature", "0.8", "--policy", "policy/v1")
+    best = rlhf(registry, "best-of-n", "--num-prompts", "4", "--k", "4", "--temperature", "0.8", "--policy", "policy/v1")
     assert best.exit_code == 0, best.output
     lines = best.stdout.splitlines()
     study = registry.resolve("study/best-of-n")
@@ -424,7 +498,7 @@ def test_the_commands_print_tables_and_verdicts(registry: Registry) -> None:
     (v1,) = {each.policy for each in responses_of(study)}
     assert v1 == "policy/v1@1" and study.manifest.config["safety_threshold"] == 0.15
     hot = rlhf(
-        registry, "temperature", "--num-prompts", "4", "--n", "4", "--temperatures", "1.2, 0.7", "--policy", "policy/sft"
+        registry, "temperature", "--num-prompts", "4", "--k", "4", "--temperatures", "1.2, 0.7", "--policy", "policy/sft"
     )
     assert hot.exit_code == 0 and "F10 not measured: the best sampling temperature" in hot.stdout
     assert registry.resolve("study/temperature").manifest.config["temperatures"] == [1.2, 0.7]
@@ -436,6 +510,9 @@ def test_help_has_an_example_and_wrong_options_are_told(registry: Registry, name
     assert shown.exit_code == 0 and f"Example: rlhf study {name}" in shown.output
     wrong = rlhf(registry, name, "--helpfulness", "policy/sft", "--policy", "policy/sft")
     assert wrong.exit_code == 2 and "policy/sft" in wrong.output
+    option = "--temperatures" if name == "temperature" else "--temperature"
+    wrong = rlhf(registry, name, option, "nan", "--policy", "policy/sft")
+    assert wrong.exit_code == 2 and "a temperature is nan, and each is above 0 and finite" in wrong.output
     if name == "temperature":
         wrong = rlhf(registry, name, "--temperatures", "0.7;1.0")
         assert wrong.exit_code == 2 and "--temperatures is '0.7;1.0'; it takes numbers parted by commas" in wrong.output
