@@ -8,8 +8,8 @@ rounding.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache, DynamicLayer, PreTrainedModel
 
+from policy.attention import attending_by
 from preference_data.messages import Messages, messages_id
 
 _NAME = "shared_prompts"
@@ -184,20 +185,12 @@ def _held(layer: DynamicLayer) -> tuple[Tensor, Tensor]:
     return layer.keys, layer.values
 
 
-@contextmanager
-def shared_prompts(model: PreTrainedModel) -> Iterator[None]:
+def shared_prompts(model: PreTrainedModel) -> AbstractContextManager[None]:
     """Within, ``model`` reads one token a row: attention spans the row's prompt (``prompts=`` in the call) and its cache.
 
     Raises ValueError for a model that is no Llama: another may attend to less than all that came before.
     """
-    if model.config.model_type != "llama":
-        raise ValueError(f"this is a {model.config.model_type} model, and responses are sampled from Llama models alone")
-    usual = model.config._attn_implementation
-    model.set_attn_implementation(_NAME)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(usual)
+    return attending_by(model, _NAME, "responses are sampled from")
 
 
 def _attend(

@@ -11,8 +11,8 @@ common beginning has in common), and nothing but attention sees padding.
             A B E F        positions   0 1 2 3  2 3
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from policy.attention import attending_by
 from policy.batch import pad
 
 _NAME = "shared_prefixes"
@@ -105,21 +106,13 @@ def last_hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
     return hidden[0, layout.ends]
 
 
-@contextmanager
-def shared_prefixes(model: PreTrainedModel) -> Iterator[None]:
+def shared_prefixes(model: PreTrainedModel) -> AbstractContextManager[None]:
     """Within, the attention of ``model`` reads layouts, and nothing else. It lasts over the backward pass too: with gradient
     checkpointing the layers run again there.
 
     Raises ValueError for a model that is no Llama: another may attend to less than all that came before.
     """
-    if model.config.model_type != "llama":
-        raise ValueError(f"this is a {model.config.model_type} model, and rows are computed together for Llama models alone")
-    usual = model.config._attn_implementation
-    model.set_attn_implementation(_NAME)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(usual)
+    return attending_by(model, _NAME, "rows are computed together for")
 
 
 def _attend(
