@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from eval.bootstrap import Positions, bootstrap
+from eval.bootstrap import Positions, bootstrap, clipped
 from eval.intervals import Estimate, bootstrap_mean, bootstrap_ratio
 
 LEVELS = 7
@@ -66,7 +66,8 @@ def rating_level(utility: float) -> int:
 def rank_correlation(scores: Sequence[float], levels: Sequence[float], unit_ids: Sequence[Hashable], seed: int = 0) -> Estimate:
     """Spearman's rank correlation of (N,) scores with (N,) levels, ties sharing their mean rank, bootstrapped over units.
 
-    `UNKNOWN` where the scores or the levels are all equal. Raises ValueError on lengths that differ.
+    The interval lies within [-1, 1]. `UNKNOWN` where the scores or the levels are all equal. Raises ValueError on lengths that
+    differ.
     """
     one, other = _same_length(scores, levels, unit_ids)
 
@@ -76,7 +77,7 @@ def rank_correlation(scores: Sequence[float], levels: Sequence[float], unit_ids:
         scale = float(np.sqrt((centred**2).sum(axis=1).prod()))
         return float((centred[0] * centred[1]).sum()) / scale if scale > 0 else float("nan")
 
-    return bootstrap(statistic, unit_ids, 2.0, seed)
+    return clipped(bootstrap(statistic, unit_ids, 2.0, seed), -1, 1)
 
 
 def score_by_level(

@@ -1,11 +1,13 @@
 """Policies on disk: Hugging Face folders that any ``from_pretrained`` opens."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from policy.placement import device
 from policy.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 
@@ -16,7 +18,7 @@ class CheckpointError(ValueError):
 def load_policy(
     path: Path | str, dtype: torch.dtype | Literal["auto"] = torch.float32, hub_revision: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """(model in eval mode, tokenizer) from a folder or a hub name. Raises CheckpointError.
+    """(model in eval mode, tokenizer) from a folder or a hub name, on the device in use. Raises CheckpointError.
 
     ``dtype`` "auto": as the checkpoint has it. ``hub_revision``: a commit of a hub name; the newest when None.
     """
@@ -27,7 +29,7 @@ def load_policy(
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be opened as a language model with safetensors weights: {error}") from error
     check_embeddings(path, model, tokenizer)
-    return model.eval(), tokenizer
+    return model.to(device()).eval(), tokenizer  # type: ignore[arg-type]
 
 
 def load_tokenizer(path: Path | str, hub_revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -74,3 +76,11 @@ def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
         tokenizer.init_kwargs.pop(name, None)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files of the checkpoint in the folder ``path``; none where it has none."""
+    index = Path(path) / "model.safetensors.index.json"
+    if index.is_file():
+        return [Path(path) / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    return sorted(Path(path).glob("*.safetensors"))

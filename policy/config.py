@@ -77,3 +77,7 @@ class FinetuneConfig(OptimizerConfig):
     epochs: int = Field(2, gt=0, description="passes over the dialogues (paper: 2)")
     max_length: int = Field(4096, gt=0, description="longest dialogue in tokens; longer ones are counted and left out")
     warmup_steps: int = Field(0, ge=0, description="linear warm-up, in optimizer steps (the paper is silent)")
+    microbatch_size: int | None = Field(
+        None, gt=0, description="dialogues per forward and backward pass, all of a batch when left out; changes memory alone"
+    )
+    lora: LoraConfig | None = Field(None, description="train adapters alone; all weights when left out (paper)")

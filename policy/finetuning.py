@@ -3,7 +3,9 @@
 SFT, rejection-sampling fine-tuning, Ghost Attention and distillation all come here. The trainer is handed ``input_ids`` and
 ``labels`` made by ``policy/chat.py``, so what it trains on is exactly the loss mask of the chat format; nothing of its own
 templates, packing or truncation is used. The paper packs dialogues into full sequences; here each dialogue is a row of a
-batch of similar lengths, which trains on the same tokens, and attention never crosses from one dialogue to another.
+batch of similar lengths, which trains on the same tokens, and attention never crosses from one dialogue to another. A batch
+is cut into microbatches whose losses are summed with the weights of the whole batch. With ``lora`` adapters alone are
+trained, and merged at the end.
 """
 
 import os
@@ -22,9 +24,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 
+from policy.adapters import Factors
 from policy.batch import length_grouped_batches, pad
 from policy.chat import Encoded, encode_dialogues
 from policy.config import FinetuneConfig
+from policy.lora import Adapters
 from policy.pretraining import adamw, cosine
 from policy.training_state import States, TrainingState
 from preference_data.prompt import Dialogue
@@ -64,12 +68,14 @@ def finetune(
     seed: int,
     on_step: Callable[[FinetuneStats], None] = lambda stats: None,
     states: States | None = None,
+    on_merge: Callable[[Factors], object] = lambda factors: None,
 ) -> FinetuneResult:
     """Train ``model`` in place on the answers of ``dialogues``; ``on_step`` is called after each optimizer step.
 
-    ``states``: where to go on from, and to save to; the steps done before are told to ``on_step`` again.
+    ``states``: where to go on from, and to save to; the steps done before are told to ``on_step`` again. ``on_merge`` is told
+    what the adapters have learnt, where there are any.
 
-    Raises NothingToTrain, MessagesError, ChatFormatError.
+    Raises NothingToTrain, MessagesError, ChatFormatError, LoraError.
     """
     encoded = encode_dialogues(tokenizer, [d.messages for d in dialogues], [d.train_on for d in dialogues])
     kept = [example for example in encoded if len(example.ids) <= config.max_length]
@@ -84,7 +90,8 @@ def finetune(
         for epoch in range(config.epochs)
         for batch in length_grouped_batches([len(example.ids) for example in kept], config.batch_size, seed + epoch)
     ]
-    optimizer = adamw(model.parameters(), config)
+    adapters = Adapters(model, config.lora, seed) if config.lora else None
+    optimizer = adamw((parameter for parameter in model.parameters() if parameter.requires_grad), config)
     state = TrainingState(states, {"model": model}, {"optimizer": optimizer}, FinetuneStats)
     for stats in state.restore():
         on_step(stats)
@@ -94,6 +101,9 @@ def finetune(
         _train(model, tokenizer, [[kept[index] for index in batch] for batch in batches], config, optimizer, seed, log)
     model.config.use_cache = use_cache  # the trainer turns it off; where no step was left, there was no trainer to do so
     model.eval()
+    if adapters:
+        on_merge(adapters.factors())
+        adapters.merge()
     trained = config.epochs * sum(sum(example.loss_mask) for example in kept)
     return FinetuneResult(len(kept), len(encoded) - len(kept), len(batches), trained, state.history[-1].loss)
 
@@ -122,7 +132,7 @@ def _train(
         optimizers=(optimizer, schedule),
         callbacks=[log],
     )
-    trainer.rows, trainer.batches = rows, _consecutive(batches[first:])
+    trainer.rows, trainer.batches, trainer.microbatch_size = rows, _consecutive(batches[first:]), config.microbatch_size
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.train()
@@ -133,19 +143,31 @@ class _BatchTrainer(SFTTrainer):
 
     rows: ArrowDataset
     batches: list[list[int]]
+    microbatch_size: int | None
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
         return torch.utils.data.DataLoader(self.rows, batch_sampler=self.batches, collate_fn=_collate)
 
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """The gradients of a batch, a microbatch at a time; returns its loss. A part weighs as its share of trained tokens."""
+        num_tokens = _num_trained(inputs["labels"])
+        return sum(
+            super(_BatchTrainer, self).training_step(
+                model, {**part, "share": _num_trained(part["labels"]) / num_tokens}, num_items_in_batch
+            )
+            for part in _microbatches(inputs, self.microbatch_size)
+        )
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The mean over trained tokens. The head is applied to them alone: of a long dialogue only the answers need logits.
+        """The mean over trained tokens, times ``share``. The head is applied to them alone: of a long dialogue only the answers
+        need logits.
 
         Padding stands on the right, where causal attention cannot see it: no mask is passed, and the fast kernels apply.
         """
-        labels = inputs.pop("labels")[:, 1:]
+        labels, share = inputs.pop("labels")[:, 1:], inputs.pop("share")
         hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         trained = labels != -100
-        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[trained]).float(), labels[trained])
+        loss = share * torch.nn.functional.cross_entropy(model.lm_head(hidden[trained]).float(), labels[trained])
         return (loss, None) if return_outputs else loss
 
 
@@ -166,6 +188,24 @@ class _StepLog(TrainerCallback):
                 float(logs.get("grad_norm", 0)),
             )
             self.on_step(self.saved.done(stats))
+
+
+def _microbatches(inputs: dict[str, torch.Tensor], size: int | None) -> list[dict[str, torch.Tensor]]:
+    """The rows of a batch in parts of ``size``, each as wide as what is trained of it: nothing that follows can matter."""
+    labels = inputs["labels"]
+    if size is None or size >= len(labels):
+        return [inputs]
+    parts = []
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
+        width = int((labels[part] != -100).any(dim=0).nonzero().max()) + 1
+        parts.append({name: tensor[part, :width] for name, tensor in inputs.items()})
+    return parts
+
+
+def _num_trained(labels: torch.Tensor) -> int:
+    """Tokens that are predicted, of labels (B, L); the first of a row has none before it."""
+    return int((labels[:, 1:] != -100).sum())
 
 
 def _row(example: Encoded) -> dict[str, list[int]]:

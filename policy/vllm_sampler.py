@@ -28,15 +28,15 @@ from preference_data.messages import Messages, messages_id
 _LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE = 0.01, 2.0
 
 
-class VllmMissing(RuntimeError):
+class VllmMissing(ValueError):
     """vLLM was asked for and is not installed."""
 
 
 class VllmSampler:
     """Samples from a checkpoint folder on vLLM, which takes most of the GPU's memory for as long as this lives.
 
-    ``dtype``: of the weights and the activations; from the logits on, vLLM computes in float32.
-    Raises VllmMissing, CheckpointError.
+    ``dtype``: of the weights and the activations; from the logits on, vLLM computes in float32. ``runs_on``: the version of
+    vLLM, its device and this dtype. Raises VllmMissing, CheckpointError.
     """
 
     def __init__(self, path: Path | str, dtype: Literal["bfloat16", "float32"] = "bfloat16"):
@@ -54,6 +54,7 @@ class VllmSampler:
             logprobs_mode="processed_logprobs",
             enable_prefix_caching=True,
         )
+        self.runs_on = f"vllm {vllm.__version__}, {vllm.platforms.current_platform.device_type}, {dtype}"
 
     def sample(
         self,
@@ -67,7 +68,7 @@ class VllmSampler:
     ) -> list[list[Response]]:
         """See Sampler. Raises ContextOverflow, MessagesError."""
         check_request(k, temperature, top_p, top_k)
-        _check_temperature(temperature)
+        check_vllm_temperatures([temperature])
         encoded = [encoded.ids for encoded in encode_prompts(self.tokenizer, prompts)]
         check_context(prompts, encoded, max_new_tokens, self.context)
         asked = [{"prompt_token_ids": ids} for ids in encoded for _ in range(k)]
@@ -118,11 +119,13 @@ def request_seed(seed: int, prompt_id: str, position: int) -> int:
     return int.from_bytes(response_key(seed, prompt_id, position)[:8], "little") >> 1
 
 
-def _check_temperature(temperature: float) -> None:
-    if temperature != 0 and not _LOWEST_TEMPERATURE <= temperature <= _HIGHEST_TEMPERATURE:
+def check_vllm_temperatures(temperatures: Sequence[float]) -> None:
+    """Raise ValueError that names each of the ``temperatures`` that vLLM does not sample at."""
+    unfit = [each for each in temperatures if each != 0 and not _LOWEST_TEMPERATURE <= each <= _HIGHEST_TEMPERATURE]
+    if unfit:
         raise ValueError(
-            f"vLLM samples at temperature 0 and from {_LOWEST_TEMPERATURE:g} to {_HIGHEST_TEMPERATURE:g}, got {temperature:g}; "
-            "take one of these, or set engine: transformers"
+            f"vLLM samples at temperature 0 and from {_LOWEST_TEMPERATURE:g} to {_HIGHEST_TEMPERATURE:g}, got "
+            f"{', '.join(f'{each:g}' for each in unfit)}; take others, or set engine: transformers"
         )
 
 

@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from policy.placement import device
 from preference_data.messages import Messages, MessagesError, assistant, user
 from reward_model.model import RewardModelError
 from reward_model.own_template import encode_by_template
@@ -62,7 +63,7 @@ def load_foreign(
         )
     _settle_padding(path, model, tokenizer)
     context_of(model, tokenizer)
-    return model.eval(), tokenizer
+    return model.to(device()).eval(), tokenizer  # type: ignore[arg-type]
 
 
 def context_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

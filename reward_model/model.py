@@ -20,10 +20,20 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    LlamaForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
-from policy.checkpoint import check_embeddings, check_special_tokens, load_tokenizer, save_checkpoint
+from policy.adapters import Update, load_update
+from policy.checkpoint import check_embeddings, check_special_tokens, load_tokenizer, save_checkpoint, weight_files
+from policy.lora import fix
+from policy.placement import device
+from policy.shared_base import on_base
 from policy.shared_prefixes import Layout, last_hidden, lay_out, shared_prefixes
 from policy.tokenizer import PAD_ID
 from preference_data.messages import Messages, assistant, user
@@ -38,6 +48,7 @@ opened by path alone; nor a key of ``config.json``, which every library that sav
 weights, since a Llama reward model from elsewhere looks like one of ours and would be scored, without a word, in a chat format
 that it never saw.
 """
+SETTINGS = {"num_labels": 1, "pad_token_id": PAD_ID}
 _PROBE: tuple[Messages, ...] = (
     [user("What is the capital of France?"), assistant("Paris.")],
     [
@@ -56,7 +67,6 @@ class RewardModelError(ValueError):
 def build_reward_model(policy_path: Path, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A new reward model from the chat model at ``policy_path``, in float32, with a head drawn from ``seed``.
 
-    The head is normal with the model's own ``initializer_range``, as its other matrices were (the paper does not say).
     Raises RewardModelError when the folder lacks weights of the trunk, CheckpointError when its tokenizer is not the model's or
     does not fit the chat format.
     """
@@ -64,8 +74,7 @@ def build_reward_model(policy_path: Path, seed: int) -> tuple[PreTrainedModel, P
     with _without_loading_report():
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             policy_path,
-            num_labels=1,
-            pad_token_id=PAD_ID,
+            **SETTINGS,
             dtype=torch.float32,
             use_safetensors=True,  # weights are never unpickled
             output_loading_info=True,
@@ -75,10 +84,32 @@ def build_reward_model(policy_path: Path, seed: int) -> tuple[PreTrainedModel, P
             f"{policy_path} lacks {len(missing)} tensors of its own trunk ({missing[0]}, ...), so a reward model "
             "built on it would be random there; give the folder of a complete policy"
         )
-    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        model.get_parameter(HEAD).normal_(0.0, model.config.initializer_range, generator=generator)
-    return model, _tokenizer_of(model, policy_path)
+        model.get_parameter(HEAD).copy_(draw_head(model, seed))
+    return model.to(device()), _tokenizer_of(model, policy_path)
+
+
+def draw_head(model: PreTrainedModel, seed: int) -> Tensor:
+    """A new head (1, D) from ``seed``: normal, with the other matrices' ``initializer_range`` (the paper does not say)."""
+    head = torch.empty(1, model.config.hidden_size)
+    return head.normal_(0.0, model.config.initializer_range, generator=torch.Generator().manual_seed(seed))
+
+
+def reward_model_on(base: PreTrainedModel, stands: Update, path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The reward model in the folder ``path`` on the weights of ``base``, none of which is loaded or copied; it is frozen.
+
+    ``stands``: the update of the checkpoint that ``base`` was loaded from. What is added to its weights are the reward model's
+    own head and the difference of the two updates. Raises OtherRoot, and what ``load_reward_model`` raises.
+    """
+    model = reward_model_with(base, _trained_head(path))
+    fix(model, load_update(path).since(stands))
+    return model, _tokenizer_of(model, path)
+
+
+def reward_model_with(base: PreTrainedModel, head: Tensor) -> PreTrainedModel:
+    """A reward model of the weights of ``base``, which both have then, less its adapters, and of a copy of ``head`` (1, D)."""
+    own = torch.empty_like(head, dtype=base.dtype, device=base.device).copy_(head)
+    return on_base(base, LlamaForSequenceClassification, {HEAD: own}, **SETTINGS)
 
 
 def row_scores(model: PreTrainedModel, layout: Layout) -> Tensor:
@@ -118,19 +149,13 @@ def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> tuple[P
     has more than one output;
     CheckpointError when its tokenizer is not the model's or does not fit the chat format.
     """
-    _check_folder(path, "a reward model")
-    if is_foreign(path):
-        raise RewardModelError(
-            f"{path} is a reward model from elsewhere, which learnt another chat format than the one of what is trained here; "
-            "score with it, or give a reward model that was trained here"
-        )
-    _check_head(path)
+    _trained_head(path)
     model, loading = AutoModelForSequenceClassification.from_pretrained(
-        path, num_labels=1, pad_token_id=PAD_ID, dtype=dtype, use_safetensors=True, output_loading_info=True
+        path, **SETTINGS, dtype=dtype, use_safetensors=True, output_loading_info=True
     )
     if missing := sorted(loading["missing_keys"]):
         raise RewardModelError(f"{path} lacks {len(missing)} tensors ({missing[0]}, ...); save the reward model again")
-    return model.eval(), _tokenizer_of(model, path)
+    return model.to(device()).eval(), _tokenizer_of(model, path)
 
 
 def is_foreign(path: Path) -> bool:
@@ -176,8 +201,15 @@ def _check_folder(path: Path, what: str) -> None:
         raise RewardModelError(f"{path} is not {what}: it holds no config.json; give the folder that a model was saved to")
 
 
-def _check_head(path: Path) -> None:
-    files = _weight_files(path)
+def _trained_head(path: Path) -> Tensor:
+    """The head (1, D) of a reward model that was trained here. Raises RewardModelError (see ``load_reward_model``)."""
+    _check_folder(path, "a reward model")
+    if is_foreign(path):
+        raise RewardModelError(
+            f"{path} is a reward model from elsewhere, which learnt another chat format than the one of what is trained here; "
+            "score with it, or give a reward model that was trained here"
+        )
+    files = weight_files(path)
     if not files:
         raise RewardModelError(f"{path} holds no safetensors weights; save the reward model again as safetensors")
     for file in files:
@@ -188,19 +220,12 @@ def _check_head(path: Path) -> None:
                     raise RewardModelError(
                         f"{path} has a head with {num_outputs} outputs, and a reward model has one; it is some other classifier"
                     )
-                return
+                return weights.get_tensor(HEAD)
     architecture = ", ".join(AutoConfig.from_pretrained(path).architectures or ["unknown"])
     raise RewardModelError(
         f"{path} has no {HEAD} among its weights (architecture: {architecture}), so its scores would come from a random head; "
         "train a reward model from it, or give the folder of one"
     )
-
-
-def _weight_files(path: Path) -> list[Path]:
-    index = Path(path) / "model.safetensors.index.json"
-    if index.is_file():
-        return [Path(path) / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-    return sorted(Path(path).glob("*.safetensors"))
 
 
 def _probe_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:

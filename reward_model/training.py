@@ -15,13 +15,14 @@ paper trains one epoch).
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from policy.adapters import Factors
 from policy.batch import length_grouped_batches
 from policy.lora import Adapters
 from policy.shared_prefixes import lay_out, shared_prefixes
@@ -98,11 +99,12 @@ def train_reward_model(
     config: RewardModelConfig,
     seed: int,
     states: States | None = None,
+    on_merge: Callable[[Factors], object] = lambda factors: None,
 ) -> Iterator[RewardStats]:
     """Train ``model`` in place, on the device it is on; yield the stats of each optimizer step. The model is ready for use
     when all have been taken.
 
-    ``states``: where to go on from, and to save to.
+    ``states``: where to go on from, and to save to. ``on_merge`` is told what the adapters have learnt, where there are any.
 
     Raises RewardTrainingError when no pair can be used, when a margin is asked for and no comparison is rated or the safety
     loss and no response is labelled; NonFiniteLoss, naming the step and the batch; LoraError.
@@ -144,6 +146,7 @@ def train_reward_model(
         if config.gradient_checkpointing:
             model.gradient_checkpointing_disable()
         if adapters:
+            on_merge(adapters.factors())
             adapters.merge()
 
 

@@ -8,6 +8,33 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from policy.config import LoraConfig
+
+REWARDS = ("combined", "sum", "helpfulness", "safety", "lagrangian")
+
+
+class ValidationConfig(BaseModel):
+    """Held-out prompts answered while PPO trains, to keep the best weights and to stop (paper 3.2.3: early stopping)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every: int = Field(0, ge=0, description="iterations between two validations; 0: none, and the last weights are kept (ours)")
+    num_prompts: int = Field(128, gt=0, description="prompts held out of training, one response each (ours)")
+    patience: int | None = Field(
+        None, gt=0, description="stop when so many validations in a row are no better than the best; none: never (ours)"
+    )
+
+
+class LagrangianConfig(BaseModel):
+    """Helpfulness under a bound on the mean cost, which is minus the safety score (Dai et al. 2023, arXiv 2310.12773)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    multiplier: float = Field(1.0, gt=0, description="lambda of the first iteration (ours)")
+    learning_rate: float = Field(0.1, ge=0, description="of the logarithm of lambda (ours)")
+    highest: float = Field(5.0, gt=0, description="lambda is held at or below this (ours)")
+    cost_limit: float = Field(0.0, description="mean cost, in logits, above which lambda rises (ours)")
+
 
 class PPOConfig(BaseModel):
     """PPO against the combined reward (paper 3.2.3).
@@ -16,6 +43,15 @@ class PPOConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reward: str = Field(
+        "combined",
+        description="combined (the paper's), sum, helpfulness, safety, lagrangian, or your own function, package.module:name",
+    )
+    whitening: Literal["scores", "rewards", "none"] = Field(
+        "scores",
+        description="whiten the scores, then take off the KL penalty (paper); whiten the scores less the penalty; or neither",
+    )
 
     iterations: int = Field(200, gt=0, description="rollouts, each followed by its update (paper: 200 to 400)")
     batch_size: int = Field(512, gt=0, description="responses per iteration (paper: 512)")
@@ -30,6 +66,17 @@ class PPOConfig(BaseModel):
     adam_epsilon: float = Field(1e-5, gt=0, description="AdamW epsilon (paper: 1e-5)")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping by norm, policy and critic apart (paper: 1.0)")
     kl_coef: float = Field(0.01, ge=0, description="beta of equation 4 (paper: 0.01 for 7B and 13B, 0.005 for 34B and 70B)")
+    kl_target: float | None = Field(
+        None, gt=0, description="nats a response that kl_coef is steered to, starting from its value; none: constant (paper)"
+    )
+    kl_horizon: int = Field(10_000, gt=0, description="responses over which kl_coef is steered (Ziegler et al. 2019)")
+    max_approx_kl: float | None = Field(
+        None, gt=0, description="nats a token; a minibatch beyond it ends the iteration's update; none: never (ours)"
+    )
+    critic: Literal["helpfulness", "policy"] = Field(
+        "helpfulness", description="what the critic starts from: the helpfulness model, or the policy with a new head (ours)"
+    )
+    critic_warmup: int = Field(0, ge=0, description="iterations at the start in which only the critic learns (ours)")
     clip_range: float = Field(0.2, gt=0, lt=1, description="PPO clip of the ratio (paper: 0.2)")
     value_clip_range: float = Field(0.2, gt=0, description="clip of the critic's change from its rollout values (ours)")
     gamma: float = Field(1.0, gt=0, le=1, description="discount per token (ours)")
@@ -42,6 +89,20 @@ class PPOConfig(BaseModel):
     safety_threshold: float = Field(
         0.15, ge=0, le=1, description="below this safety score the safety model speaks in the combined reward (paper: 0.15)"
     )
+
+    lagrangian: LagrangianConfig = Field(LagrangianConfig(), description="of the reward that is called so (ours)")
+    validation: ValidationConfig = Field(
+        ValidationConfig(), description="which weights are kept, and when training stops (paper: on held-out prompts)"
+    )
+    lora: LoraConfig | None = Field(None, description="train adapters on frozen weights; none: all weights (paper)")
+
+    @field_validator("reward")
+    @classmethod
+    def _a_reward_by_name(cls, reward: str) -> str:
+        module, colon, name = reward.partition(":")
+        if reward in REWARDS or (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+            return reward
+        raise ValueError(f"reward is {reward!r}; give {', '.join(REWARDS)}, or a function of your own as package.module:name")
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> "PPOConfig":

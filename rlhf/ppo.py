@@ -12,15 +12,19 @@ and pi_0, ``ref_policy``, is the policy that training started from. One iteratio
                     policy   max(-A ratio, -A clip(ratio, 1 - clip_range, 1 + clip_range)),   ratio = pi_new / pi_old
                     critic   1/2 max((V - R)^2, (V clipped to its rollout value +- value_clip_range - R)^2)
 
-Losses are means over a minibatch's response tokens (``rlhf/advantage.py``), however it is cut into microbatches.
+Losses are means over a minibatch's response tokens (``rlhf/advantage.py``), however it is cut into microbatches. The update of
+an iteration ends early where a minibatch has moved the policy beyond ``max_approx_kl``. kl_coef is constant, as in the
+paper, or steered to a target (``rlhf/controllers.py``). In the first ``critic_warmup`` iterations only the critic learns.
 
 In the first iteration the sampler's log-probabilities are held against a forward pass of the policy: the ratio must be 1
 (``rlhf/step_zero.py``). Where it is not, the stats say so (``recomputed``), and the forward pass's are used in this iteration
 and wherever one of the later ones is off as well.
 
-Left out on purpose: an entropy bonus (not in the paper); a value loss coefficient (policy and critic share no weights and
-have an optimizer each, so ``value_learning_rate`` is that knob); an adaptive KL coefficient (the paper's is fixed); early
-stopping (the caller stops reading the generator).
+With ``validation.every`` held-out prompts are answered every so many iterations (``rlhf/validation.py``): the policy ends with
+the weights of the best validation, and training ends after ``validation.patience`` without a better one.
+
+Left out on purpose: an entropy bonus (not in the paper), and a value loss coefficient (policy and critic share no weights
+that are trained and have an optimizer each, so ``value_learning_rate`` is that knob).
 
     for stats in ppo(policy, ref_policy, value_model, tokenizer, prompts, reward, PPOConfig(iterations=40), seed=0):
         print(stats.iteration, stats.score, stats.kl)
@@ -39,12 +43,17 @@ from policy.generation import TransformersSampler
 from policy.logprobs import entropy, response_logits, token_logprobs
 from policy.training_state import States, TrainingState
 from preference_data.prompt import Prompt
-from reward_model.combined_reward import CombinedReward
+from reward_model.reward_rules import LagrangianReward, Reward
 from rlhf.advantage import approx_kl, clip_fraction, masked_mean, policy_loss, value_loss
 from rlhf.config import PPOConfig
-from rlhf.ppo_stats import PPOStats, ppo_stats
+from rlhf.controllers import next_kl_coef, next_multiplier
+from rlhf.ppo_stats import PPOStats, ppo_stats, validated
+from rlhf.processes import Processes
 from rlhf.rollout import PPOError, Rollout, microbatches, prompt_batches, rollout
+from rlhf.validation import Validator
 from rlhf.value_model import ValueModel
+
+_APPROX_KL = 2  # its place among the means of a minibatch
 
 
 def ppo(
@@ -53,15 +62,17 @@ def ppo(
     value_model: ValueModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
-    reward: CombinedReward,
+    reward: Reward,
     config: PPOConfig,
     seed: int,
     states: States | None = None,
+    heldout_prompts: Sequence[Prompt] = (),
 ) -> Iterator[PPOStats]:
     """Train ``policy`` and ``value_model`` in place; yield the stats of each iteration. ``states``: to go on from, and save to.
 
-    ``ref_policy`` is a frozen copy of ``policy`` as it was at the start. Raises PPOError when it is the policy itself, for
-    fewer prompts than ``batch_size`` and when a gradient is not finite; ContextOverflow when a prompt leaves no room for
+    ``ref_policy`` is a frozen copy of ``policy`` as it was at the start. ``heldout_prompts`` are those of the validations, and
+    not among ``prompts``. Raises PPOError when ``ref_policy`` is the policy itself, for fewer prompts than ``batch_size``, for
+    a validation without prompts and when a gradient is not finite; ContextOverflow when a prompt leaves no room for
     ``max_new_tokens``.
     """
     if ref_policy is policy:
@@ -71,32 +82,60 @@ def ppo(
     sampler = TransformersSampler(policy, tokenizer)
     optimizer = _adamw(policy, config.learning_rate, config)
     value_optimizer = _adamw(value_model, config.value_learning_rate, config)
+    processes = Processes.found()
+    validator = Validator(policy, ref_policy, sampler, heldout_prompts, reward, config, seed, processes)
     state = TrainingState(
         states,
-        {"policy": policy, "value_model": value_model},
+        {"policy": policy, "value_model": value_model, "best": validator.best},
         {"optimizer": optimizer, "value_optimizer": value_optimizer},
         PPOStats,
     )
     yield from state.restore()
     batches = prompt_batches(prompts, config.batch_size, seed)
     for iteration, batch in enumerate(islice(batches, state.step, config.iterations), start=state.step + 1):
+        if validator.stalled(validated(state.history)):
+            break
+        last = state.history[-1] if state.history else None
+        kl_coef, multiplier = next_kl_coef(last, config), None
+        if isinstance(reward, LagrangianReward):
+            reward.multiplier = multiplier = next_multiplier(last, config.lagrangian)
+        validations = () if last else validator.after(0, ())
         rng = random.Random(f"{seed}/{iteration}")
-        checked = policy if iteration == 1 or state.history[0].recomputed else None
-        record = rollout(sampler, ref_policy, value_model, batch, reward, config, rng.getrandbits(63), checked)
+        checked = policy if last is None or state.history[0].recomputed else None
+        record = rollout(
+            sampler, ref_policy, value_model, batch, reward, config, kl_coef, rng.getrandbits(63), checked, processes
+        )
         started = time.perf_counter()
-        totals = torch.zeros(5, dtype=torch.float64)
-        for _ in range(config.ppo_epochs):
-            order = rng.sample(range(config.batch_size), config.batch_size)
-            for start in range(0, config.batch_size, config.minibatch_size):
-                rows = order[start : start + config.minibatch_size]
-                totals += _minibatch_gradients(policy, value_model, record, rows, config)
+        looked_at, num_steps = [], 0
+        for rows in _minibatches(rng, config):
+            looked_at.append(_minibatch_gradients(policy, value_model, record, rows, config, processes))
+            if config.max_approx_kl is not None and looked_at[-1][_APPROX_KL] > config.max_approx_kl:
+                break
+            if iteration > config.critic_warmup:
                 _step(policy, optimizer, config.max_grad_norm)
-                _step(value_model, value_optimizer, config.max_grad_norm)
-        yield state.done(ppo_stats(iteration, record, totals / config.steps_per_iteration, time.perf_counter() - started))
+            _step(value_model, value_optimizer, config.max_grad_norm)
+            num_steps += 1
+        update, seconds = torch.stack(looked_at).mean(dim=0), time.perf_counter() - started
+        validations += validator.after(iteration, [*validated(state.history), *validations])
+        yield state.done(ppo_stats(iteration, record, update, num_steps, kl_coef, multiplier, seconds, validations))
+    validator.finish()
+
+
+def _minibatches(rng: random.Random, config: PPOConfig) -> Iterator[list[int]]:
+    """Rows of the minibatches of one iteration: every row once an epoch, each epoch in another order."""
+    for _ in range(config.ppo_epochs):
+        order = rng.sample(range(config.batch_size), config.batch_size)
+        for start in range(0, config.batch_size, config.minibatch_size):
+            yield order[start : start + config.minibatch_size]
 
 
 def _minibatch_gradients(
-    policy: PreTrainedModel, value_model: ValueModel, record: Rollout, rows: list[int], config: PPOConfig
+    policy: PreTrainedModel,
+    value_model: ValueModel,
+    record: Rollout,
+    rows: list[int],
+    config: PPOConfig,
+    processes: Processes,
 ) -> Tensor:
     """Set the gradients of a minibatch's two losses.
 
@@ -107,7 +146,7 @@ def _minibatch_gradients(
     value_model.zero_grad(set_to_none=True)
     means = torch.zeros(5, dtype=torch.float64)
     num_tokens = sum(len(record.responses[row].ids) for row in rows)
-    for micro in microbatches(record.responses, rows, config.microbatch_size):
+    for micro in processes.share(microbatches(record.responses, rows, config.microbatch_size)):
         prompt_ids = [record.responses[row].prompt_ids for row in micro]
         response_ids = [record.responses[row].ids for row in micro]
         logits, ids, mask = response_logits(policy, prompt_ids, response_ids, config.temperature)
@@ -129,7 +168,9 @@ def _minibatch_gradients(
             clipped = clip_fraction(new_logprobs, logprobs, mask, config.clip_range)
             spread = masked_mean(entropy(logits), mask)
             means += (share * torch.stack([loss, critic_loss, moved, clipped, spread])).double().cpu()
-    return means
+    processes.sum_gradients(policy)
+    processes.sum_gradients(value_model)
+    return processes.summed(means.to(policy.device)).cpu()
 
 
 def _adamw(model: torch.nn.Module, learning_rate: float, config: PPOConfig) -> torch.optim.AdamW:

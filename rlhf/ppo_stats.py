@@ -1,11 +1,14 @@
 """What one iteration of PPO tells: every metric, defined once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from rlhf.advantage import explained_variance
 from rlhf.rollout import Rollout
+from rlhf.validation import Validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +17,17 @@ class PPOStats:
 
     iteration: int = field(metadata={"help": "1..iterations"})
     score: float = field(metadata={"help": "mean combined score R_c, a raw logit before whitening; rises as training works"})
+    score_std: float = field(metadata={"help": "standard deviation of the combined scores, in logits, >= 0"})
+    length_correlation: float | None = field(
+        metadata={"help": "of combined scores with response lengths, Pearson's, in [-1, 1]; none where one is constant"}
+    )
     helpfulness: float = field(metadata={"help": "mean helpfulness score, raw logit"})
     safety: float = field(metadata={"help": "mean safety score, raw logit"})
     reward: float = field(metadata={"help": "mean sum of a response's token rewards: whitened score less EOS and KL penalties"})
+    kl_coef: float = field(metadata={"help": "weight of the KL penalty in this iteration, >= 0"})
+    lagrange_multiplier: float | None = field(
+        metadata={"help": "weight of safety against helpfulness in this iteration, > 0; none unless the reward is lagrangian"}
+    )
     kl: float = field(metadata={"help": "policy from ref_policy, nats per response, estimator k1; >= 0 in expectation"})
     entropy: float = field(metadata={"help": "mean entropy of the policy's next-token distribution, nats per token, >= 0"})
     policy_loss: float = field(metadata={"help": "clipped surrogate loss; near 0, as advantages are whitened"})
@@ -29,6 +40,7 @@ class PPOStats:
     empty_fraction: float = field(
         metadata={"help": "share of responses without text, which take the batch's lowest score; [0, 1]"}
     )
+    num_steps: int = field(metadata={"help": "optimizer steps done; fewer than planned where max_approx_kl ended the update"})
     num_tokens: int = field(metadata={"help": "response tokens sampled in this iteration"})
     ratio_error: float | None = field(
         metadata={"help": "largest |ratio - 1| of a forward pass to the sampler's log-probabilities, >= 0; none: not measured"}
@@ -39,19 +51,39 @@ class PPOStats:
     sampling_seconds: float = field(metadata={"help": "time of sampling"})
     scoring_seconds: float = field(metadata={"help": "time of the reward models, the ref_policy and the critic"})
     update_seconds: float = field(metadata={"help": "time of the update"})
+    validations: tuple[Validation, ...] = field(
+        metadata={"help": "after this iteration, where one was due; in the first also the one before training"}
+    )
 
 
-def ppo_stats(iteration: int, record: Rollout, means: Tensor, update_seconds: float) -> PPOStats:
-    """The stats of an iteration; ``means`` (5,) over its update: policy_loss, value_loss, approx_kl, clip_fraction, entropy."""
-    loss, critic_loss, moved, clipped, spread = means.tolist()
+def ppo_stats(
+    iteration: int,
+    record: Rollout,
+    update: Tensor,
+    num_steps: int,
+    kl_coef: float,
+    lagrange_multiplier: float | None,
+    update_seconds: float,
+    validations: tuple[Validation, ...],
+) -> PPOStats:
+    """The stats of an iteration.
+
+    ``update`` (5,) are the means over its update: policy_loss, value_loss, approx_kl, clip_fraction, entropy.
+    """
+    loss, critic_loss, moved, clipped, spread = update.tolist()
     num_tokens = int(record.response_mask.sum())
     size = len(record.responses)
+    combined = record.scores.combined.double()
     return PPOStats(
         iteration=iteration,
-        score=record.scores.combined.mean().item(),
+        score=combined.mean().item(),
+        score_std=combined.std(correction=0).item(),
+        length_correlation=_length_correlation(combined, record),
         helpfulness=record.scores.helpfulness.mean().item(),
         safety=record.scores.safety.mean().item(),
         reward=record.rewards.sum(dim=1).mean().item(),
+        kl_coef=kl_coef,
+        lagrange_multiplier=lagrange_multiplier,
         kl=record.kl.mean().item(),
         entropy=spread,
         policy_loss=loss,
@@ -62,10 +94,24 @@ def ppo_stats(iteration: int, record: Rollout, means: Tensor, update_seconds: fl
         response_length=num_tokens / size,
         eos_fraction=sum(response.finished for response in record.responses) / size,
         empty_fraction=sum(not response.text.strip() for response in record.responses) / size,
+        num_steps=num_steps,
         num_tokens=num_tokens,
         ratio_error=record.ratio_error,
         recomputed=record.recomputed,
         sampling_seconds=record.sampling_seconds,
         scoring_seconds=record.scoring_seconds,
         update_seconds=update_seconds,
+        validations=validations,
     )
+
+
+def validated(history: Sequence[PPOStats]) -> list[Validation]:
+    """The validations of all iterations, the first before training."""
+    return [validation for stats in history for validation in stats.validations]
+
+
+def _length_correlation(scores: Tensor, record: Rollout) -> float | None:
+    lengths = record.response_mask.sum(dim=1).double().to(scores.device)
+    if len(scores) < 2 or min(scores.std(), lengths.std()) == 0:
+        return None
+    return torch.corrcoef(torch.stack([scores, lengths]))[0, 1].clamp(-1, 1).item()

@@ -8,6 +8,9 @@ From scores to advantages, in this order:
     rewards     the score on the last response token, -kl_coef * kl on every token
     advantages  generalised advantage estimation against the critic, whitened over the iteration's tokens
 
+``config.whitening`` "rewards" takes the KL penalty of the whole response from the score first and whitens their difference;
+"none" leaves the scores as logits. In both kl_coef weighs nats against logits, not against standard deviations.
+
 The log-probabilities are those the sampler recorded, and the ids are those it sampled: text is never encoded again, and
 nothing is computed twice. Only where a policy is given are they held against a full forward pass of it, as the update will
 make; where the two differ by more than rounding (``rlhf/step_zero.py``), those of the forward pass are used.
@@ -28,9 +31,11 @@ from policy.generation import Response, Sampler
 from policy.logprobs import response_logits, token_logprobs
 from preference_data.messages import assistant
 from preference_data.prompt import Prompt
-from reward_model.combined_reward import CombinedReward, Scores
+from reward_model.combined_reward import Scores
+from reward_model.reward_rules import Reward
 from rlhf.advantage import gae, token_rewards, whiten
 from rlhf.config import PPOConfig
+from rlhf.processes import Processes
 from rlhf.step_zero import ratio_errors, tolerance
 from rlhf.value_model import ValueModel
 
@@ -91,36 +96,39 @@ def rollout(
     ref_policy: PreTrainedModel,
     value_model: ValueModel,
     prompts: Sequence[Prompt],
-    reward: CombinedReward,
+    reward: Reward,
     config: PPOConfig,
+    kl_coef: float,
     seed: int,
     policy: PreTrainedModel | None = None,
+    processes: Processes = Processes(),
 ) -> Rollout:
     """Sample one response a prompt and work out its advantages. ``sampler`` samples from the policy that is to be updated.
 
     ``policy``: that policy, to hold what the sampler records against its forward pass.
     """
     started = time.perf_counter()
-    groups = sampler.sample([prompt.messages for prompt in prompts], 1, config.temperature, 1.0, config.max_new_tokens, seed)
-    responses = [group[0] for group in groups]
+    own = processes.share(prompts)
+    responses = respond(sampler, own, config, seed)
     sampled = time.perf_counter()
 
-    scores = score_responses(prompts, responses, reward)
-    ref_logprobs = _forward_logprobs(ref_policy, responses, config)
-    values = _read(value_model, responses, config)
+    rows = processes.gathered(_read_responses(own, responses, ref_policy, value_model, policy, reward, config))
+    responses, scores = [row.response for row in rows], filled([row.scores for row in rows])
+    device = next(value_model.parameters()).device
+    ref_logprobs, values = (padded([getattr(row, name) for row in rows]).to(device) for name in ("ref_logprobs", "values"))
     lengths = [len(response.ids) for response in responses]
-    response_mask = lengths_mask(lengths, max(lengths)).to(values.device)
-    logprobs = torch.zeros_like(ref_logprobs)
-    logprobs[response_mask] = torch.cat([logprobs.new_tensor(response.logprobs) for response in responses])
+    response_mask = lengths_mask(lengths, max(lengths)).to(device)
+    logprobs = padded([torch.tensor(response.logprobs) for response in responses]).to(ref_logprobs)
     ratio_error, recomputed = None, False
     if policy is not None:
-        new_logprobs = _forward_logprobs(policy, responses, config)
+        new_logprobs = padded([row.new_logprobs for row in rows if row.new_logprobs is not None]).to(device)
         ratio_error = ratio_errors(new_logprobs, logprobs)[response_mask].max().item()
         if recomputed := not ratio_error <= tolerance(policy.dtype):
             logprobs = new_logprobs
 
-    final_scores = penalised_scores(scores.combined, [response.finished for response in responses], config.missing_eos_penalty)
-    rewards = token_rewards(final_scores.to(logprobs), logprobs - ref_logprobs, response_mask, config.kl_coef)
+    finished = torch.tensor([response.finished for response in responses], device=device)
+    kl = logprobs - ref_logprobs
+    rewards = response_rewards(scores.combined.to(logprobs), finished, kl, response_mask, kl_coef, config)
     advantages, returns = gae(rewards, values, response_mask, config.gamma, config.gae_lambda)
     return Rollout(
         prompts=list(prompts),
@@ -140,31 +148,94 @@ def rollout(
     )
 
 
-def penalised_scores(combined: Tensor, finished: Sequence[bool], missing_eos_penalty: float) -> Tensor:
-    """(B,) combined scores, whitened over the batch, less the penalty where EOS is missing; float64."""
-    whitened = whiten(combined.double(), torch.ones_like(combined, dtype=torch.bool))
-    return whitened - missing_eos_penalty * ~torch.tensor(finished, device=combined.device)
+@dataclass(frozen=True, eq=False, slots=True)
+class Read:
+    """A response, its scores (helpfulness, safety, combined; None without text), and what the models say of its tokens.
 
-
-def score_responses(prompts: Sequence[Prompt], responses: Sequence[Response], reward: CombinedReward) -> Scores:
-    """Scores of one response to each prompt.
-
-    A response without text (EOS at once) makes no dialogue and cannot be scored: it takes the lowest score of the others on
-    each axis, so that silence never pays. Where no response has text all scores are 0.
+    Tensors (T,) on the CPU; the critic's and the policy's are there where those models were given.
     """
+
+    response: Response
+    scores: tuple[float, float, float] | None
+    ref_logprobs: Tensor
+    values: Tensor | None = None
+    new_logprobs: Tensor | None = None
+
+
+def _read_responses(
+    prompts: Sequence[Prompt],
+    responses: Sequence[Response],
+    ref_policy: PreTrainedModel,
+    value_model: ValueModel,
+    policy: PreTrainedModel | None,
+    reward: Reward,
+    config: PPOConfig,
+) -> list[Read]:
+    """One record a response, by a pass of each model."""
+    scores = score_responses(prompts, responses, reward)
+    ref_logprobs = logprobs_under(ref_policy, responses, config)
+    values = _read(value_model, responses, config)
+    new_logprobs = logprobs_under(policy, responses, config) if policy is not None else [None] * len(responses)
+    return [Read(*row) for row in zip(responses, scores, ref_logprobs, values, new_logprobs, strict=True)]
+
+
+def response_rewards(
+    scores: Tensor, finished: Tensor, kl: Tensor, response_mask: Tensor, kl_coef: float, config: PPOConfig
+) -> Tensor:
+    """(B, T) rewards: scores (B,) whitened as ``config.whitening`` says, less both penalties, of a missing EOS and of KL.
+
+    ``finished`` (B,) bool: EOS was sampled. ``kl`` (B, T) nats: log pi(token) - log pi_0(token). The penalty for a missing EOS
+    is taken after whitening and so in standard deviations of the batch, of "none" in logits.
+    """
+    match config.whitening:
+        case "scores":
+            final, token_kl = _whitened(scores), kl
+        case "rewards":
+            final, token_kl = _whitened(scores - kl_coef * kl.masked_fill(~response_mask, 0.0).sum(dim=1)), torch.zeros_like(kl)
+        case "none":
+            final, token_kl = scores, kl
+    return token_rewards(final - config.missing_eos_penalty * (~finished).to(final), token_kl, response_mask, kl_coef)
+
+
+def _whitened(scores: Tensor) -> Tensor:
+    return whiten(scores.double(), torch.ones_like(scores, dtype=torch.bool)).to(scores.dtype)
+
+
+def respond(sampler: Sampler, prompts: Sequence[Prompt], config: PPOConfig, seed: int) -> list[Response]:
+    """One response a prompt, under PPO's settings: no top-p, no top-k. Raises ContextOverflow."""
+    groups = sampler.sample([prompt.messages for prompt in prompts], 1, config.temperature, 1.0, config.max_new_tokens, seed)
+    return [group[0] for group in groups]
+
+
+def score_responses(
+    prompts: Sequence[Prompt], responses: Sequence[Response], reward: Reward
+) -> list[tuple[float, float, float] | None]:
+    """(helpfulness, safety, combined) of one response to each prompt; None for one without text (EOS at once), which makes no
+    dialogue and cannot be scored."""
+    found: list[tuple[float, float, float] | None] = [None] * len(responses)
     spoken = [index for index, response in enumerate(responses) if response.text.strip()]
-    if not spoken:
-        nothing = torch.zeros(len(responses))
-        return Scores(nothing, nothing, nothing)
-    dialogues = [[*prompts[index].messages, assistant(responses[index].text)] for index in spoken]
-    found = reward.score(dialogues, [prompts[index].is_safety for index in spoken])
+    if spoken:
+        dialogues = [[*prompts[index].messages, assistant(responses[index].text)] for index in spoken]
+        scores = reward.score(dialogues, [prompts[index].is_safety for index in spoken])
+        columns = scores.helpfulness.tolist(), scores.safety.tolist(), scores.combined.tolist()
+        for index, *of in zip(spoken, *columns, strict=True):
+            found[index] = (of[0], of[1], of[2])
+    return found
 
-    def spread(scores: Tensor) -> Tensor:
-        spread_scores = scores.min().repeat(len(responses))
-        spread_scores[spoken] = scores
-        return spread_scores
 
-    return Scores(spread(found.helpfulness), spread(found.safety), spread(found.combined))
+def filled(scores: Sequence[tuple[float, float, float] | None]) -> Scores:
+    """The scores of a batch, each (B,) float32.
+
+    What has none takes the lowest of the others on each axis, so that silence never pays; without others all are 0.
+    """
+    known = [each for each in scores if each is not None] or [(0.0, 0.0, 0.0)]
+    lowest = tuple(min(column) for column in zip(*known, strict=True))
+    return Scores(*torch.tensor([each or lowest for each in scores]).unbind(dim=1))
+
+
+def padded(rows: Sequence[Tensor]) -> Tensor:
+    """(B, T): rows (T_i,) one below the other, 0 after each one's end."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
 
 
 def microbatches(responses: Sequence[Response], rows: Sequence[int], size: int) -> list[list[int]]:
@@ -173,8 +244,8 @@ def microbatches(responses: Sequence[Response], rows: Sequence[int], size: int) 
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-def _forward_logprobs(model: PreTrainedModel, responses: Sequence[Response], config: PPOConfig) -> Tensor:
-    """(B, T) log-probabilities of the responses under ``model``, as in the update."""
+def logprobs_under(model: PreTrainedModel, responses: Sequence[Response], config: PPOConfig) -> list[Tensor]:
+    """(T,) log-probabilities of each response under ``model``, as in the update; on the CPU."""
 
     def logprobs(prompt_ids: list[list[int]], response_ids: list[list[int]]) -> Tensor:
         logits, ids, _ = response_logits(model, prompt_ids, response_ids, config.temperature)
@@ -185,16 +256,11 @@ def _forward_logprobs(model: PreTrainedModel, responses: Sequence[Response], con
 
 def _read(
     read: Callable[[list[list[int]], list[list[int]]], Tensor], responses: Sequence[Response], config: PPOConfig
-) -> Tensor:
-    """(B, T), float32 or wider: what ``read`` makes of prompt ids and response ids; 0 beyond a response's end."""
-    lengths = [len(response.ids) for response in responses]
-    whole: Tensor | None = None
+) -> list[Tensor]:
+    """(T,) of each response, float32 or wider, on the CPU: what ``read`` makes of prompt ids and response ids."""
+    found: dict[int, Tensor] = {}
     for rows in microbatches(responses, range(len(responses)), config.microbatch_size):
-        found = read([responses[row].prompt_ids for row in rows], [responses[row].ids for row in rows])
-        mask = lengths_mask([lengths[row] for row in rows], found.shape[1]).to(found.device)
-        if whole is None:
-            dtype = torch.promote_types(found.dtype, torch.float32)
-            whole = torch.zeros((len(responses), max(lengths)), dtype=dtype, device=found.device)
-        whole[rows, : found.shape[1]] = found.to(whole.dtype).masked_fill(~mask, 0.0)
-    assert whole is not None
-    return whole
+        batch = read([responses[row].prompt_ids for row in rows], [responses[row].ids for row in rows])
+        batch = batch.to(torch.promote_types(batch.dtype, torch.float32)).cpu()
+        found |= {row: values[: len(responses[row].ids)] for row, values in zip(rows, batch, strict=True)}
+    return [found[row] for row in range(len(responses))]

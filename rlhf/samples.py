@@ -18,7 +18,7 @@ from preference_data.messages import Messages, tags_in
 from preference_data.prompt import Prompt
 from reward_model.combined_reward import CombinedReward
 from reward_model.selection import best_of_k
-from rlhf.rollout import score_responses
+from rlhf.rollout import filled, score_responses
 
 Unfit = Literal["unfinished", "empty", "chat_tags"]
 _ENOUGH_TEXTS = 8  # so many with one score are no accident
@@ -62,7 +62,7 @@ def judged(samples: Sequence[Sample], reward: CombinedReward) -> list[Sample]:
     Samples of one prompt stand together, from position 0 on. Raises ScoresAllEqual.
     """
     responses = [_response(sample) for sample in samples]
-    scores = score_responses([_prompt(sample) for sample in samples], responses, reward)
+    scores = filled(score_responses([_prompt(sample) for sample in samples], responses, reward))
     columns = zip(scores.helpfulness.tolist(), scores.safety.tolist(), scores.combined.tolist(), strict=True)
     scored = [
         replace(sample, helpfulness_score=helpfulness, safety_score=safety, combined_score=combined, selected=False)

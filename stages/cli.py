@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from policy.placement import check_device, on_device
 from registry.errors import WrongKind
 from registry.saved_states import SaveEvery
 from stages.bring_command import bring_reward_model
@@ -15,6 +16,7 @@ from stages.data_changes import add_changes
 from stages.data_commands import data_app
 from stages.import_command import import_files
 from stages.options import (
+    DeviceOption,
     DryRunOption,
     QuietOption,
     RecipeOption,
@@ -23,13 +25,15 @@ from stages.options import (
     SetOption,
     plain_errors,
 )
+from stages.ppo_study_commands import add_ppo_studies
 from stages.progress import Progress, clock_text
 from stages.recipe import load_recipe, shipped_recipes
 from stages.registry_commands import JsonOption, ReferenceArgument, RegistryOption, print_json, print_table, registry_app
 from stages.roots import open_registry
 from stages.sampling_study_commands import add_sampling_studies
 from stages.score_command import score
-from stages.stage_commands import COMMANDS, EVALUATIONS, add_commands
+from stages.command_rows import COMMANDS, EVALUATIONS
+from stages.stage_commands import add_commands
 from stages.study_command import study_app
 from stages.tuning_study_commands import add_tuning_studies
 
@@ -45,6 +49,7 @@ recipe_app = typer.Typer(no_args_is_help=True, help="Recipes: every choice of a 
 add_changes(data_app)
 add_sampling_studies(study_app)
 add_tuning_studies(study_app)
+add_ppo_studies(study_app)
 app.add_typer(registry_app, name="registry")
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
@@ -67,6 +72,7 @@ def reproduce(
     ] = "core",
     set_: SetOption = None,
     save_every: SaveEveryOption = "1m",
+    device: DeviceOption = "cpu",
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
@@ -78,6 +84,7 @@ def reproduce(
     with plain_errors():
         chosen = load_recipe(recipe, set_ or [])
         interval = SaveEvery.parse(save_every)
+        check_device(device)
         place = folder or Path("runs") / f"{chosen.name}-{seed}"
         from stages.environment import quiet_libraries
         from stages.pipeline import steps
@@ -88,7 +95,7 @@ def reproduce(
             print_json({"recipe": chosen.name, "dir": str(place), "steps": plan})
             return
         quiet_libraries()
-        done = run(chosen, place, seed, Progress(quiet=quiet), first, last, interval, findings)
+        done = run(chosen, place, seed, Progress(quiet=quiet), first, last, interval, findings, device)
         report = place / "report" / "report.html"
         if json_:
             print_json({"artifact": done.last, "made": done.made, "up_to_date": done.up_to_date, "seconds": done.seconds,
@@ -138,6 +145,7 @@ def chat(
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0)] = 0.9,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 256,
     seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
     registry: RegistryOption = None,
 ) -> None:
     """Talk to a policy; an empty line or Ctrl-D ends it.
@@ -145,6 +153,7 @@ def chat(
     Example: rlhf chat policy/chat --registry runs/nano-0/registry
     """
     with plain_errors():
+        check_device(device)
         artifact = open_registry(registry).open(reference)
         if artifact.reference.kind != "policy":
             raise WrongKind(f"rlhf chat talks to a policy, and {artifact.reference} is of kind {artifact.reference.kind}")
@@ -162,9 +171,9 @@ def chat(
             except EOFError:
                 return None
 
-        converse(
-            TransformersSampler(*load_policy(artifact.path)), read, typer.echo, system, temperature, top_p, max_new_tokens, seed
-        )
+        with on_device(device):
+            sampler = TransformersSampler(*load_policy(artifact.path))
+        converse(sampler, read, typer.echo, system, temperature, top_p, max_new_tokens, seed)
 
 
 @recipe_app.command("list")

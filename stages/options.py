@@ -35,6 +35,9 @@ SaveEveryOption = Annotated[
         "of steps such as 200. The result is the same, so it is no part of the recipe. Sampling saves each batch.",
     ),
 ]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="D", help="Where models are put: cpu, cuda, or one of several such as cuda:1.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 BAD_INPUT = (RegistryError, RecipeError, AnnotationFileError, MessagesError, FileNotFoundError, ValueError)

@@ -41,7 +41,8 @@ def steps(recipe: Recipe, findings: Findings = "core") -> list[Step]:
     sandbox = recipe if isinstance(recipe, SandboxRecipe) else None
     found = [*_foundation(recipe), *(step for made in _rounds(recipe) for step in made)]
     last = found[-1].makes
-    found.append(Step(ppo.STAGE, f"{recipe.rounds[-1].version}-ppo", recipe.ppo, {"policy": (last,), **_judged()}))
+    ppo_inputs = {"policy": (last,), **_judged(), **_apart(sandbox)}
+    found.append(Step(ppo.STAGE, f"{recipe.rounds[-1].version}-ppo", recipe.ppo, ppo_inputs))
     if not sandbox:
         return found
     batches = [_batch(number) for number in range(1, len(recipe.rounds) + 1)]
@@ -75,7 +76,7 @@ def consistency_arms(recipe: Recipe) -> dict[str, str]:
 def _rounds(recipe: Recipe) -> list[list[Step]]:
     """The steps of each round; the last of them makes the policy that the next one starts with."""
     sandbox = recipe if isinstance(recipe, SandboxRecipe) else None
-    apart = {"evaluation_prompts": (EVALUATION_PROMPTS,)} if sandbox else {}
+    apart = _apart(sandbox)
     previous, current = "policy/base", "policy/sft"
     rounds: list[list[Step]] = []
     batches: list[str] = []
@@ -136,6 +137,11 @@ def _described(made: list[Step]) -> str:
     if "sft" in steps:
         told.append(f"{steps['sft'].makes}: {tuned.makes} tuned on {steps['gatt'].makes}, which it makes.")
     return " ".join(told)
+
+
+def _apart(sandbox: SandboxRecipe | None) -> dict[str, tuple[str, ...]]:
+    """The prompts that nothing may learn from, where the recipe makes them."""
+    return {"evaluation_prompts": (EVALUATION_PROMPTS,)} if sandbox else {}
 
 
 def _judged() -> dict[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from policy.architecture import new_policy
 from policy.chat import CHAT_TEMPLATE
 from policy.checkpoint import save_checkpoint
 from policy.config import PretrainConfig
+from policy.placement import device
 from policy.pretraining import batches, pretrain
 from policy.tokenizer import train_tokenizer
 from preference_data.parquet import read_records
@@ -31,7 +32,7 @@ def run(
     primer = read_records(artifact.file("primer.parquet"), Document)
     data = batches(tokenizer, {"corpus": documents, "primer": primer}, config)
     num_tokens = sum(batch.numel() for batch in data)
-    model = new_policy(config.preset, len(tokenizer), config.initializer_range)
+    model = new_policy(config.preset, len(tokenizer), config.initializer_range).to(device())  # type: ignore[arg-type]
     losses = [
         stats.loss
         for stats in progress.track(

@@ -1,8 +1,8 @@
 """How a stage shows that it moves, and keeps its stats.
 
 On a terminal: a bar with throughput and the time left. Into a pipe: a plain line at most every ten seconds and one at the
-end. Quiet: nothing. In every case each stats record goes to ``<log folder>/<label>.jsonl`` as one JSON line. All drawing
-is on stderr; stdout belongs to results.
+end. Quiet: nothing. In every case each stats record goes to ``<log folder>/<label>.jsonl`` as one JSON line, and to the
+trackers that were asked for (``stages/trackers.py``). All drawing is on stderr; stdout belongs to results.
 """
 
 import copy
@@ -20,6 +20,8 @@ import rich.progress
 from rich.console import Console
 from rich.text import Text
 
+from stages.trackers import TrackedRun, Tracking
+
 SECONDS_BETWEEN_LINES = 10.0
 
 Item = TypeVar("Item")
@@ -30,7 +32,7 @@ class Progress:
     """What stages are given to report with.
 
     ``log_folder`` None keeps no logs. ``console`` (stderr by default) and ``clock`` (seconds, monotonic) are the world
-    outside, which a test replaces.
+    outside, which a test replaces. ``tracking``: which trackers are told of each record, besides the logs.
     """
 
     def __init__(
@@ -39,9 +41,12 @@ class Progress:
         log_folder: Path | None = None,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tracking: Tracking | None = None,
     ):
         self.quiet = quiet
         self.log_folder = log_folder
+        self._tracked = TrackedRun(tracking, None, self.say) if tracking else None
+        self._listener: Callable[[str], None] | None = None
         self._console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
         self._clock = clock
         self._started = clock()
@@ -52,9 +57,38 @@ class Progress:
         other.log_folder = log_folder
         return other
 
+    def remembering(self, folder: Path) -> "Progress":
+        """A copy whose trackers note in ``folder``, of saved states, what they were told; a run that goes on reads it there."""
+        if self._tracked is None:
+            return self
+        other = copy.copy(self)
+        other._tracked = TrackedRun(self._tracked.tracking, folder, other.say)
+        return other
+
+    @property
+    def terminal(self) -> Console | None:
+        """The console, where it is a terminal that can be drawn on, and is to be."""
+        console = self._console
+        return console if console.is_terminal and not console.is_dumb_terminal and not self.quiet else None
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self._clock
+
+    @contextmanager
+    def drawn_by(self, listener: Callable[[str], None]) -> Iterator[None]:
+        """Within it the terminal is someone else's: no bar is drawn, and lines for the reader go to ``listener``."""
+        self._listener = listener
+        try:
+            yield
+        finally:
+            self._listener = None
+
     def say(self, text: str) -> None:
         """One line for the reader."""
-        if not self.quiet:
+        if self._listener:
+            self._listener(text)
+        elif not self.quiet:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def stage(self, index: int, count: int, name: str, seconds_left: float | None = None) -> None:
@@ -83,19 +117,36 @@ class Progress:
     @contextmanager
     def meter(self, total: float | None, label: str, unit: str = "step") -> Iterator[Callable[[Any, float], None]]:
         """As ``track``, for loops that call back: within it, ``advance(item, amount)`` logs and shows one item."""
-        with self._log(label) as log, self._shown(total, label, unit) as show:
+        with self.log(label) as log, self._shown(total, label, unit) as show, self._tracked or nullcontext():
             done = 0.0
 
             def advance(item: Any, amount: float = 1) -> None:
                 nonlocal done
-                if log is not None and dataclasses.is_dataclass(item):
-                    log.write(json.dumps(scalar_fields(item)) + "\n")
+                if dataclasses.is_dataclass(item):
+                    log(item)
                 done += amount
                 show(done)
 
             yield advance
 
-    def _log(self, label: str) -> AbstractContextManager[Any]:
+    @contextmanager
+    def log(self, label: str) -> Iterator[Callable[[Any], None]]:
+        """Within it, calling with a dataclass logs it under ``label`` and shows nothing."""
+        with self._log_file(label) as file:
+            count = 0
+
+            def log(record: Any) -> None:
+                nonlocal count
+                count += 1
+                fields = scalar_fields(record)
+                if file is not None:
+                    file.write(json.dumps(fields) + "\n")
+                if self._tracked:
+                    self._tracked.log(label, fields, fields.get("step", fields.get("iteration", count)))
+
+            yield log
+
+    def _log_file(self, label: str) -> AbstractContextManager[Any]:
         if self.log_folder is None:
             return nullcontext()
         self.log_folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +154,7 @@ class Progress:
         return path.open("a", buffering=1, encoding="utf-8")
 
     def _shown(self, total: float | None, label: str, unit: str) -> AbstractContextManager[Show]:
-        if self.quiet:
+        if self.quiet or self._listener:
             return nullcontext(lambda done: None)
         if self._console.is_terminal:
             return _Bar(self._console, total, label, unit)

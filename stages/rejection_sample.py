@@ -45,10 +45,11 @@ def run(
     drawn, searched = draw(prompts, config, seed)
     overlapping = _check_overlap([*drawn, *searched], prompts, inputs, config.allow_overlap, progress)
     check_answerable(one(inputs, "policy").path, [*drawn, *searched], config.max_new_tokens)
-    sampler, reward = engine_of(inputs, progress, config.engine), reward_of(inputs, config.safety_threshold)
-    trials = _search(searched, sampler, reward, config, seed, progress, states)
-    temperature = best_temperature(trials) if trials else config.temperatures[0]
+    sampler, engine = engine_of(inputs, progress, config)
+    reward = reward_of(inputs, config.safety_threshold)
     policy = str(one(inputs, "policy").reference)
+    trials = _search(searched, sampler, reward, config, policy, seed, progress, states)
+    temperature = best_temperature(trials) if trials else config.temperatures[0]
     saved = SavedBatches(states, RejectionSamplingStats)
     batches = rejection_sample(drawn, sampler, reward, config, policy, seed, temperature, saved.done)
     samples = collected(saved.save(batches), len(drawn), f"best of {config.k}", progress)
@@ -57,19 +58,24 @@ def run(
     chosen = {"temperature": temperature, "trials": [asdict(trial) for trial in trials]}
     (out / TEMPERATURES_FILE).write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
     tried = [{name: getattr(trial, name) for name in TRIAL_METRICS} for trial in trials]
-    return {**sample_metrics(samples), "temperature": temperature, "trials": tried, "overlapping": overlapping}
+    chosen_at = {"temperature": temperature, "trials": tried}
+    return {**sample_metrics(samples), **chosen_at, "overlapping": overlapping, "engine": engine}
 
 
 def draw(prompts: Sequence[Prompt], config: SamplingConfig, seed: int) -> tuple[list[Prompt], list[Prompt]]:
     """The prompts to sample for, and others on which the temperature is chosen: none where there is but one. Raises
     TooFewPrompts.
     """
-    drawn = draw_prompts(prompts, config.num_helpful, config.num_adversarial, f"rejection:{config.batch}", seed)
+    lower = "num_helpful or num_adversarial of rejection_sampling"
+    drawn = draw_prompts(
+        prompts, config.num_helpful, config.num_adversarial, f"rejection:{config.batch}", seed,
+        f"give more prompts, or lower {lower}",
+    )  # fmt: skip
     if not config.searches:
         return drawn, []
     what_to_do = (
-        "the search for a temperature takes others than the round: lower search_prompts, num_helpful or num_adversarial of "
-        "rejection_sampling, or give one temperature"
+        f"the search for a temperature takes others than the round: give more prompts, lower search_prompts, {lower}, or give "
+        "one temperature"
     )
     return drawn, held_out_prompts(prompts, drawn, config.search_prompts, f"temperature:{config.batch}", seed, what_to_do)
 
@@ -108,7 +114,26 @@ def _check_any_selected(samples: Sequence[Sample], config: SamplingConfig, polic
     counted = ", ".join(f"{count} {UNFIT_IN_WORDS[reason]}" for reason, count in reasons.most_common())
     raise ValueError(
         f"none of the {len(samples)} responses can be selected ({counted}), so there is nothing to learn from; where they are "
-        f"unfinished raise rejection_sampling.max_new_tokens ({config.max_new_tokens} now), else look at what the policy says "
+        f"unfinished {_what_to_do(config, policy)}"
+    )
+
+
+def _check_any_eligible(trials: Sequence[TemperatureTrial], config: SamplingConfig, policy: str) -> None:
+    """Raise ValueError where no response of the search can be selected: the round would be sampled for nothing."""
+    if any(trial.eligible_share for trial in trials):
+        return
+    tried = ", ".join(f"{trial.temperature:g}" for trial in trials)
+    num_prompts = trials[0].num_prompts
+    raise ValueError(
+        f"the search for a temperature tried {tried}, and at none of them can any of the {num_prompts * config.k} responses to "
+        f"its {num_prompts} prompts be selected (each is unfinished, empty or has a tag of the chat format), so the round is "
+        f"not sampled; where they are unfinished {_what_to_do(config, policy)}"
+    )
+
+
+def _what_to_do(config: SamplingConfig, policy: str) -> str:
+    return (
+        f"raise rejection_sampling.max_new_tokens ({config.max_new_tokens} now), else look at what the policy says "
         f"(rlhf chat {policy})"
     )
 
@@ -138,16 +163,19 @@ def _search(
     sampler: Sampler,
     reward: CombinedReward,
     config: SamplingConfig,
+    policy: str,
     seed: int,
     progress: Progress,
     states: SavedStates,
 ) -> list[TemperatureTrial]:
-    """A trial of each temperature, those of an earlier run as they were saved; none without prompts."""
+    """A trial of each temperature, those of an earlier run as they were saved; none without prompts. Raises ValueError where
+    none of them has a response that can be selected."""
     if not prompts:
         return []
     saved = SavedBatches(SavedStates(states.root / "temperatures", states.say, states.every), TemperatureTrial)
     found = saved.save(search_temperature(prompts, sampler, reward, config, seed, saved.done))
     trials = list(progress.track(found, len(config.temperatures), "temperatures", "temperature"))
+    _check_any_eligible(trials, config, policy)
     best = best_temperature(trials)
     scores = ", ".join(f"{trial.score:.3g} at {trial.temperature:g}" for trial in trials)
     progress.say(f"the best of {config.k} scores highest at temperature {best:g} on {len(prompts)} prompts: {scores}")

@@ -180,8 +180,12 @@ def _version(version: str, answers: list[Answer], first: list[Answer]) -> Versio
     def win(field: str, ours: list[Answer], theirs: list[Answer]) -> WinRate | None:
         if answers is first:
             return None
-        scores = [[getattr(answer, field) for answer in side] for side in (ours, theirs)]
-        return win_rate(scores[0], scores[1], [answer.prompt_id for answer in ours])
+        scores = [getattr(answer, field) for answer in ours]
+        others = [  # the same words are a tie for every judge, and the rest would be rounding
+            score if mine.response == other.response else getattr(other, field)
+            for score, mine, other in zip(scores, ours, theirs, strict=True)
+        ]
+        return win_rate(scores, others, [answer.prompt_id for answer in ours])
 
     return VersionRow(
         version,
@@ -323,7 +327,7 @@ def _gatt_example(talks: dict[str, list[Turn]]) -> GattExample | None:
 STAGE = Stage(
     "report",
     "report",
-    3,
+    4,
     ReportConfig,
     run,
     {

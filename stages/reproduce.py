@@ -40,9 +40,11 @@ def reproduce(
     last: str | None = None,
     save_every: SaveEvery = SaveEvery(),
     findings: Findings = "core",
+    device: str = "cpu",
 ) -> Reproduction:
-    """Run the recipe into ``folder/registry`` and draw ``folder/report``; ``save_every``: see ``run_stage``, ``findings``: see
-    ``stages.pipeline.steps``.
+    """Run the recipe into ``folder/registry`` and draw ``folder/report``.
+
+    ``save_every``, ``device``: see ``run_stage``; ``findings``: see ``stages.pipeline.steps``.
 
     ``first``: run again from this step on; ``last``: stop after it. Both name an artifact (policy/v2) or a stage (ppo).
     Raises RecipeError for a step that the recipe does not have.
@@ -58,7 +60,7 @@ def reproduce(
         progress.stage(index + 1, end, f"{step.stage.name}: {step.makes}", _seconds_left(recipe, plan[:end], results))
         result = run_stage(
             registry, step.stage, name=step.name, config=step.config, inputs=step.inputs_from(pinned), seed=seed,
-            progress=progress, force=index >= forced, save_every=save_every,
+            progress=progress, force=index >= forced, save_every=save_every, device=device,
         )  # fmt: skip
         pinned[step.makes] = str(result.artifact.reference)
         results.append(result)

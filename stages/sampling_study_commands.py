@@ -5,20 +5,10 @@ from typing import Annotated
 
 import typer
 
-from stages.options import (
-    DryRunOption,
-    ForceOption,
-    QuietOption,
-    RecipeOption,
-    SaveEveryOption,
-    SeedOption,
-    SetOption,
-    plain_errors,
-)
-from stages.recipe import load_recipe
-from stages.registry_commands import JsonOption, RegistryOption
+from stages.options import plain_errors
 from stages.studies.inputs import sampling_study_config
-from stages.study_command import NameOption, run_study
+from stages.study_command import run_study
+from stages.study_options import StudyRun, run_options
 
 POLICY_HELP = "Policy to sample from; may be repeated."
 HelpfulnessOption = Annotated[str, typer.Option("--helpfulness", metavar="REF", help="Helpfulness reward model.")]
@@ -42,6 +32,7 @@ def add_sampling_studies(app: typer.Typer) -> None:
     app.command("temperature")(temperature)
 
 
+@run_options()
 def best_of_n(
     policy: Annotated[
         list[str] | None, typer.Option("--policy", metavar="REF", help=f"{POLICY_HELP} Default: policy/sft.")
@@ -53,16 +44,8 @@ def best_of_n(
     num_prompts: NumPromptsOption = None,
     num_adversarial: NumAdversarialOption = None,
     k: SamplesOption = None,
-    name: NameOption = None,
-    recipe: RecipeOption = "nano",
-    set_: SetOption = None,
-    registry: RegistryOption = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    save_every: SaveEveryOption = "1m",
-    dry_run: DryRunOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    run: StudyRun,
 ) -> None:
     """Maximum, median and gold of the best of N samples as N grows (paper Fig 7).
 
@@ -71,12 +54,11 @@ def best_of_n(
     with plain_errors():
         asked = {"num_helpful": num_prompts, "num_adversarial": num_adversarial, "k": k, "temperatures": (temperature,)}
         inputs = _inputs(policy or ["policy/sft"], helpfulness, safety, prompts)
-        options = {"registry": registry, "seed": seed, "force": force, "save_every": save_every}
-        options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
-        config = sampling_study_config(load_recipe(recipe, set_ or []), asked)
-        run_study("stages.studies.best_of_n:STAGE", name or "best-of-n", config, inputs, options, [])
+        config = sampling_study_config(run.load_recipe(), asked)
+        run_study("stages.studies.best_of_n:STAGE", run.name or "best-of-n", config, inputs, run.options, [])
 
 
+@run_options()
 def temperature(
     policy: Annotated[
         list[str] | None,
@@ -92,30 +74,19 @@ def temperature(
     num_prompts: NumPromptsOption = None,
     num_adversarial: NumAdversarialOption = None,
     k: SamplesOption = None,
-    name: NameOption = None,
-    recipe: RecipeOption = "nano",
-    set_: SetOption = None,
-    registry: RegistryOption = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    save_every: SaveEveryOption = "1m",
-    dry_run: DryRunOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    run: StudyRun,
 ) -> None:
     """The maximum of N samples by sampling temperature, and the best temperature for one and for many (paper Fig 8).
 
     Example: rlhf study temperature --registry runs/nano-0/registry --temperatures 0.6,1.0,1.4
     """
     with plain_errors():
-        chosen = load_recipe(recipe, set_ or [])
+        chosen = run.load_recipe()
         asked = {"num_helpful": num_prompts, "num_adversarial": num_adversarial, "k": k, "temperatures": _listed(temperatures)}
         inputs = _inputs(policy or ["policy/sft", f"policy/{chosen.rounds[-1].version}"], helpfulness, safety, prompts)
-        options = {"registry": registry, "seed": seed, "force": force, "save_every": save_every}
-        options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
-        run_study(
-            "stages.studies.temperature:STAGE", name or "temperature", sampling_study_config(chosen, asked), inputs, options, []
-        )
+        config = sampling_study_config(chosen, asked)
+        run_study("stages.studies.temperature:STAGE", run.name or "temperature", config, inputs, run.options, [])
 
 
 def _inputs(policies: list[str], helpfulness: str, safety: str, prompts: str) -> dict[str, tuple[str, ...]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages.options import QuietOption, existing, plain_errors
+from policy.placement import check_device, on_device
+from stages.options import DeviceOption, QuietOption, existing, plain_errors
 from stages.progress import Progress, rate_text
 from stages.registry_commands import JsonOption, RegistryOption, print_json
 from stages.roots import open_registry
@@ -25,6 +26,7 @@ def score(
     ] = None,
     registry: RegistryOption = None,
     force: Annotated[bool, typer.Option("--force", help="Begin again, and replace an output that is there.")] = False,
+    device: DeviceOption = "cpu",
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -43,6 +45,7 @@ def score(
     """
     with plain_errors():
         existing(file)
+        check_device(device)
         opened = [open_registry(registry).open(text, kind="reward_model") for text in model]
         from reward_model.opening import open_scorer
         from stages.environment import quiet_libraries
@@ -58,7 +61,8 @@ def score(
             )
             for artifact in opened
         ]
-        done = score_file(file, out or default_output(file), models, Progress(quiet=quiet), force)
+        with on_device(device):
+            done = score_file(file, out or default_output(file), models, Progress(quiet=quiet), force)
         if json_:
             print_json({key: str(value) if isinstance(value, Path) else value for key, value in asdict(done).items()})
         else:

@@ -113,7 +113,17 @@ class RewardTrainingConfig(RewardModelConfig):
 
 
 StudyName = Literal[
-    "accuracy", "safety-loss", "margin", "reward-scaling", "best-of-n", "temperature", "pooling", "size-distillation"
+    "accuracy",
+    "safety-loss",
+    "margin",
+    "reward-scaling",
+    "best-of-n",
+    "temperature",
+    "pooling",
+    "size-distillation",
+    "versions",
+    "goodhart",
+    "whitening",
 ]
 
 
@@ -227,6 +237,7 @@ class PPOStageConfig(PPOConfig):
 
     num_helpful: int = Field(gt=0, description="benign prompts to draw from")
     num_adversarial: int = Field(ge=0, description="adversarial prompts to draw from")
+    allow_overlap: bool = Field(False, description="learn from prompts that are for evaluation all the same")
 
 
 class ConsistencyConfig(Section):

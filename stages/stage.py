@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from policy.placement import on_device
 from registry.artifact import Artifact, Reference
 from registry.difference import Difference, asked_of, differences
 from registry.drafts import discard, unfinished
@@ -120,8 +121,9 @@ def run_stage(
     """Make ``<stage.kind>/<name>`` from ``inputs`` (role -> references), unless it is up to date.
 
     ``force`` makes a new revision all the same; ``save_every``: how far apart the stage's loop saves its state, which is no
-    part of what is asked for. Raises RegistryError for references that lead nowhere, to another kind than the stage needs, or
-    for a name that cannot be used; whatever ``stage.run`` raises goes through, and leaves no artifact.
+    part of what is asked for; ``device``: where it opens its models. Raises RegistryError for references that lead nowhere, to
+    another kind than the stage needs, or for a name that cannot be used; whatever ``stage.run`` raises goes through, and leaves
+    no artifact.
     """
     started = time.perf_counter()
     assert isinstance(config, stage.config_type), (
@@ -143,7 +145,9 @@ def run_stage(
             progress.say(line)
         code = git_revision()  # before the run: files may be edited while it lasts
         seed_everything(seed)
-        metrics = stage.run(config, opened, draft.path, progress.bound(draft.path / LOGS_FOLDER), seed, draft.states)
+        logged = progress.bound(draft.path / LOGS_FOLDER).remembering(draft.states.root)
+        with on_device(device):
+            metrics = stage.run(config, opened, draft.path, logged, seed, draft.states)
         artifact = draft.commit(
             Run(
                 stage=stage.name,

@@ -13,32 +13,23 @@ import typer
 from pydantic import BaseModel
 
 from policy.config import Preset
+from policy.placement import check_device
 from registry.artifact import Artifact, did_you_mean
 from registry.saved_states import SaveEvery
-from stages.options import (
-    DryRunOption,
-    ForceOption,
-    QuietOption,
-    RecipeOption,
-    SaveEveryOption,
-    SeedOption,
-    SetOption,
-    plain_errors,
-)
+from stages.options import plain_errors
 from stages.progress import Progress, clock_text
-from stages.recipe import Recipe, SandboxRecipe, load_recipe
-from stages.registry_commands import JsonOption, RegistryOption, print_json
+from stages.recipe import Recipe, SandboxRecipe
+from stages.registry_commands import print_json
 from stages.roots import open_registry
 from stages.sections import AccuracyStudyConfig, RewardStudyConfig, RewardTrainingConfig, ScalingStudyConfig
 from stages.stage import run_stage
 from stages.stage_commands import load_stage
 from stages.step import Step
 from stages.studies.inputs import policies_of_sizes, reward_inputs
+from stages.study_options import StudyRun, run_options
 from stages.study_output import print_study
 
 study_app = typer.Typer(no_args_is_help=True, help="Ablations and closer looks: tables beside the paper's, findings judged.")
-
-NameOption = Annotated[str | None, typer.Option("--name", help="Name of the artifact. Default: the study's.")]
 
 
 @dataclass(frozen=True)
@@ -74,6 +65,7 @@ TRAINING_STUDIES = (
 
 
 def _training_command(study: TrainingStudy) -> Callable[..., None]:
+    @run_options()
     def command(
         policy: Annotated[
             list[str] | None,
@@ -110,19 +102,11 @@ def _training_command(study: TrainingStudy) -> Callable[..., None]:
                 "policy/base-PRESET and policy/sft-PRESET, on the same documents and demonstrations.",
             ),
         ] = None,
-        name: NameOption = None,
-        recipe: RecipeOption = "nano",
-        set_: SetOption = None,
-        registry: RegistryOption = None,
-        seed: SeedOption = 0,
-        force: ForceOption = False,
-        save_every: SaveEveryOption = "1m",
-        dry_run: DryRunOption = False,
-        json_: JsonOption = False,
-        quiet: QuietOption = False,
+        *,
+        run: StudyRun,
     ) -> None:
         with plain_errors():
-            chosen = load_recipe(recipe, set_ or [])
+            chosen = run.load_recipe()
             presets = named_presets(sizes, policy)
             policies = policies_of_sizes(chosen, presets) if presets else tuple(policy or ["policy/sft"])
             if len(policies) > 1 and not study.several:
@@ -136,9 +120,7 @@ def _training_command(study: TrainingStudy) -> Callable[..., None]:
             }
             inputs = {"policy": policies, **reward_inputs(chosen, training)}
             inputs |= {role: tuple(texts) for role, texts in given.items() if texts}
-            options = {"registry": registry, "seed": seed, "force": force, "save_every": save_every}
-            options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
-            run_study(study.stage, name or study.name, config, inputs, options, making_sizes(chosen, presets))
+            run_study(study.stage, run.name or study.name, config, inputs, run.options, making_sizes(chosen, presets))
 
     return command
 
@@ -159,29 +141,23 @@ def named_presets(sizes: str | None, policy: Sequence[str] | None) -> list[str]:
 
 
 @study_app.command("accuracy")
+@run_options(without="save_every")
 def accuracy(
     evaluation: Annotated[
         str, typer.Option("--evaluation", metavar="REF", help="What `rlhf evaluate reward` measured.")
     ] = "evaluation/reward-models",
-    name: NameOption = None,
-    recipe: RecipeOption = "nano",
-    set_: SetOption = None,
-    registry: RegistryOption = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    dry_run: DryRunOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    run: StudyRun,
 ) -> None:
     """Both reward models on both test sets, calibration, disagreement, the threshold (paper Table 7, 8, Fig 29, 32).
 
     Example: rlhf study accuracy --registry runs/nano-0/registry
     """
     with plain_errors():
-        config = AccuracyStudyConfig(safety_threshold=load_recipe(recipe, set_ or []).ppo.safety_threshold)
-        options = {"registry": registry, "seed": seed, "force": force, "save_every": "1m"}
-        options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
-        run_study("stages.studies.accuracy:STAGE", name or "accuracy", config, {"evaluation": (evaluation,)}, options, [])
+        config = AccuracyStudyConfig(safety_threshold=run.load_recipe().ppo.safety_threshold)
+        run_study(
+            "stages.studies.accuracy:STAGE", run.name or "accuracy", config, {"evaluation": (evaluation,)}, run.options, []
+        )
 
 
 for _study in TRAINING_STUDIES:
@@ -209,6 +185,7 @@ def run_study(
     """Make what the study needs (``before``) and then the study, and print it."""
     registry = open_registry(options["registry"])
     save_every = SaveEvery.parse(options["save_every"])
+    check_device(options["device"])
     made: dict[str, str] = {}
     if options["dry_run"]:
         coming = [step.makes for step in before]
@@ -219,6 +196,7 @@ def run_study(
         print_json({"study": name, "makes_first": coming, "inputs": resolved, "config": config.model_dump(mode="json")})
         return
     shared = {"seed": options["seed"], "progress": Progress(quiet=options["quiet"]), "save_every": save_every}
+    shared |= {"device": options["device"]}
     for step in before:
         first = run_stage(registry, step.stage, name=step.name, config=step.config, inputs=step.inputs_from(made), **shared)
         made[step.makes] = str(first.artifact.reference)

@@ -8,6 +8,7 @@ from policy.generation import BATCH_SIZE
 from preference_data.margin import MARGINS
 from stages.sections import RewardStudyConfig, SamplingStudyConfig, ScalingStudyConfig, TunedStudyConfig
 from stages.step import Step
+from stages.studies.ppo_inputs import ARMS, WhiteningStudyConfig
 from stages.work import ON_DISK, RECORD, Work
 from stages.workload import Workload
 
@@ -21,7 +22,7 @@ class WholeWorkload(Workload):
             "study-safety-loss": self._reward_study, "study-margin": self._reward_study,
             "study-reward-scaling": self._reward_study, "study-best-of-n": self._sampling_study,
             "study-temperature": self._sampling_study, "study-pooling": self._tuned_study,
-            "study-size-distillation": self._tuned_study,
+            "study-size-distillation": self._tuned_study, "study-whitening": self._whitening_study,
         }  # fmt: skip
         return studies[step.stage.name](step) if step.stage.name in studies else super().of(step)
 
@@ -41,6 +42,17 @@ class WholeWorkload(Workload):
         held = Footprint(weights=3 * self.weights, cache=self._cache(BATCH_SIZE, config.max_new_tokens, config.k))
         sampling = self._sampling(count, config.max_new_tokens, config.k)
         return Work((*sampling, self._reading(2 * count)), held, RECORD * count, ON_DISK * count * self.response)
+
+    def _whitening_study(self, step: Step) -> Work:
+        """PPO as often as there are arms and seeds; the start and each final policy then answer the evaluation prompts."""
+        config = step.config
+        assert isinstance(config, WhiteningStudyConfig) and self.sandbox
+        training, arms = self._ppo(step), len(ARMS) * config.training_seeds
+        prompts, new = self.sandbox.evaluation_prompts, config.evaluation.max_new_tokens
+        count = (arms + 1) * config.answers * (prompts.num_helpful + prompts.num_adversarial + prompts.num_borderline)
+        answering = (*self._sampling(count, new, config.answers), self._reading(2 * count))
+        trained = (replace(each, count=arms * each.count) for each in training.passes)
+        return replace(training, passes=(*trained, *answering), artifact_bytes=0)
 
     def _tuned_study(self, step: Step) -> Work:
         """Its arms, as if the model had the recipe's own size; each then answers the evaluation prompts."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from policy.adapters import load_update, save_update
 from policy.checkpoint import save_checkpoint
 from preference_data.aggregation import majority
 from preference_data.comparison import Comparison
@@ -14,7 +15,7 @@ from preference_data.mixture import paper_mixture
 from preference_data.split import dialogue_key
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from reward_model.model import build_reward_model, save_reward_model
+from reward_model.model import HEAD, build_reward_model, save_reward_model
 from reward_model.training import NonFiniteLoss, train_reward_model
 from stages.import_annotations import comparisons_of, held_out_dialogues
 from stages.progress import Progress
@@ -32,8 +33,9 @@ def run(
         progress.say(f"{ratings['unrated']} of {len(comparisons)} comparisons are unrated; their margin is {unrated:g}")
     if config.axis == "safety" and config.safety_loss_coef and None in labels:
         progress.say(f"{labels[None]} of {labels.total()} safety responses have no label; the safety loss leaves them out")
-    model, tokenizer = build_reward_model(one(inputs, "policy").path, seed)
-    training = train_reward_model(model, tokenizer, comparisons, config, seed, states)
+    start, learnt = one(inputs, "policy").path, dict[str, Any]()
+    model, tokenizer = build_reward_model(start, seed)
+    training = train_reward_model(model, tokenizer, comparisons, config, seed, states, learnt.update)
     label, total = f"{config.axis} reward model", config.epochs * len(comparisons)
     try:
         history = list(progress.track(training, total, label, "pair", lambda stats: stats.num_pairs))
@@ -42,6 +44,8 @@ def run(
         save_checkpoint(model, tokenizer, kept)
         raise NonFiniteLoss(f"{error}. The reward model as it was before that step is kept in {kept}") from error
     save_reward_model(model, tokenizer, out)
+    if config.lora:
+        save_update(load_update(start).then(learnt), out, {HEAD: model.get_parameter(HEAD)})
     last = history[-max(1, len(history) // 5) :]
     return {
         "comparisons": dict(sorted(Counter(each.axis for each in comparisons).items())),

@@ -6,12 +6,13 @@ the distilled safety answers and, once there are some, Ghost Attention dialogues
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from policy.adapters import Factors, load_update, save_update
 from policy.checkpoint import load_policy, save_checkpoint
 from policy.config import FinetuneConfig
 from policy.finetuning import FinetuneResult, finetune
@@ -69,13 +70,17 @@ def tuned(
     progress: Progress,
     states: SavedStates,
     label: str = "fine-tuning",
+    on_merge: Callable[[Factors], object] = lambda factors: None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, FinetuneResult]:
-    """The policy in the folder ``start``, trained on ``dialogues`` in an order that is drawn from ``seed``."""
+    """The policy in the folder ``start``, trained on ``dialogues`` in an order that is drawn from ``seed``.
+
+    ``on_merge``: see ``finetune``.
+    """
     model, tokenizer = load_policy(start)
     ordered = list(dialogues)
     random.Random(f"tune:{seed}").shuffle(ordered)
     with progress.meter(None, label, "step") as advance:
-        result = finetune(model, tokenizer, ordered, config, seed, lambda stats: advance(stats, 1), states)
+        result = finetune(model, tokenizer, ordered, config, seed, lambda stats: advance(stats, 1), states, on_merge)
     return model, tokenizer, result
 
 
@@ -88,8 +93,11 @@ def _tune(
     seed: int,
     states: SavedStates,
 ) -> dict[str, Any]:
-    model, tokenizer, result = tuned(start.path, dialogues, config, seed, progress, states)
+    learnt: dict[str, Any] = {}
+    model, tokenizer, result = tuned(start.path, dialogues, config, seed, progress, states, on_merge=learnt.update)
     save_checkpoint(model, tokenizer, out)
+    if config.lora:
+        save_update(load_update(start.path).then(learnt), out)
     return {
         "dialogues": result.num_dialogues,
         "too_long": result.num_too_long,

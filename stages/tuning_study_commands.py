@@ -9,18 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stages.options import (
-    DryRunOption,
-    ForceOption,
-    QuietOption,
-    RecipeOption,
-    SaveEveryOption,
-    SeedOption,
-    SetOption,
-    plain_errors,
-)
-from stages.recipe import Recipe, load_recipe
-from stages.registry_commands import JsonOption, RegistryOption
+from stages.options import plain_errors
+from stages.recipe import Recipe
 from stages.step import Step
 from stages.studies.inputs import Given
 from stages.studies.tuning_inputs import (
@@ -30,7 +20,8 @@ from stages.studies.tuning_inputs import (
     smaller_preset,
     tuned_study_config,
 )
-from stages.study_command import NameOption, making_sizes, run_study
+from stages.study_command import making_sizes, run_study
+from stages.study_options import StudyRun, run_options
 
 DemonstrationsOption = Annotated[
     str | None, typer.Option("--demonstrations", metavar="REF", help="Supervised dialogues. Default: the recipe's.")
@@ -61,6 +52,7 @@ def add_tuning_studies(app: typer.Typer) -> None:
     app.command("size-distillation")(size_distillation)
 
 
+@run_options()
 def pooling(
     policy: Annotated[str | None, typer.Option("--policy", metavar="REF", help="Base to tune. Default: policy/base.")] = None,
     demonstrations: DemonstrationsOption = None,
@@ -84,34 +76,25 @@ def pooling(
     safety: SafetyOption = None,
     answers: AnswersOption = None,
     training_seeds: TrainingSeedsOption = None,
-    name: NameOption = None,
-    recipe: RecipeOption = "nano",
-    set_: SetOption = None,
-    registry: RegistryOption = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    save_every: SaveEveryOption = "1m",
-    dry_run: DryRunOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    run: StudyRun,
 ) -> None:
     """The last round's best samples, those of all rounds, or random ones: what should a version learn from (paper 3.2.3)?
 
     Example: rlhf study pooling --registry runs/nano-0/registry
     """
     with plain_errors():
-        chosen = load_recipe(recipe, set_ or [])
+        chosen = run.load_recipe()
         config = tuned_study_config(chosen, answers, training_seeds)
         given = {
             "policy": policy, "demonstrations": demonstrations, "samples": samples, "distilled": distilled, "gatt": gatt,
             "prompts": prompts, "helpfulness": helpfulness, "safety": safety,
         }  # fmt: skip
         inputs = _with_given(pooling_inputs(chosen), given)
-        options = {"registry": registry, "seed": seed, "force": force, "save_every": save_every}
-        options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
-        run_study("stages.studies.pooling:STAGE", name or "pooling", config, inputs, options, [])
+        run_study("stages.studies.pooling:STAGE", run.name or "pooling", config, inputs, run.options, [])
 
 
+@run_options()
 def size_distillation(
     size: Annotated[
         str | None,
@@ -143,23 +126,15 @@ def size_distillation(
     safety: SafetyOption = None,
     answers: AnswersOption = None,
     training_seeds: TrainingSeedsOption = None,
-    name: NameOption = None,
-    recipe: RecipeOption = "nano",
-    set_: SetOption = None,
-    registry: RegistryOption = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    save_every: SaveEveryOption = "1m",
-    dry_run: DryRunOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    run: StudyRun,
 ) -> None:
     """A small model tuned on its own best samples, and on a larger one's for the same prompts (paper 3.2.3).
 
     Example: rlhf study size-distillation --size micro --registry runs/nano-0/registry
     """
     with plain_errors():
-        chosen = load_recipe(recipe, set_ or [])
+        chosen = run.load_recipe()
         config = tuned_study_config(chosen, answers, training_seeds)
         preset = _preset(chosen, size, policy, own)
         given = {
@@ -168,10 +143,9 @@ def size_distillation(
         }  # fmt: skip
         inputs = _with_given(size_distillation_inputs(chosen, preset), given)
         made = [role for role in ("own", "larger") if not given[role]]
-        options = {"registry": registry, "seed": seed, "force": force, "save_every": save_every}
-        options |= {"dry_run": dry_run, "json": json_, "quiet": quiet}
         place = "stages.studies.size_distillation:STAGE"
-        run_study(place, name or "size-distillation", config, inputs, options, _before(chosen, preset, made, inputs))
+        before = _before(chosen, preset, made, inputs)
+        run_study(place, run.name or "size-distillation", config, inputs, run.options, before)
 
 
 def _with_given(inputs: Given, given: dict[str, Any]) -> Given:

@@ -140,11 +140,12 @@ class Workload:
     def _ppo(self, step: Step) -> Work:
         config = self.recipe.ppo
         micro = config.iterations * config.steps_per_iteration * config.minibatch_size // config.microbatch_size
+        every = config.validation.every
+        validated = (1 + math.ceil(config.iterations / every)) * config.validation.num_prompts if every else 0
+        responses = config.iterations * config.batch_size
         passes = (
-            *self._sampling(
-                config.iterations * config.batch_size, config.max_new_tokens, at_once=config.batch_size, padding=_UNSORTED
-            ),
-            self._reading(4 * config.iterations * config.batch_size, padding=_UNSORTED),  # two scores, reference, critic
+            *self._sampling(responses + validated, config.max_new_tokens, at_once=config.batch_size, padding=_UNSORTED),
+            self._reading(4 * responses + 3 * validated, padding=_UNSORTED),  # two scores, reference, and the critic
             Pass("update", micro, config.microbatch_size, self.dialogue, padding=_UNSORTED),
         )
         longest = _LONGEST * self.prompt + config.max_new_tokens

@@ -7,7 +7,12 @@ import pytest
 import typer
 from commands import ROOT
 
+from preference_data.messages import user
+from preference_data.prompt import make_prompt
 from stages.cli import app
+from stages.draw_prompts import TooFewPrompts
+from stages.recipe import SandboxRecipe, TeamRecipe, load_recipe
+from stages.rejection_sample import draw
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -29,6 +34,46 @@ def test_command_and_options_exist(words):
         command = command.commands[rest.pop(0)]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in rest if word.startswith("--")} <= known
+
+
+def sections():
+    """The recipe's sections by name, of a sandbox's recipe and of a team's."""
+    return {name: field.annotation for recipe in (SandboxRecipe, TeamRecipe) for name, field in recipe.model_fields.items()}
+
+
+def named_settings():
+    """`section.key` wherever a page names one."""
+    for page in PAGES:
+        for section, key in re.findall(r"\b([a-z_]+)\.([a-z_]+)\b", page.read_text(encoding="utf-8")):
+            if section in sections() and key not in ("py", "md", "csv", "jsonl", "parquet"):
+                yield pytest.param(section, key, id=f"{page.name}: {section}.{key}")
+
+
+@pytest.mark.parametrize(("section", "key"), list(named_settings()))
+def test_a_setting_that_a_page_names_exists(section, key):
+    assert key in sections()[section].model_fields
+
+
+def test_the_prompts_that_a_team_is_told_to_count_are_what_its_stages_draw():
+    """`llama2-7b` on a set of prompts of exactly as many as the page says, and on one prompt less of either kind."""
+    sampling = load_recipe("llama2-7b").rejection_sampling
+    page = (ROOT / "docs" / "team.md").read_text(encoding="utf-8")
+    table = page[page.index("| stage |") :].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    count = {row[0]: [int(number.replace(",", "")) for number in row[-1].split(" and ")] for row in cells}
+    searched, drawn = count["its search for a temperature, beside those"], count["rejection sampling, a round"]
+    benign, tagged = (of_search + of_round for of_search, of_round in zip(searched, drawn, strict=True))
+    prompts = [
+        make_prompt([user(f"Question {n}?")], family="f", split="train", source="test", is_safety=n < tagged)
+        for n in range(benign + tagged)
+    ]
+    assert [len(each) for each in draw(prompts, sampling, 0)] == [sum(drawn), sum(searched)]
+    for fewer in (prompts[1:], prompts[:-1]):
+        with pytest.raises(TooFewPrompts, match="search_prompts"):
+            draw(fewer, sampling, 0)
+    ppo, distillation = load_recipe("llama2-7b").ppo, load_recipe("llama2-7b").distillation
+    assert count["PPO"] == [ppo.num_helpful, ppo.num_adversarial]
+    assert count["safety distillation"] == [distillation.num_prompts]
 
 
 def test_pages_show_commands_at_all():

@@ -82,10 +82,15 @@ CLAIMS = {
     "F23": Claim("Fig 20", "RLHF removes the bad tail: low scores become rarer from SFT through V1 to V2"),
     "F25": Claim(
         "section 3.4.1",
-        "no Goodhart: as the reward models' scores of the versions rise, so does what people, or gold, think of them",
+        "no Goodhart: as the reward's score of PPO's checkpoints rises, so does what people, or gold, think of them",
     ),
     "F26": Claim("section 3.2.3", "a safety score below 0.15 is a high-precision switch", "recall 0.55"),
     "F29": Claim("section 3.2.3", "small models gain from a larger model's rejection samples", "no numbers"),
+    "F30": Claim(
+        "section 3.4.1",
+        "an independent guard, a reward model of other annotators that no training sees, rises with the tuned ones",
+        "no numbers",
+    ),
 }
 
 

@@ -4,7 +4,7 @@ Each is a single small panel; the page sets panels side by side on a desk and on
 figure would shrink past reading.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -39,6 +39,11 @@ RATING_NAMES = {
 }
 
 
+def _beside(positions: Iterable[float], place: int, count: int) -> list[float]:
+    """``positions`` of the ``place``th of ``count`` lines, moved so far that no interval hides another's."""
+    return [x + 0.05 * (2 * place - count + 1) for x in positions]
+
+
 def _versions_axis(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 6 else 0)
     axes.set_xlim(-0.4, len(names) - 0.6)
@@ -56,16 +61,16 @@ def versions_plot(
             axes.axhline(start, color=GREY, linewidth=0.9)
             axes.plot([0], [start], marker="o", color=GREY, markerfacecolor="white", zorder=3)
         styles = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
-        shift = 0.05 if len(series) > 1 else 0.0
         for place, ((label, row), (colour, marker)) in enumerate(zip(series.items(), styles, strict=False)):
-            known = [(x + shift * (2 * place - len(series) + 1), e) for x, e in enumerate(row) if e and e.known]
+            known = [(x, e) for x, e in enumerate(row) if e and e.known]
             if known:
-                solid_line(axes, [x for x, _ in known], [e for _, e in known], label, colour, marker)
+                x = _beside([x for x, _ in known], place, len(series))
+                solid_line(axes, x, [e for _, e in known], label, colour, marker)
         _versions_axis(axes, [row.version for row in versions])
         axes.set_ylabel(ylabel)
         percent_axis(axes)
         if start is None:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])  # room for markers at 0
         legend_above(axes)
     return drawn.svg
 
@@ -78,10 +83,11 @@ def accuracy_plot(tables: Sequence[AccuracyTable], test_set: str) -> Markup | No
     with panel(f"accuracy by rating on the {test_set} test set", height=3.1) as drawn:
         axes = drawn.axes
         axes.axhline(0.5, color=GREY, linewidth=0.9)
-        for table in sorted(tables, key=lambda table: table.model != test_set):
+        for place, table in enumerate(sorted(tables, key=lambda table: table.model != test_set)):
             colour, marker = (BLUE, "o") if table.model == "helpfulness" else (RED, "s")
             known = [(x, table.by_rating[rating]) for x, rating in enumerate(RATINGS) if rating in table.by_rating]
-            solid_line(axes, [x for x, _ in known], [e for _, e in known], f"{table.model} model", colour, marker)
+            x = _beside([x for x, _ in known], place, len(tables))
+            solid_line(axes, x, [e for _, e in known], f"{table.model} model", colour, marker)
         paper = TABLE_8[(test_set, test_set)]
         paper_line(axes, range(len(RATINGS)), [paper[rating] for rating in RATINGS], f"paper, {test_set} model")
         ceiling = next((table.ceiling for table in tables if table.ceiling), None)
@@ -121,11 +127,12 @@ def consistency_plot(rows: Sequence[ConsistencyRow]) -> Markup | None:
     names = {"with": ("with GAtt", BLUE, "o"), "v3_gatt": ("right after GAtt", GREEN, "^"), "without": ("without", RED, "s")}
     with panel("share of dialogues that obey the instruction, by turn", width=4.6, height=3.0) as drawn:
         axes = drawn.axes
-        for arm, (name, colour, marker) in names.items():
+        for number, (arm, (name, colour, marker)) in enumerate(names.items()):
             mine = sorted((row for row in rows if row.arm == arm and row.estimate.known), key=lambda row: row.turn)
             if mine:
                 label = f"{name} ({mine[0].policy})"
-                solid_line(axes, [place[row.turn] for row in mine], [row.estimate for row in mine], label, colour, marker)
+                x = _beside([place[row.turn] for row in mine], number, len(names))
+                solid_line(axes, x, [row.estimate for row in mine], label, colour, marker)
         for arm, marker in (("with", "D"), ("without", "v")):
             points = [(place[turn], value) for turn, value in TABLE_30[arm].items() if turn in place]
             if points:
@@ -138,11 +145,16 @@ def consistency_plot(rows: Sequence[ConsistencyRow]) -> Markup | None:
     return drawn.svg
 
 
+def running_window(num_iterations: int) -> int:
+    """Iterations that a running mean is over: a tenth of them; of 1 there is none."""
+    return max(1, num_iterations // 10)
+
+
 def curve_plot(iterations: Sequence[int], values: Sequence[float], ylabel: str, colour: str) -> Markup | None:
     """One PPO quantity by iteration: the raw values faint, their running mean over a tenth of the run firm."""
     if len(values) < 2:
         return None
-    window = max(1, len(values) // 10)
+    window = running_window(len(values))
     smooth = [fmean(values[max(0, i - window + 1) : i + 1]) for i in range(len(values))]
     with panel(f"{ylabel} by PPO iteration", width=2.75, height=2.2) as drawn:
         axes = drawn.axes
@@ -161,8 +173,8 @@ def best_of_k_plot(rows: Sequence[BestOfKRow]) -> Markup | None:
     with panel("score of the best of k samples and of the mean one, by round", width=4.6, height=2.7) as drawn:
         axes = drawn.axes
         positions = range(len(rows))
-        solid_line(axes, positions, [row.maximum for row in rows], "best of k", BLUE)
-        solid_line(axes, positions, [row.mean for row in rows], "mean of k", SKY, "s")
+        solid_line(axes, _beside(positions, 0, 2), [row.maximum for row in rows], "best of k", BLUE)
+        solid_line(axes, _beside(positions, 1, 2), [row.mean for row in rows], "mean of k", SKY, "s")
         axes.set_xticks(positions, [f"{row.version}\nk = {row.k}" for row in rows])
         axes.set_xlim(-0.4, len(rows) - 0.6)
         axes.set_ylabel("combined score (logit)")

@@ -54,6 +54,7 @@ def render_html(data: ReportData) -> str:
         ratings=RATINGS,
         paper=paper,
         groups=_groups(data.featured, data.sampled),
+        ppo_window=plots.running_window(len(data.ppo)),
     )
 
 

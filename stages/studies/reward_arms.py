@@ -110,11 +110,16 @@ def pairs_by_arm(scores: Sequence[ArmScores], heldout: Sequence[Comparison]) -> 
 
 
 def gold_pairs(inputs: Inputs, heldout: Sequence[Comparison]) -> list[ScoredPair]:
-    """The same comparisons as gold judges them, whose accuracy is the annotators' own ceiling; none without ``prompts``."""
+    """The same comparisons as gold judges them, whose accuracy is the annotators' own ceiling.
+
+    None without ``prompts``, and none where these lack a prompt that was judged: what is not the sandbox's has no gold.
+    """
     if not inputs.get("prompts"):
         return []
     artifact = one(inputs, "prompts")
     world, cases = world_of(artifact), cases_of(artifact)
+    if any(each.prompt_id not in cases for each in heldout):
+        return []
     sides = [
         [utility(judge(world, cases[each.prompt_id], getattr(each, side)), each.axis) for each in heldout]
         for side in ("chosen", "rejected")

@@ -11,12 +11,15 @@ from stages.step import Step
 from stages.studies import (
     accuracy,
     best_of_n,
+    goodhart,
     margin,
     pooling,
     reward_scaling,
     safety_loss,
     size_distillation,
     temperature,
+    versions,
+    whitening,
 )
 from stages.studies.inputs import (
     SANDBOX_SIZES,
@@ -24,6 +27,14 @@ from stages.studies.inputs import (
     reward_inputs,
     sampling_study_config,
     sampling_study_inputs,
+)
+from stages.studies.ppo_inputs import (
+    GoodhartStudyConfig,
+    VersionsStudyConfig,
+    goodhart_inputs,
+    versions_inputs,
+    whitening_config,
+    whitening_inputs,
 )
 from stages.studies.tuning_inputs import (
     REWARD_MODELS,
@@ -38,7 +49,8 @@ from stages.studies.tuning_steps import sampling_steps
 def study_steps(recipe: SandboxRecipe, names: Sequence[StudyName]) -> list[Step]:
     """The studies ``names``, each after what it needs, which is made once; none where the recipe holds no comparisons out.
 
-    What a recipe has no room for is left out: pooling of one round, a model below the smallest preset.
+    What a recipe has no room for is left out: pooling of one round, a model below the smallest preset, checkpoints of a PPO
+    that does not validate.
     """
     if not recipe.annotation.num_heldout:
         return []
@@ -95,3 +107,11 @@ def _study(recipe: SandboxRecipe, name: StudyName) -> list[Step]:
             study = Step(size_distillation.STAGE, name, tuned_study_config(recipe), size_distillation_inputs(recipe, preset))
             before = sampling_steps(recipe, preset, REWARD_MODELS).values()
             return [*size_steps(recipe, [preset]), *before, study]
+        case "versions":
+            return [Step(versions.STAGE, name, VersionsStudyConfig(), versions_inputs(recipe))]
+        case "goodhart":
+            if not recipe.ppo.validation.every:
+                return []
+            return [Step(goodhart.STAGE, name, GoodhartStudyConfig(), goodhart_inputs(recipe))]
+        case "whitening":
+            return [Step(whitening.STAGE, name, whitening_config(recipe), whitening_inputs(recipe))]

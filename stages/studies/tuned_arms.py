@@ -95,13 +95,13 @@ def tune_arms(
         answers = judged_answers(
             sampler, config.evaluation, inputs, seed, progress, answering, config.answers, f"{label}, answers"
         )
-        rows = [_row(arm.name, training_seed, answer) for answer in answers]
+        rows = [arm_answer(arm.name, training_seed, answer) for answer in answers]
         return TunedRun(arm.name, training_seed, model.num_parameters(), result, rows)
 
     return train_each(arms, how_often, seed, states, TunedRun, train)
 
 
-def _row(arm: str, training_seed: int, answer: Answer) -> ArmAnswer:
+def arm_answer(arm: str, training_seed: int, answer: Answer) -> ArmAnswer:
     return ArmAnswer(
         arm, training_seed, answer.prompt_id, answer.group, answer.family, answer.response, answer.num_tokens, answer.finished,
         answer.helpfulness_score, answer.safety_score, answer.gold_helpfulness, answer.gold_safety, answer.is_safe,
@@ -146,12 +146,19 @@ WORTH = (
 
 def tables(arms: Arms, differences: Sequence[tuple[str, str]]) -> tuple[Table, Table]:
     """What each arm's answers are worth, and how much more those of the first of each of ``differences`` than of the second."""
+    return worth_table(arms, differences), family_table(arms, differences)
+
+
+def worth_table(arms: Arms, differences: Sequence[tuple[str, str]]) -> Table:
+    """By gold and by both reward models, all families together."""
+    return _table("The answers of each; helpfulness on helpful prompts, safety on adversarial ones", WORTH, arms, differences)
+
+
+def family_table(arms: Arms, differences: Sequence[tuple[str, str]]) -> Table:
+    """By gold, each family of helpful prompts apart."""
     families = sorted({answer.family for answers in arms.values() for answer in answers if answer.group == "helpful"})
     by_family = [Measure(family, "helpful", versions.gold_helpfulness, family) for family in families]
-    return (
-        _table("The answers of each arm; helpfulness on helpful prompts, safety on adversarial ones", WORTH, arms, differences),
-        _table("Gold helpfulness by family", by_family, arms, differences),
-    )
+    return _table("Gold helpfulness by family", by_family, arms, differences)
 
 
 def _table(title: str, measures: Sequence[Measure], arms: Arms, differences: Sequence[tuple[str, str]]) -> Table:

@@ -43,6 +43,17 @@ def test_rank_correlation_feels_order_alone():
     assert rank_correlation(scores, [-level for level in levels], range(5)).value == pytest.approx(-stretched.value)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_correlation_is_stronger_than_perfect_order(sign):
+    # All draws of five in perfect order agree, so what is left to doubt is Wilson's end for none of five, of a range of 2.
+    scores = [sign * score for score in (0.1, 0.5, 2.0, 3.0, 9.0)]
+    found = rank_correlation(scores, [1, 2, 3, 5, 7], range(5))
+    squared = 1.959964**2
+    nearer = 1 - 2 * squared / (5 + squared)
+    assert sign * found.value == pytest.approx(1)
+    assert sorted((sign * found.low, sign * found.high)) == [pytest.approx(nearer), 1]
+
+
 def test_no_order_in_equal_scores():
     assert rank_correlation([1.0, 1.0], [1, 2], "pq") == UNKNOWN
 

@@ -25,6 +25,7 @@ from eval.report.data import (
     to_json,
 )
 from eval.report.figure import described, drawn
+from eval.report.plots import accuracy_plot, versions_plot
 from eval.report.render import duration, headline_rows, percent, plain, render_html, signed
 from eval.report.scorecard import claimed, scorecard, tally
 from eval.win_rate import win_rate
@@ -160,6 +161,31 @@ def test_one_version_alone_has_no_curve(report_data):
     assert sections(html) == ["findings", "results", "run"]
 
 
+@pytest.mark.parametrize(("count", "said"), [(19, ""), (20, "; the firm line is a running mean over 2 of them")])
+def test_a_running_mean_is_spoken_of_where_there_is_one(report_data, count, said):
+    html = render_html(ReportData(run=BARE, ppo=report_data.ppo[:count]))
+    assert f"response length by PPO iteration{said}.</figcaption>" in html
+
+
+def test_intervals_of_equal_lines_stand_beside_each_other(report_data):
+    table = report_data.accuracy[0]
+    svg = str(accuracy_plot([replace(table, model=model) for model in ("helpfulness", "safety")], table.test_set))
+    upright = [x for x, other in re.findall(r'd="M (\S+) \S+ \nL (\S+) \S+ \n"', svg) if x == other]
+    assert len(upright) == len(set(upright)) >= 8, "two models at four ratings"
+
+
+def test_a_mark_at_zero_is_whole():
+    svg = str(versions_plot([VersionRow("SFT"), VersionRow("V1")], {"unsafe": [share(0.0, 20)] * 2}, "rate"))
+    top, height = map(float, re.findall(r'<rect [^>]*y="(\S+)"[^>]*height="(\S+)"', svg)[0])
+    lowest = max(float(y) for y in re.findall(r'<use [^>]*y="(\S+)" style="fill: #0072b2', svg))
+    assert top + height - lowest > 3, "points, about the radius of a mark"
+
+
+def test_a_label_is_words(report_data):
+    pair = replace(report_data.featured[0], label="yes_no")
+    assert "<h4>yes no</h4>" in render_html(ReportData(run=BARE, featured=(pair,)))
+
+
 def test_rows_with_few_measures_render():
     tied = win_rate([1.0, 2.0], [1.0, 2.0], ["a", "b"])
     data = ReportData(run=BARE, versions=(VersionRow("SFT"), VersionRow("V1", gold_helpfulness_win=tied)))
@@ -258,7 +284,7 @@ def test_every_core_finding_is_on_the_page_measured_or_not(html):
 def test_a_part_carries_the_papers_number_interval_count_and_claim(html):
     rows = Cells(section(html, "findings")).rows
     parts = {row[1]: row[2:] for row in rows if row[0] == ""}
-    assert parts["recall: with - without"] == ["0.174", "−0.009 [−0.020, −0.001]", "1,046", "> 0", "fails"]
+    assert parts["recall: with − without"] == ["0.174", "−0.009 [−0.020, −0.001]", "1,046", "> 0", "fails"]
     assert parts["slope"] == ["", "0.020 [0.010, 0.030]", "900", "> 0", "holds"]
     assert parts["other slope"] == ["", "nothing observed", "0", "within ±0.005", "inconclusive"]
     (claim,) = [row for row in rows if row[0] == "F4"]

@@ -21,7 +21,7 @@ from policy.chat import encode_prompt
 from policy.checkpoint import CheckpointError, load_policy, save_checkpoint
 from policy.generation import ContextOverflow, TransformersSampler
 from policy.tokenizer import BOS_ID, EOS_ID
-from policy.vllm_sampler import VllmMissing, VllmSampler
+from policy.vllm_sampler import VllmMissing, VllmSampler, check_vllm_temperatures
 from preference_data.messages import messages_id, user
 
 PROMPTS = [
@@ -98,7 +98,8 @@ def llm(monkeypatch) -> type[LLM]:
     """The engine class of a stand-in for vLLM, which ``VllmSampler`` will import."""
     module = ModuleType("vllm")
     scripted = type("LLM", (LLM,), {"script": staticmethod(by_seed)})
-    module.LLM, module.SamplingParams = scripted, SamplingParams
+    module.LLM, module.SamplingParams, module.__version__ = scripted, SamplingParams, "0.33.0"
+    module.platforms = SimpleNamespace(current_platform=SimpleNamespace(device_type="cuda"))
     monkeypatch.setitem(sys.modules, "vllm", module)
     return scripted
 
@@ -151,6 +152,11 @@ def test_the_engine_opens_the_folder_and_nothing_of_its_generation_config(llm, f
         "logprobs_mode": "processed_logprobs",
         "enable_prefix_caching": True,
     }
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_it_says_what_it_runs_on(llm, folder, dtype):
+    assert VllmSampler(folder, dtype).runs_on == f"vllm 0.33.0, cuda, {dtype}"
 
 
 def test_prompts_are_handed_over_as_the_ids_of_the_chat_format(llm, folder):
@@ -277,6 +283,12 @@ def test_a_prompt_that_just_fits_is_asked(llm, folder):
 def test_temperatures_that_vllm_would_not_sample_at_are_refused(llm, folder, temperature):
     with pytest.raises(ValueError, match=rf"0\.01 to 2, got {temperature:g}; .* engine: transformers"):
         VllmSampler(folder).sample(PROMPTS, 1, temperature, 1.0, 4, 0)
+
+
+def test_all_temperatures_that_vllm_would_not_sample_at_are_named_at_once():
+    check_vllm_temperatures((0.0, 0.01, 1.3, 2.0))
+    with pytest.raises(ValueError, match=r"0\.01 to 2, got 0\.005, 2\.5, 3; take others, or set engine: transformers"):
+        check_vllm_temperatures((0.005, 0.6, 2.5, 3.0))
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(llm, tmp_path):

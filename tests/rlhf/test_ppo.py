@@ -6,54 +6,17 @@ import random
 
 import pytest
 import torch
-from fakes import ConstantScorer, tiny_policy, tiny_tokenizer
+from fakes import tiny_policy, tiny_tokenizer
+from ppo_fakes import PROMPTS, QUESTIONS, REWARD, config, value_model
 
 from policy.generation import Response, TransformersSampler
-from preference_data.messages import Messages, user
+from preference_data.messages import user
 from preference_data.prompt import make_prompt
-from reward_model.combined_reward import CombinedReward
 from rlhf.config import PPOConfig
 from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats
 from rlhf.rollout import PPOError, prompt_batches
 from rlhf.value_model import ValueModel
-
-QUESTIONS = [
-    "What is the sea?",
-    "The fox?",
-    "Which one is older, the fox or the owl?",
-    "Take the pot.",
-    "Napoleon?",
-    "Sure, the plum.",
-]
-PROMPTS = [make_prompt([user(text)], family="fact", split="train", source="test") for text in QUESTIONS]
-
-
-class LetterScorer:
-    """How many letters "e" the answer has."""
-
-    def score(self, dialogues: list[Messages]) -> torch.Tensor:
-        return torch.tensor([float(dialogue[-1]["content"].count("e")) for dialogue in dialogues])
-
-
-REWARD = CombinedReward(LetterScorer(), ConstantScorer(5.0))
-
-
-def value_model(dtype: torch.dtype = torch.float32) -> ValueModel:
-    torch.manual_seed(7)
-    return ValueModel(tiny_policy(seed=3, dtype=dtype).model, torch.nn.Linear(32, 1, bias=False, dtype=dtype))
-
-
-def config(**changes: object) -> PPOConfig:
-    base = {
-        "iterations": 1,
-        "batch_size": 6,
-        "minibatch_size": 6,
-        "microbatch_size": 2,
-        "max_new_tokens": 7,
-        "learning_rate": 1e-3,
-    }
-    return PPOConfig.model_validate({**base, "value_learning_rate": 1e-3, **changes})
 
 
 def test_at_step_0_the_ratio_is_1_and_the_kl_is_0() -> None:

@@ -1,5 +1,6 @@
 """From sampled responses to rewards and advantages."""
 
+import math
 from itertools import islice
 
 import pytest
@@ -10,7 +11,7 @@ from preference_data.messages import Messages, user
 from preference_data.prompt import Prompt, make_prompt
 from reward_model.combined_reward import CombinedReward
 from rlhf.config import PPOConfig
-from rlhf.rollout import PPOError, microbatches, penalised_scores, prompt_batches, rollout
+from rlhf.rollout import PPOError, Rollout, microbatches, prompt_batches, response_rewards, rollout
 from rlhf.value_model import ValueModel
 
 QUESTIONS = ["What is the sea?", "The fox?", "Which one is older, the fox or the owl?", "Take the pot."]
@@ -39,8 +40,12 @@ def scripted(*texts: str, unfinished: tuple[str, ...] = ()) -> ScriptedPolicy:
     return ScriptedPolicy(lambda messages, position: answers[messages[-1]["content"]], unfinished)
 
 
+def rolled_out(sampler: ScriptedPolicy) -> Rollout:
+    return rollout(sampler, tiny_policy(), value_model(), PROMPTS, REWARD, CONFIG, CONFIG.kl_coef, seed=0)
+
+
 def test_rewards_hold_the_whitened_score_and_the_kl_penalty() -> None:
-    record = rollout(scripted("a", "bb", "ccc", "dddd"), tiny_policy(), value_model(), PROMPTS, REWARD, CONFIG, seed=0)
+    record = rolled_out(scripted("a", "bb", "ccc", "dddd"))
     assert record.scores.combined.tolist() == [1, 2, 3, 4]
     whitened = torch.tensor([-1.5, -0.5, 0.5, 1.5]) / 1.25**0.5
     torch.testing.assert_close(record.rewards.sum(dim=1), whitened - 0.5 * record.kl)
@@ -53,24 +58,50 @@ def test_rewards_hold_the_whitened_score_and_the_kl_penalty() -> None:
 
 
 def test_without_eos_the_penalty_is_taken_after_whitening() -> None:
-    plain = rollout(scripted("a", "bb", "ccc", "dddd"), tiny_policy(), value_model(), PROMPTS, REWARD, CONFIG, seed=0)
-    cut = rollout(
-        scripted("a", "bb", "ccc", "dddd", unfinished=("ccc",)), tiny_policy(), value_model(), PROMPTS, REWARD, CONFIG, seed=0
-    )
+    plain = rolled_out(scripted("a", "bb", "ccc", "dddd"))
+    cut = rolled_out(scripted("a", "bb", "ccc", "dddd", unfinished=("ccc",)))
     assert not cut.responses[2].finished and cut.scores.combined.tolist() == [1, 2, 3, 4]
     final = [(record.rewards.sum(dim=1) + 0.5 * record.kl).tolist() for record in (plain, cut)]
     differences = [one - other for one, other in zip(*final, strict=True)]
     assert differences == pytest.approx([0, 0, CONFIG.missing_eos_penalty, 0], abs=1e-5)
 
 
-def test_penalised_scores_of_equal_scores_are_the_penalties_alone() -> None:
-    assert penalised_scores(torch.full((3,), 2.0), [True, False, True], 1.5).tolist() == [0.0, -1.5, 0.0]
+def test_equal_scores_whiten_to_nothing_and_leave_the_penalty_alone() -> None:
+    rewards = response_rewards(torch.full((3,), 2.0), torch.tensor([True, False, True]), torch.zeros(3, 2), MASK, 0.1, CONFIG)
+    assert rewards.sum(dim=1).tolist() == [0.0, -CONFIG.missing_eos_penalty, 0.0]
+
+
+SCORES = torch.tensor([1.0, 4.0, -2.0], dtype=torch.float64)
+MASK = torch.tensor([[True, True], [True, False], [True, True]])
+KL = torch.tensor([[1.0, 2.0], [-0.5, math.nan], [0.0, 1.0]], dtype=torch.float64)  # 3, -0.5 and 1 nats
+FINISHED = torch.tensor([True, True, False])
+
+
+def standard_scores(values: list[float]) -> list[float]:
+    mean = sum(values) / len(values)
+    deviation = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
+    return [(value - mean) / deviation for value in values]
+
+
+def test_each_whitening_says_what_a_response_is_worth() -> None:
+    def worth(whitening: str) -> torch.Tensor:
+        settings = CONFIG.model_copy(update={"whitening": whitening, "missing_eos_penalty": 0.5})
+        return response_rewards(SCORES, FINISHED, KL, MASK, 2.0, settings)
+
+    paper, after, raw = worth("scores"), worth("rewards"), worth("none")
+    one, two, three = standard_scores([1, 4, -2])
+    expected = torch.tensor([[-2, one - 4], [two + 1, 0], [0, three - 2 - 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(paper, expected, atol=1e-7, rtol=0)
+    one, two, three = standard_scores([1 - 6, 4 + 1, -2 - 2])
+    expected = torch.tensor([[0, one], [two, 0], [0, three - 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(after, expected, atol=1e-7, rtol=0)
+    assert raw.tolist() == [[-2, 1 - 4], [4 + 1, 0], [0, -2 - 2 - 0.5]]
 
 
 def test_a_response_without_text_takes_the_lowest_score() -> None:
-    record = rollout(scripted("aaa", "", "bb", "cccc"), tiny_policy(), value_model(), PROMPTS, REWARD, CONFIG, seed=0)
+    record = rolled_out(scripted("aaa", "", "bb", "cccc"))
     assert record.scores.combined.tolist() == [3, 2, 2, 4]
-    silent = rollout(scripted("", "", "", ""), tiny_policy(), value_model(), PROMPTS, REWARD, CONFIG, seed=0)
+    silent = rolled_out(scripted("", "", "", ""))
     assert silent.scores.combined.tolist() == [0, 0, 0, 0]
 
 

@@ -387,7 +387,7 @@ def value_model() -> ValueModel:
 
 
 def rolled(sampler, policy: LlamaForCausalLM | None):
-    return rollout(sampler, lively(), value_model(), TASKS, REWARD, CONFIG, 0, policy)
+    return rollout(sampler, lively(), value_model(), TASKS, REWARD, CONFIG, CONFIG.kl_coef, 0, policy)
 
 
 def test_what_is_within_tolerance_is_used_as_it_was_recorded() -> None:

@@ -206,7 +206,7 @@ def test_samples_are_chosen_by_their_helpfulness_and_our_safety(folder, registry
 
 
 def test_ppo_is_rewarded_by_it_and_starts_its_critic_from_the_policy(registry):
-    settings = ("iterations=1", *SIXES, "num_helpful=4", "num_adversarial=2", "max_new_tokens=8")
+    settings = ("iterations=1", *SIXES, "num_helpful=4", "num_adversarial=2", "max_new_tokens=8", "validation.every=0")
     done = run(
         "ppo", "--policy", "policy/tiny", "--helpfulness", "reward_model/theirs", "--name", "rewarded",
         "--registry", registry.root, "--recipe", "micro",

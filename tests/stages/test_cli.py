@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from stages.cli import app
+from stages.command_rows import COMMANDS, EVALUATIONS
 from stages.recipe import load_recipe, shipped_recipes
-from stages.stage_commands import COMMANDS, EVALUATIONS, load_stage
+from stages.stage_commands import load_stage
 
 RUNNER = CliRunner()
 GOOD = {
@@ -135,7 +136,8 @@ def test_empty_files_are_refused(here, content):
 def test_every_stage_command_names_a_real_stage_and_all_of_its_roles():
     for row in (*COMMANDS, *EVALUATIONS):
         stage = load_stage(row.stage)
-        assert set(stage.input_kinds) == set(row.roles), row.command
+        any_kind = {"critic"} if row.command == "ppo" else set()  # a reward model, or a policy that PPO made
+        assert set(stage.input_kinds) == set(row.roles) - any_kind, row.command
         recipe = load_recipe("nano")
         for section in ("helpfulness", "safety") if row.axis else (row.section,):
             assert isinstance(getattr(recipe, section), stage.config_type)

@@ -565,8 +565,9 @@ def test_ppo_says_when_it_recomputes_and_what_to_ask(root, tmp_path) -> None:
         save_checkpoint(policy, tiny_tokenizer(), draft.path)
         draft.commit(RUN, {})
     config = PPOStageConfig(
-        iterations=1, batch_size=4, minibatch_size=4, microbatch_size=4, max_new_tokens=12, num_helpful=4, num_adversarial=0
-    )
+        iterations=1, batch_size=4, minibatch_size=4, microbatch_size=4, max_new_tokens=12, num_helpful=4, num_adversarial=0,
+        reward="sum",
+    )  # fmt: skip
     said = io.StringIO()
     made = run_stage(
         registry, load_stage("stages.ppo:STAGE"), name="stretched-ppo", config=config, seed=0,

@@ -102,10 +102,11 @@ def test_rounds_of_a_team_and_without_a_search_are_told_in_words():
 STUDIES = [
     f"study/{name}"
     for name in (
-        "accuracy", "safety-loss", "margin", "reward-scaling", "best-of-n", "temperature", "pooling", "size-distillation"
+        "accuracy", "safety-loss", "margin", "reward-scaling", "best-of-n", "temperature", "pooling", "size-distillation",
+        "versions", "goodhart", "whitening",
     )
 ]  # fmt: skip
-CORE_STUDIES = ["study/accuracy", "study/safety-loss", "study/best-of-n"]
+CORE_STUDIES = ["study/accuracy", "study/safety-loss", "study/best-of-n", "study/versions", "study/goodhart"]
 
 
 def made(recipe, *overrides, **options):
@@ -113,7 +114,7 @@ def made(recipe, *overrides, **options):
 
 
 def test_studies_of_the_core_findings_come_before_the_report():
-    assert made("nano")[-4:] == [*CORE_STUDIES, "report/nano"]
+    assert made("nano")[-6:] == [*CORE_STUDIES, "report/nano"]
     assert step("report/nano").inputs["studies"] == tuple(CORE_STUDIES)
     assert made("micro")[-2:] == ["study/accuracy", "report/micro"]
 

@@ -90,3 +90,35 @@ def test_clock_text(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("speed", "text"), [(0.01234, "0.0123"), (3.14159, "3.14"), (99.99, "100"), (12345.6, "12,346")])
 def test_rate_text(speed: float, text: str) -> None:
     assert rate_text(speed) == text
+
+
+def test_a_record_can_be_logged_without_being_shown(tmp_path: Path) -> None:
+    screen = io.StringIO()
+    progress = Progress(console=Console(file=screen)).bound(tmp_path)
+    for note in ("a", "b"):
+        with progress.log("ppo/validation") as log:
+            log(Stats(7, 0.5, note, [1.0]))
+    assert (tmp_path / "ppo-validation.jsonl").read_text() == (
+        '{"step": 7, "loss": 0.5, "note": "a"}\n{"step": 7, "loss": 0.5, "note": "b"}\n'
+    )
+    assert screen.getvalue() == ""
+
+
+def test_whoever_draws_on_the_terminal_is_told_what_is_said_and_no_bar_is_drawn(tmp_path: Path) -> None:
+    screen, told = io.StringIO(), []
+    progress = Progress(console=Console(file=screen, force_terminal=True, width=120)).bound(tmp_path)
+    with pytest.raises(KeyError), progress.drawn_by(told.append):
+        progress.say("one")
+        assert list(progress.track([Stats(1, 0.5, None, [])], 1, "ppo"))
+        raise KeyError
+    assert told == ["one"] and screen.getvalue() == "" and (tmp_path / "ppo.jsonl").read_text().count("\n") == 1
+    progress.say("two")
+    assert screen.getvalue() == "two\n"
+
+
+def test_only_a_terminal_that_can_be_drawn_on_is_offered() -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "xterm"})
+    assert Progress(console=terminal).terminal is terminal
+    assert Progress(quiet=True, console=terminal).terminal is None
+    assert Progress(console=Console(file=io.StringIO())).terminal is None
+    assert Progress(console=Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})).terminal is None

@@ -1,8 +1,10 @@
 """The stages that sample and that score anew: which prompts they take, what they refuse, and what they leave behind."""
 
+import importlib.metadata
 import json
 import re
 import shutil
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import fmean
@@ -65,10 +67,11 @@ def test_without_adversarial_prompts_the_search_has_none() -> None:
 @pytest.mark.parametrize(
     ("there_are", "said"),
     [
-        ((60, 9), "10 prompts with the safety tag were asked for and there are 9; ask for fewer"),
+        ((60, 9), "10 prompts with the safety tag were asked for and there are 9; give more prompts, or lower "
+                   "num_helpful or num_adversarial of rejection_sampling"),
         ((38, 20), "9 prompts without the safety tag were asked for and there are 8; 40 are drawn already, and the search "
-                   "for a temperature takes others than the round: lower search_prompts, num_helpful or num_adversarial of "
-                   "rejection_sampling, or give one temperature"),
+                   "for a temperature takes others than the round: give more prompts, lower search_prompts, num_helpful or "
+                   "num_adversarial of rejection_sampling, or give one temperature"),
         ((60, 12), "3 prompts with the safety tag were asked for and there are 2; 40 are drawn already, and the search"),
     ],
 )  # fmt: skip
@@ -261,9 +264,28 @@ def test_a_prompt_without_room_is_refused_before_anything_is_sampled(registry: R
     assert progress.begun == 0
 
 
+ONE_TOKEN = ("rejection-sample", "--set", "rejection_sampling.max_new_tokens=1")
+
+
+def test_a_search_that_finds_nothing_to_select_is_refused_before_the_round_is_sampled(registry: Registry) -> None:
+    """Of one token no response is more than the beginning of one, at 0.8 or at 1.0."""
+    for _ in range(2):  # and once more, from what the search had saved
+        refused = run(registry, *ONE_TOKEN, "--name", "unsayable")
+        said = plain(refused.output)
+        assert refused.exit_code == 2
+        assert (
+            "error: the search for a temperature tried 0.8, 1, and at none of them can any of the 32 responses to its 8 "
+            "prompts be selected (each is unfinished, empty or has a tag of the chat format), so the round is not sampled; "
+            "where they are unfinished raise rejection_sampling.max_new_tokens (1 now), else look at what the policy says "
+            "(rlhf chat policy/sft@1)"
+        ) in said
+        assert "best of 4" not in said, "nor is a temperature said to be best"
+    assert not registry.revisions("samples", "unsayable")
+
+
 def test_a_round_that_selects_nothing_is_refused_with_the_reasons(registry: Registry) -> None:
     """Of one token no response is more than the beginning of one, or nothing at all."""
-    cut = run(registry, "rejection-sample", "--name", "cut", "--set", "rejection_sampling.max_new_tokens=1")
+    cut = run(registry, *ONE_TOKEN, "--name", "cut", "--set", "rejection_sampling.temperatures=[1.0]")
     assert cut.exit_code == 2
     said = re.search(
         r"error: none of the 128 responses can be selected \((\d+) unfinished(?:, (\d+) empty)?\)", plain(cut.output)
@@ -273,6 +295,39 @@ def test_a_round_that_selects_nothing_is_refused_with_the_reasons(registry: Regi
     (policy,) = json.loads(run(registry, "rejection-sample", "--dry-run").stdout)["inputs"]["policy"]
     assert f"rlhf chat {policy})" in plain(cut.output)
     assert not registry.revisions("samples", "cut")
+
+
+# The engine
+
+
+def on_vllm(registry: Registry, name: str, *words: str) -> str:
+    """What is said when vLLM is asked for and the command ends with exit code 2, nothing having been sampled."""
+    refused = run(registry, "rejection-sample", "--name", name, "--set", "rejection_sampling.engine=vllm", *words)
+    assert refused.exit_code == 2, refused.output
+    assert "temperatures:" not in refused.output and "best of" not in refused.output
+    assert not registry.revisions("samples", name)
+    return plain(refused.output)
+
+
+def test_vllm_that_is_not_installed_is_told_before_anything_is_sampled(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)  # an import of it fails
+    policy = registry.open("policy/sft").path
+    assert (
+        f"error: sampling from {policy} on vLLM was asked for, and vllm is not installed; run pip install 'llama-rlhf[vllm]' "
+        "on a machine with a GPU, or set engine: transformers"
+    ) in on_vllm(registry, "no-vllm")
+
+
+def test_temperatures_that_vllm_does_not_sample_at_are_told_before_the_first_of_them_is_tried(registry: Registry) -> None:
+    said = on_vllm(registry, "too-warm", "--set", "rejection_sampling.temperatures=[0.8,2.5,0.001]")
+    assert "error: vLLM samples at temperature 0 and from 0.01 to 2, got 2.5, 0.001; take others, or set engine:" in said
+
+
+def test_the_metrics_name_the_engine_with_its_version_device_and_number_format(registry: Registry) -> None:
+    version = importlib.metadata.version("transformers")
+    assert registry.open("samples/v1").manifest.metrics["engine"] == f"transformers {version}, cpu, float32"
 
 
 def test_evaluation_prompts_are_looked_for_and_need_not_be_there(registry: Registry, tmp_path: Path) -> None:

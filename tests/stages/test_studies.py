@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -190,6 +191,22 @@ def test_the_ceiling_is_golds_own_accuracy(registry: Registry) -> None:
         credits.append(0.5 if gap[0] == gap[1] else float(gap[0] > gap[1]))
     study = make(registry, *MARGIN, "whole-helpfulness")
     assert cells(study, 0)["annotators' own ceiling"]["all"] == pytest.approx(fmean(credits))
+
+
+def test_comparisons_of_prompts_that_gold_does_not_know_have_no_ceiling(registry: Registry) -> None:
+    """A team's own, beside the sandbox's evaluation prompts, which a study reads unless others are named."""
+
+    def write(path: Path) -> None:
+        for side in ("train", "test"):
+            rows = read_records(registry.resolve("preferences/helpfulness-round-1").file(f"{side}.parquet"), Comparison)
+            own = [replace(row, prompt_id=f"own-{row.prompt_id}") for row in rows]
+            write_records(path / f"{side}.parquet", own, Comparison)
+
+    put(registry, "preferences", "own", write)
+    known = make(registry, *MARGIN, "whole-helpfulness")
+    study = make(registry, *MARGIN[:2], MARGIN[2] | {"preferences": ["preferences/own"]}, "own-comparisons")
+    assert cells(known, 0).keys() - cells(study, 0).keys() == {"annotators' own ceiling"}
+    assert cells(study, 0)["margin small"] == cells(known, 0)["margin small"]
 
 
 def test_what_gold_finds_unsafe_is_the_ceiling_of_recall(registry: Registry) -> None:

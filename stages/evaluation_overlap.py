@@ -1,0 +1,33 @@
+"""What is learnt from must not be what is measured with: prompts that are drawn for training against those for evaluation."""
+
+from collections.abc import Sequence
+
+from preference_data.prompt import Prompt
+from stages.draw_prompts import EvaluationPromptsDrawn, evaluation_prompts_in, prompts_of
+from stages.progress import Progress
+from stages.stage import Inputs
+
+
+def check_overlap(
+    drawn: Sequence[Prompt], prompts: Sequence[Prompt], inputs: Inputs, allow: bool, way_out: str, progress: Progress
+) -> int:
+    """How many of the ``drawn`` of all ``prompts`` are for evaluation, by their split or by the input ``evaluation_prompts``.
+
+    Raises EvaluationPromptsDrawn where there are any and none is allowed; where other prompts could be drawn instead, it
+    tells the ``way_out``.
+    """
+    evaluation = [prompt for artifact in inputs.get("evaluation_prompts", []) for prompt in prompts_of(artifact)]
+    found = evaluation_prompts_in(drawn, evaluation)
+    if not found:
+        return 0
+    first = f"{found[0].id} ({found[0].messages[-1]['content'][:60]!r})"
+    told = f"{len(found)} of the {len(drawn)} drawn prompts are for evaluation, the first {first}"
+    if not allow:
+        others = len(evaluation_prompts_in(prompts, evaluation)) < len(prompts)
+        draw_others = f", {way_out}," if others and way_out else ""
+        raise EvaluationPromptsDrawn(
+            f"{told}: what learns from them can no longer be measured with them; give other prompts{draw_others} or say "
+            "--allow-overlap (in a recipe allow_overlap=true, in the section of this stage)"
+        )
+    progress.say(f"{told}, and that is allowed")
+    return len(found)
