@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from transformers import LlamaConfig
 
+from policy.config import LoraConfig
+
 FLOAT32 = 4
 _MOMENTS = 2  # AdamW keeps two numbers a parameter
 
@@ -36,6 +38,15 @@ def num_parameters(config: LlamaConfig) -> int:
     return embeddings + config.num_hidden_layers * layer + hidden
 
 
+def num_adapter_parameters(config: LlamaConfig, lora: LoraConfig) -> int:
+    """Parameters of the adapters of a model: rank times height and width of each matrix that has one."""
+    hidden, kv, inner = config.hidden_size, _kv_width(config), config.intermediate_size
+    square, narrow, wide = 2 * hidden, hidden + kv, hidden + inner
+    sides = {"q_proj": square, "o_proj": square, "k_proj": narrow, "v_proj": narrow}
+    sides |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), wide)
+    return config.num_hidden_layers * lora.rank * sum(sides.get(target, 0) for target in lora.targets)
+
+
 def activation_bytes(config: LlamaConfig, num_tokens: int) -> int:
     """Kept for the backward pass over ``num_tokens`` positions, padding included, the head left out."""
     hidden = config.hidden_size
@@ -55,11 +66,15 @@ def cache_bytes(config: LlamaConfig, num_tokens: int) -> int:
     return 2 * FLOAT32 * num_tokens * config.num_hidden_layers * _kv_width(config)
 
 
-def training(config: LlamaConfig, num_tokens: int, num_logits: int) -> Footprint:
-    """A model that AdamW trains, on ``num_tokens`` positions at a time of which ``num_logits`` go through the head."""
-    weights = FLOAT32 * num_parameters(config)
+def training(config: LlamaConfig, num_tokens: int, num_logits: int, lora: LoraConfig | None = None) -> Footprint:
+    """A model that AdamW trains, or its adapters, on ``num_tokens`` positions at a time of which ``num_logits`` go through the
+    head."""
+    weights = trained = FLOAT32 * num_parameters(config)
+    if lora:
+        trained = FLOAT32 * num_adapter_parameters(config, lora)
+        weights += trained
     activations = activation_bytes(config, num_tokens) + logits_bytes(config, num_logits)
-    return Footprint(weights, weights, _MOMENTS * weights, activations)
+    return Footprint(weights, trained, _MOMENTS * trained, activations)
 
 
 def _kv_width(config: LlamaConfig) -> int:

@@ -92,7 +92,8 @@ class Adapters:
 
     @torch.no_grad()
     def merged(self) -> PreTrainedModel:
-        """Another model without adapters that computes the same. Both go on to share the matrices without adapters."""
+        """Another model without adapters, to be saved: its matrices are merged one by one, on the CPU. Both go on to share the
+        matrices without adapters."""
         own = {f"{name}.weight": _merged(layer) for name, layer in _layers(self.model).items()}
         return on_base(self.model, type(self.model), own)
 
@@ -118,8 +119,8 @@ def _matrices(layer: Linear, name: str) -> tuple[Parameter, Parameter]:
 
 
 def _merged(layer: Linear) -> Tensor:
-    weight = layer.get_parameter("base_layer.weight").clone()
+    weight = layer.get_parameter("base_layer.weight").detach().cpu().clone()
     for name in layer.active_adapters:
         if name in layer.lora_A:
-            weight += layer.get_delta_weight(name)
+            weight += layer.get_delta_weight(name).cpu()
     return weight

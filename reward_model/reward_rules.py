@@ -91,7 +91,14 @@ def own_scores(name: str, function: OwnFunction, dialogues: Sequence[Messages]) 
 
     Raises RewardError for another count of numbers, and for numbers that are not finite.
     """
-    scores = torch.as_tensor(function(dialogues), dtype=torch.float32).cpu()
+    returned = function(dialogues)
+    try:
+        scores = torch.as_tensor(returned, dtype=torch.float32).cpu()
+    except (TypeError, ValueError) as error:
+        raise RewardError(
+            f"the reward {name} was given {len(dialogues)} dialogues and returned a {type(returned).__name__} that is no list "
+            f"of numbers ({error}); return one number a dialogue"
+        ) from error
     if scores.shape != (len(dialogues),):
         raise RewardError(
             f"the reward {name} was given {len(dialogues)} dialogues and returned numbers of shape {list(scores.shape)}; "

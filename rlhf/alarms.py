@@ -22,6 +22,7 @@ LENGTH_CORRELATION = 0.5  # from here on length explains a quarter of the scores
 LENGTH_CORRELATION_RISE = 0.3  # and this much above the start it is training that made it so, not the prompts
 ENTROPY_LEFT = 1 / 3  # of the first entropy: the responses of a batch begin to be alike
 LOWEST_KL = -0.5  # nats per response: k1 is an average over the policy's own responses, and noise at step 0 is near 0.01
+FIRST_KL = 0.05  # nats per response, to either side: in the first iteration policy and reference are one, up to rounding
 KL_LIMIT = 20.0  # nats per response: as far as choosing the best of a billion, which costs log K - (K - 1) / K
 LOWEST_EOS = 0.98  # a share: a few responses in a hundred run out of room at any setting of max_new_tokens
 EQUAL_SCORES = 1e-6  # logits of standard deviation: what rounding leaves of none
@@ -134,18 +135,29 @@ def _far_away(history: Sequence[PPOStats], limit: float) -> Alarm | None:
     )
 
 
+def _another_reference(history: Sequence[PPOStats]) -> Alarm | None:
+    first = history[0].kl
+    if len(history) > 1 or abs(first) <= FIRST_KL:
+        return None
+    return Alarm(
+        "a reference that is another policy",
+        f"{first:.2f} nats a response before the first update",
+        f"0 to within {FIRST_KL:g}",
+        "KL is measured from a policy that training did not start from, or the sampler's log-probabilities are off: rlhf "
+        "doctor names the cause",
+    )
+
+
 def _runs_out_of_room(history: Sequence[PPOStats]) -> Alarm | None:
     if not _has_two_windows(history):
         return None
-    shares = [stats.eos_fraction for stats in history]
-    best = max(fmean(shares[end - WINDOW : end]) for end in range(WINDOW, len(shares) - WINDOW + 1))
-    now = fmean(shares[-WINDOW:])
-    if best < LOWEST_EOS or now >= LOWEST_EOS:
+    now = _recent(history, lambda stats: stats.eos_fraction)
+    if len(history) < WINDOW or now >= LOWEST_EOS:
         return None
     return Alarm(
         "responses without end",
         f"{now:.1%} end with EOS",
-        f"{LOWEST_EOS:.0%} or more, as once {best:.1%} did",
+        f"{LOWEST_EOS:.0%} or more",
         "Responses run out of room: raise max_new_tokens if they are good, missing_eos_penalty if they ramble",
     )
 
@@ -199,6 +211,7 @@ def _misled_critic(history: Sequence[PPOStats]) -> Alarm | None:
 
 
 _CHECKS = (
+    _another_reference,
     _length_drift,
     _length_rewarded,
     _entropy_collapse,

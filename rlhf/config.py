@@ -24,6 +24,12 @@ class ValidationConfig(BaseModel):
         None, gt=0, description="stop when so many validations in a row are no better than the best; none: never (ours)"
     )
 
+    @model_validator(mode="after")
+    def _patience_needs_validations(self) -> "ValidationConfig":
+        if self.patience is not None and not self.every:
+            raise ValueError(f"patience is {self.patience} validations, and every is 0, so there are none; set every too")
+        return self
+
 
 class LagrangianConfig(BaseModel):
     """Helpfulness under a bound on the mean cost, which is minus the safety score (Dai et al. 2023, arXiv 2310.12773)."""
@@ -110,6 +116,25 @@ class PPOConfig(BaseModel):
         problems = [_indivisible(whole, getattr(self, whole), part, getattr(self, part)) for whole, part in pairs]
         if found := [problem for problem in problems if problem]:
             raise ValueError("; ".join(found))
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_steered(self) -> "PPOConfig":
+        if self.kl_target is None:
+            return self
+        if self.kl_coef == 0:
+            raise ValueError(f"kl_coef is 0 and is multiplied to reach kl_target {self.kl_target:g}; start from more than 0")
+        if self.kl_horizon <= 0.2 * self.batch_size:
+            raise ValueError(
+                f"kl_horizon {self.kl_horizon} is too short for batch_size {self.batch_size}: one step could make kl_coef "
+                f"negative; take {self.batch_size} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_dropout(self) -> "PPOConfig":
+        if self.lora and self.lora.dropout:
+            raise ValueError(f"lora.dropout is {self.lora.dropout:g}, and PPO trains without dropout; set it to 0")
         return self
 
     @property

@@ -50,6 +50,7 @@ from rlhf.controllers import next_kl_coef, next_multiplier
 from rlhf.ppo_stats import PPOStats, ppo_stats, validated
 from rlhf.processes import Processes
 from rlhf.rollout import PPOError, Rollout, microbatches, prompt_batches, rollout
+from rlhf.step_zero import is_half
 from rlhf.validation import Validator
 from rlhf.value_model import ValueModel
 
@@ -77,12 +78,16 @@ def ppo(
     """
     if ref_policy is policy:
         raise PPOError("ref_policy is the policy itself, so the KL penalty would always be 0; load or copy it a second time")
+    if config.lora and not any(".lora_" in name for name, _ in policy.named_parameters()):
+        raise PPOError("lora was asked for, and the policy has no adapters; put them in first (policy.lora.Adapters)")
     for model in (policy, ref_policy, value_model):
         model.eval()
     sampler = TransformersSampler(policy, tokenizer)
     optimizer = _adamw(policy, config.learning_rate, config)
     value_optimizer = _adamw(value_model, config.value_learning_rate, config)
     processes = Processes.found()
+    if states is not None and processes.count > 1:
+        raise PPOError(f"saved states were asked for, and {processes.count} processes share the run; give no states")
     validator = Validator(policy, ref_policy, sampler, heldout_prompts, reward, config, seed, processes)
     state = TrainingState(
         states,
@@ -97,9 +102,9 @@ def ppo(
             break
         last = state.history[-1] if state.history else None
         kl_coef, multiplier = next_kl_coef(last, config), None
+        validations = () if last else validator.after(0, ())
         if isinstance(reward, LagrangianReward):
             reward.multiplier = multiplier = next_multiplier(last, config.lagrangian)
-        validations = () if last else validator.after(0, ())
         rng = random.Random(f"{seed}/{iteration}")
         checked = policy if last is None or state.history[0].recomputed else None
         record = rollout(
@@ -174,8 +179,14 @@ def _minibatch_gradients(
 
 
 def _adamw(model: torch.nn.Module, learning_rate: float, config: PPOConfig) -> torch.optim.AdamW:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if half := next((parameter.dtype for parameter in trained if is_half(parameter.dtype)), None):
+        raise PPOError(
+            f"weights of {type(model).__name__} that are trained are {half}, in which steps of {learning_rate:g} are rounded "
+            "away; load it in float32, or train adapters in float32 on frozen weights"
+        )
     return torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        trained,
         lr=learning_rate,
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_epsilon,

@@ -5,9 +5,11 @@ gathered: from there on every process holds the whole rollout, so that whitening
 batch by themselves. Each takes its share of a minibatch's microbatches, and the gradients are summed. The weights stay alike,
 because all start alike and take the same steps.
 
-``torch.distributed`` must have been initialised (``accelerate launch`` and ``torchrun`` do); without it there is one process.
+The process group must be there before (``torch.distributed.init_process_group``, each process on its own device); without one
+there is a single process. Saved states are for a single process.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,6 +21,10 @@ from torch import Tensor, nn
 Item = TypeVar("Item")
 
 
+class ProcessesError(RuntimeError):
+    """Processes that do not know of each other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Processes:
     """``count`` processes, of which this is number ``rank``, from 0."""
@@ -28,8 +34,13 @@ class Processes:
 
     @classmethod
     def found(cls) -> "Processes":
-        """Those that torch.distributed knows of."""
+        """Those that torch.distributed knows of. Raises ProcessesError where several were launched and it knows of none."""
         if not (dist.is_available() and dist.is_initialized()):
+            if (launched := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+                raise ProcessesError(
+                    f"{launched} processes were launched and no process group was made, so each would train for itself; call "
+                    "torch.distributed.init_process_group first"
+                )
             return cls()
         return cls(dist.get_rank(), dist.get_world_size())
 

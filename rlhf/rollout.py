@@ -217,10 +217,22 @@ def score_responses(
     if spoken:
         dialogues = [[*prompts[index].messages, assistant(responses[index].text)] for index in spoken]
         scores = reward.score(dialogues, [prompts[index].is_safety for index in spoken])
+        _check_scores(scores, len(dialogues))
         columns = scores.helpfulness.tolist(), scores.safety.tolist(), scores.combined.tolist()
         for index, *of in zip(spoken, *columns, strict=True):
             found[index] = (of[0], of[1], of[2])
     return found
+
+
+def _check_scores(scores: Scores, count: int) -> None:
+    for name in ("helpfulness", "safety", "combined"):
+        part = getattr(scores, name)
+        if part.shape != (count,):
+            raise PPOError(f"{count} dialogues were scored, and the {name} scores have shape {list(part.shape)}; give one each")
+        if not part.isfinite().all():
+            raise PPOError(
+                f"{int((~part.isfinite()).sum())} of {count} {name} scores are not finite numbers; check the reward model"
+            )
 
 
 def filled(scores: Sequence[tuple[float, float, float] | None]) -> Scores:

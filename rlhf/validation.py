@@ -2,8 +2,9 @@
 
 Every ``every`` iterations, and once before the first, the policy answers the same prompts with the same seed, under the
 settings it is trained with, and the reward that it is trained on scores the answers. The rule: the best weights are those with
-the highest mean score, of equal ones the earlier. The answers are kept, so that people, gold or a reward model
-that took no part can judge afterwards whether what the reward calls better is better.
+the highest mean score, of equal ones the earlier. An answer without text counts as the lowest of its validation and the first
+one, and with a Lagrangian reward safety weighs the same in all. The answers are kept, so that people, gold or a reward
+model that took no part can judge afterwards whether what the reward calls better is better.
 """
 
 import random
@@ -17,7 +18,8 @@ from transformers import PreTrainedModel
 
 from policy.generation import Sampler
 from preference_data.prompt import Prompt
-from reward_model.reward_rules import Reward
+from reward_model.combined_reward import Scores
+from reward_model.reward_rules import LagrangianReward, Reward
 from rlhf.config import PPOConfig
 from rlhf.processes import Processes
 from rlhf.rollout import PPOError, filled, logprobs_under, respond, score_responses
@@ -51,6 +53,7 @@ class Validation:
     kl: float = field(metadata={"help": "policy from ref_policy, nats per response, estimator k1; >= 0 in expectation"})
     response_length: float = field(metadata={"help": "mean tokens per response, EOS included, >= 1"})
     eos_fraction: float = field(metadata={"help": "share of responses that end with EOS, in [0, 1]"})
+    empty_fraction: float = field(metadata={"help": "share of responses without text, in [0, 1]"})
     answers: tuple[Answer, ...] = field(metadata={"help": "one a prompt"})
 
 
@@ -64,8 +67,9 @@ def validate(
     config: PPOConfig,
     seed: int,
     processes: Processes = Processes(),
+    first: Validation | None = None,
 ) -> Validation:
-    """One response to each of ``prompts``, scored. Raises ContextOverflow."""
+    """One response to each of ``prompts``, scored; ``first``: the validation before training. Raises ContextOverflow."""
     own = processes.share(prompts)
     responses = respond(sampler, own, config, seed)
     scores = score_responses(own, responses, reward)
@@ -73,7 +77,7 @@ def validate(
         sum(response.logprobs) - logprobs.sum().item()
         for response, logprobs in zip(responses, logprobs_under(ref_policy, responses, config), strict=True)
     ]
-    responses, found, kl = processes.gathered(responses), filled(processes.gathered(scores)), processes.gathered(kl)
+    responses, found, kl = processes.gathered(responses), _filled(processes.gathered(scores), first), processes.gathered(kl)
     parts = zip(prompts, responses, kl, found.helpfulness.tolist(), found.safety.tolist(), found.combined.tolist(), strict=True)
     return Validation(
         iteration=iteration,
@@ -83,10 +87,18 @@ def validate(
         kl=fmean(kl),
         response_length=fmean(len(response.ids) for response in responses),
         eos_fraction=fmean(response.finished for response in responses),
+        empty_fraction=fmean(not response.text.strip() for response in responses),
         answers=tuple(
             Answer(prompt.id, response.text, len(response.ids), response.finished, *of) for prompt, response, *of in parts
         ),
     )
+
+
+def _filled(scores: Sequence[tuple[float, float, float] | None], first: Validation | None) -> Scores:
+    """As ``filled``, but that the lowest is also sought among the answers of the first validation."""
+    before = [(each.helpfulness, each.safety, each.combined) for each in first.answers] if first else []
+    found = filled([*scores, *before])
+    return Scores(*(part[: len(scores)] for part in (found.helpfulness, found.safety, found.combined)))
 
 
 def best_validation(validations: Sequence[Validation]) -> Validation:
@@ -118,13 +130,16 @@ class Validator:
         self.best = KeptWeights(policy if every else nn.Module())
         self._due = {0, config.iterations, *range(0, config.iterations, every)} if every else set()
         self._seed = random.Random(f"{seed}/validation").getrandbits(63)
-        self._of, self._processes = (sampler, ref_policy, prompts, reward, config), processes
+        self._reward, self._processes = reward, processes
+        self._of = (sampler, ref_policy, prompts, reward, config)
 
     def after(self, iteration: int, before: Sequence[Validation]) -> tuple[Validation, ...]:
         """The validation after ``iteration`` iterations, where one is due; ``before``: all earlier ones."""
         if iteration not in self._due:
             return ()
-        found = validate(iteration, *self._of, self._seed, self._processes)
+        if isinstance(self._reward, LagrangianReward):
+            self._reward.multiplier = self.config.lagrangian.multiplier
+        found = validate(iteration, *self._of, self._seed, self._processes, before[0] if before else None)
         if best_validation([*before, found]) is found:
             self.best.keep(self.policy)
         return (found,)

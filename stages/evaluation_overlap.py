@@ -9,12 +9,18 @@ from stages.stage import Inputs
 
 
 def check_overlap(
-    drawn: Sequence[Prompt], prompts: Sequence[Prompt], inputs: Inputs, allow: bool, way_out: str, progress: Progress
+    drawn: Sequence[Prompt],
+    prompts: Sequence[Prompt],
+    inputs: Inputs,
+    allow: bool,
+    section: str,
+    progress: Progress,
+    to_draw_others: str = "",
 ) -> int:
     """How many of the ``drawn`` of all ``prompts`` are for evaluation, by their split or by the input ``evaluation_prompts``.
 
-    Raises EvaluationPromptsDrawn where there are any and none is allowed; where other prompts could be drawn instead, it
-    tells the ``way_out``.
+    Raises EvaluationPromptsDrawn where there are any and none is allowed. It names the ``section`` of the recipe in which that
+    is said and, where other prompts could be drawn, what would draw them.
     """
     evaluation = [prompt for artifact in inputs.get("evaluation_prompts", []) for prompt in prompts_of(artifact)]
     found = evaluation_prompts_in(drawn, evaluation)
@@ -24,10 +30,10 @@ def check_overlap(
     told = f"{len(found)} of the {len(drawn)} drawn prompts are for evaluation, the first {first}"
     if not allow:
         others = len(evaluation_prompts_in(prompts, evaluation)) < len(prompts)
-        draw_others = f", {way_out}," if others and way_out else ""
+        draw_others = f", draw others of these ({to_draw_others})," if others and to_draw_others else ""
         raise EvaluationPromptsDrawn(
             f"{told}: what learns from them can no longer be measured with them; give other prompts{draw_others} or say "
-            "--allow-overlap (in a recipe allow_overlap=true, in the section of this stage)"
+            f"--allow-overlap (in a recipe {section}.allow_overlap=true)"
         )
     progress.say(f"{told}, and that is allowed")
     return len(found)

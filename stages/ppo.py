@@ -37,9 +37,9 @@ def run(
     config: PPOStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
     prompts = prompts_of(one(inputs, "prompts"))
-    drawn, heldout = draw(prompts, config, seed)
     _check_tags(prompts, config)
-    overlapping = check_overlap([*drawn, *heldout], prompts, inputs, config.allow_overlap, "", progress)
+    drawn, heldout = draw(prompts, config, seed)
+    overlapping = check_overlap([*drawn, *heldout], prompts, inputs, config.allow_overlap, "ppo", progress)
     check_answerable(one(inputs, "policy").path, [*drawn, *heldout], config.max_new_tokens)
     models = ppo_models(inputs, config, seed, progress)
     history = _trained(models, drawn, heldout, config, seed, states, progress)
@@ -144,6 +144,7 @@ def _validation_metrics(validations: Sequence[Validation]) -> dict[str, Any]:
         "validation_score_best": best.score,
         "validation_kl_best": best.kl,
         "validation_eos_fraction_best": best.eos_fraction,
+        "validation_empty_fraction_best": best.empty_fraction,
     }
 
 

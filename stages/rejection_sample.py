@@ -27,7 +27,8 @@ from rlhf.rejection_sampling import (
 from rlhf.samples import Sample, Unfit, controls
 from stages.answerable import check_answerable
 from stages.batches import SavedBatches
-from stages.draw_prompts import EvaluationPromptsDrawn, draw_prompts, evaluation_prompts_in, held_out_prompts, prompts_of
+from stages.draw_prompts import draw_prompts, held_out_prompts, prompts_of
+from stages.evaluation_overlap import check_overlap
 from stages.load_models import engine_of, reward_of
 from stages.progress import Progress
 from stages.sections import SamplingConfig
@@ -43,7 +44,10 @@ def run(
 ) -> dict[str, Any]:
     prompts = prompts_of(one(inputs, "prompts"))
     drawn, searched = draw(prompts, config, seed)
-    overlapping = _check_overlap([*drawn, *searched], prompts, inputs, config.allow_overlap, progress)
+    overlapping = check_overlap(
+        [*drawn, *searched], prompts, inputs, config.allow_overlap, "rejection_sampling", progress,
+        to_draw_others="--set rejection_sampling.batch=NAME",
+    )  # fmt: skip
     check_answerable(one(inputs, "policy").path, [*drawn, *searched], config.max_new_tokens)
     sampler, engine = engine_of(inputs, progress, config)
     reward = reward_of(inputs, config.safety_threshold)
@@ -136,26 +140,6 @@ def _what_to_do(config: SamplingConfig, policy: str) -> str:
         f"raise rejection_sampling.max_new_tokens ({config.max_new_tokens} now), else look at what the policy says "
         f"(rlhf chat {policy})"
     )
-
-
-def _check_overlap(drawn: Sequence[Prompt], prompts: Sequence[Prompt], inputs: Inputs, allow: bool, progress: Progress) -> int:
-    """How many of the ``drawn`` of all ``prompts`` are for evaluation. Raises EvaluationPromptsDrawn where there are any and
-    none is allowed."""
-    evaluation = [prompt for artifact in inputs.get("evaluation_prompts", []) for prompt in prompts_of(artifact)]
-    found = evaluation_prompts_in(drawn, evaluation)
-    if not found:
-        return 0
-    first = f"{found[0].id} ({found[0].messages[-1]['content'][:60]!r})"
-    told = f"{len(found)} of the {len(drawn)} drawn prompts are for evaluation, the first {first}"
-    if not allow:
-        others = len(evaluation_prompts_in(prompts, evaluation)) < len(prompts)
-        draw_others = ", draw others of these (--set rejection_sampling.batch=NAME)," if others else ""
-        raise EvaluationPromptsDrawn(
-            f"{told}: what learns from them can no longer be measured with them; give other prompts{draw_others} or say "
-            "--allow-overlap (in a recipe rejection_sampling.allow_overlap=true)"
-        )
-    progress.say(f"{told}, and that is allowed")
-    return len(found)
 
 
 def _search(

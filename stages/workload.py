@@ -119,7 +119,8 @@ class Workload:
         ]
         longest = min(config.max_length, max(text.longest for text in texts))
         share = self.response / self.dialogue
-        held = training(self.model, size * longest, math.ceil(size * longest * share))
+        size = min(size, config.microbatch_size or size)
+        held = training(self.model, size * longest, math.ceil(size * longest * share), config.lora)
         return self._trained(passes, held, sum(text.count for text in texts))
 
     def _reward(self, step: Step) -> Work:
@@ -132,7 +133,7 @@ class Workload:
             pairs += min(other, own) if config.axis == "helpfulness" else min(other, math.ceil(own / 9))
         rows = 2 * max(1, min(config.batch_size, pairs))
         longest = min(config.max_length, _LONGEST * self.dialogue)
-        held = training(self.model, min(2 * config.microbatch_size, rows) * longest, 0)
+        held = training(self.model, min(2 * config.microbatch_size, rows) * longest, 0, config.lora)
         return self._trained(
             (Pass("reward", config.epochs * 2 * pairs / rows, rows, self.dialogue, padding=_SORTED),), held, 2 * pairs
         )
@@ -149,15 +150,19 @@ class Workload:
             Pass("update", micro, config.microbatch_size, self.dialogue, padding=_UNSORTED),
         )
         longest = _LONGEST * self.prompt + config.max_new_tokens
-        one = training(self.model, config.microbatch_size * longest, config.microbatch_size * config.max_new_tokens)
+        micro_tokens, micro_logits = config.microbatch_size * longest, config.microbatch_size * config.max_new_tokens
+        trained = training(self.model, micro_tokens, micro_logits, config.lora)
+        models = 5  # policy, critic, reference, two reward models
+        if config.lora:
+            models = 1 + sum(not axis.lora for axis in (self.recipe.helpfulness, self.recipe.safety))
         held = Footprint(
-            weights=5 * self.weights,  # policy, critic, reference, two reward models
-            gradients=2 * one.gradients,
-            optimizer=2 * one.optimizer,
-            activations=one.activations,
+            weights=models * self.weights,
+            gradients=2 * trained.gradients,
+            optimizer=2 * trained.optimizer,
+            activations=trained.activations,
             cache=self._cache(config.batch_size, config.max_new_tokens),
         )
-        return Work(passes, held, RECORD * config.batch_size, self.weights, 2 * self.state)
+        return Work(passes, held, RECORD * config.batch_size, 2 * self.weights, 2 * self.state)
 
     # Sampling
 

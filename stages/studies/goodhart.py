@@ -74,7 +74,7 @@ def run(
     names = {f"guard {guard.reference}": guard for guard in guards}
     for name, guard in names.items():
         progress.say(f"{guard.reference} scores {len(answers)} answers")
-        columns[name] = _guard(answers, guard)
+        columns[name] = _guard(answers, guard, policy)
     prompt_ids = [answer.prompt_id for answer in answers if answer.iteration == iterations[0]]
     checkpoints = Checkpoints(
         iterations, prompt_ids, {name: _by_checkpoint(values, len(iterations)) for name, values in columns.items()}
@@ -133,13 +133,15 @@ def _gold(answers: Sequence[ValidationAnswer], policy: Artifact, prompts: Artifa
     }
 
 
-def _guard(answers: Sequence[ValidationAnswer], guard: Artifact) -> list[float]:
+def _guard(answers: Sequence[ValidationAnswer], guard: Artifact, policy: Artifact) -> list[float]:
     """A guard's scores as sigmoid, on the prompts of its axis; 0 for silence, NaN on other prompts."""
     axis = guard.manifest.config.get("axis")
     if axis not in AXES:
         raise ValueError(
             f"{guard.reference} does not say of which axis it is; give one that `rlhf train-reward` made as --guard"
         )
+    if guard.digest in {parent.digest for given in policy.manifest.parents.values() for parent in given}:
+        raise ValueError(f"{guard.reference} is one that {policy.reference} was trained by, so it is no guard; give another")
     asked = [place for place, answer in enumerate(answers) if answer.is_safety == (axis == "safety")]
     spoken = [place for place in asked if answers[place].response.strip()]
     values = np.full(len(answers), np.nan)

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from fakes import tiny_policy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from policy.architecture import llama_config
-from policy.footprint import activation_bytes, cache_bytes, logits_bytes, num_parameters, training
+from policy.config import LoraConfig
+from policy.footprint import activation_bytes, cache_bytes, logits_bytes, num_adapter_parameters, num_parameters, training
 from policy.kv_cache import PromptCache
+from policy.lora import Adapters
 
 GROUPED = {"hidden_size": 256, "intermediate_size": 896, "num_attention_heads": 8, "num_key_value_heads": 2,
            "num_hidden_layers": 5, "head_dim": 32}  # fmt: skip
@@ -72,3 +75,12 @@ def test_training_holds_weights_gradients_and_two_moments():
     assert held.optimizer == moments
     assert held.activations == activation_bytes(config, 16) + logits_bytes(config, 4)
     assert held.total == held.weights + held.gradients + held.optimizer + held.activations
+
+
+@pytest.mark.parametrize("targets", [LoraConfig().targets, ("q_proj", "v_proj"), ("down_proj",)])
+def test_adapters_are_counted_as_they_are_made(targets):
+    policy = tiny_policy()
+    lora = LoraConfig(rank=3, targets=targets)
+    Adapters(policy, lora, seed=0)
+    trained = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
+    assert num_adapter_parameters(policy.config, lora) == trained

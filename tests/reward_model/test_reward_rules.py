@@ -65,6 +65,8 @@ def test_a_function_of_one_s_own_is_given_the_dialogues(own: Callable[[object], 
     [
         ([1.0], r"given 2 dialogues and returned numbers of shape \[1\]; return one number a dialogue"),
         ([[1.0], [2.0]], r"shape \[2, 1\]"),
+        (["good", "bad"], r"returned a list that is no list of numbers \(.*\); return one number a dialogue"),
+        (None, "returned a NoneType that is no list of numbers"),
         ([1.0, float("nan")], r"returned nan for 1 of 2 dialogues, first for number 1: 'bbb'"),
         ([float("inf"), 1.0], r"returned inf for 1 of 2 dialogues, first for number 0: 'a'"),
     ],

@@ -50,8 +50,8 @@ FAULTS = [
     ("entropy collapse", {"entropy": [0.6] * 5 + [0.19] * 7}, {"entropy": [0.6] * 5 + [0.21] * 7}),
     ("KL below zero", {"kl": [-0.51]}, {"kl": [-0.49]}),
     ("KL out of range", {"kl": [20.1]}, {"kl": [19.9]}),
-    ("responses without end", {"eos_fraction": [0.98] * 5 + [0.97]}, {"eos_fraction": [0.97] * 5 + [0.6]}),
-    ("responses without end", {"eos_fraction": [0.9] + [1.0] * 5 + [0.5]}, {"eos_fraction": [1.0] * 5 + [0.985]}),
+    ("responses without end", {"eos_fraction": [0.97]}, {"eos_fraction": [0.985]}),
+    ("responses without end", {"eos_fraction": [1.0] * 7 + [0.6]}, {"eos_fraction": [0.6] * 7 + [0.99]}),
     ("scores of an absurd scale", {"score": [51.0]}, {"score": [49.0]}),
     ("scores of an absurd scale", {"score": [-51.0]}, {"score": [-49.0]}),
     ("scores of an absurd scale", {"score_std": [51.0]}, {"score_std": [49.0]}),
@@ -81,6 +81,11 @@ def test_a_change_needs_ten_iterations_to_be_told() -> None:
     assert kinds(history(1, score_std=[0.0], clip_fraction=[0.9])) == ["all scores equal", "most tokens clipped"]
 
 
+def test_a_reference_that_is_not_where_training_began_is_told_at_the_first_iteration() -> None:
+    assert kinds(history(1, kl=[0.06])) == kinds(history(1, kl=[-0.06])) == ["a reference that is another policy"]
+    assert kinds(history(1, kl=[0.04])) == [] and kinds(history(2, kl=[0.06])) == []
+
+
 def test_correlations_that_are_not_known_are_passed_over() -> None:
     run = history(24, length_correlation=[None, 0.1] * 4 + [None, 0.9] * 8)
     assert kinds(run[:16]) == []  # eight are known: too few to speak of a change
@@ -105,7 +110,7 @@ def test_an_alarm_says_what_was_found_what_was_expected_and_what_to_do() -> None
 
 
 def test_the_bound_of_the_kl_can_be_stated() -> None:
-    run = history(kl=[7.0])
+    run = history(kl=[0.0, 7.0])
     assert [alarm.expected for alarm in alarms(run, kl_limit=5.0)] == ["at most 5"]
     assert alarms(run) == []
-    assert [alarm.kind for alarm in new_alarms(run[:1], kl_limit=5.0)] == ["KL out of range"]
+    assert [alarm.kind for alarm in new_alarms(run[:4], kl_limit=5.0)] == ["KL out of range"]

@@ -27,6 +27,21 @@ def test_a_minibatch_larger_than_the_batch_is_refused() -> None:
         PPOConfig(batch_size=32)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation": {"patience": 2}}, "patience is 2 validations, and every is 0"),
+        ({"kl_coef": 0, "kl_target": 5}, "kl_coef is 0 and is multiplied to reach kl_target 5"),
+        ({"kl_target": 5, "kl_horizon": 100}, "kl_horizon 100 is too short for batch_size 512"),
+        ({"lora": {"dropout": 0.1}}, "lora.dropout is 0.1, and PPO trains without dropout"),
+        ({"reward": "my rewards:score"}, "reward is 'my rewards:score'; give combined, sum"),
+    ],
+)
+def test_settings_of_ppo_that_cannot_work_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        PPOConfig.model_validate(changes)
+
+
 @pytest.mark.parametrize("config", [PPOConfig, RejectionSamplingConfig, DistillationConfig])
 def test_unknown_settings_are_refused_and_every_field_is_described(config: type) -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):

@@ -12,6 +12,7 @@ from ppo_fakes import PROMPTS, QUESTIONS, REWARD, config, value_model
 from policy.generation import Response, TransformersSampler
 from preference_data.messages import user
 from preference_data.prompt import make_prompt
+from reward_model.combined_reward import Scores
 from rlhf.config import PPOConfig
 from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats
@@ -195,6 +196,33 @@ def test_the_reference_must_be_another_model() -> None:
     policy = tiny_policy()
     with pytest.raises(PPOError, match="ref_policy is the policy itself"):
         next(ppo(policy, policy, value_model(), tiny_tokenizer(), PROMPTS, REWARD, config(), seed=0))
+
+
+def test_adapters_that_were_asked_for_must_be_there() -> None:
+    with pytest.raises(PPOError, match="lora was asked for, and the policy has no adapters"):
+        next(ppo(tiny_policy(), tiny_policy(), value_model(), tiny_tokenizer(), PROMPTS, REWARD, config(lora={}), seed=0))
+
+
+def test_weights_in_half_precision_are_not_trained() -> None:
+    models = tiny_policy(dtype=torch.bfloat16), tiny_policy(dtype=torch.bfloat16), value_model()
+    with pytest.raises(PPOError, match=r"of LlamaForCausalLM that are trained are torch.bfloat16, in which steps of 0.001 are"):
+        next(ppo(*models, tiny_tokenizer(), PROMPTS, REWARD, config(), seed=0))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (torch.zeros(2), r"6 dialogues were scored, and the helpfulness scores have shape \[2\]; give one each"),
+        (torch.tensor([0, 0, 0, 0, 0, math.nan]), "1 of 6 helpfulness scores are not finite numbers; check the reward model"),
+    ],
+)
+def test_a_reward_that_gives_no_number_a_dialogue_is_refused(scores: torch.Tensor, message: str) -> None:
+    class Broken:
+        def score(self, dialogues: object, is_safety: object) -> Scores:
+            return Scores(scores, torch.zeros(6), torch.zeros(6))
+
+    with pytest.raises(PPOError, match=message):
+        next(ppo(tiny_policy(), tiny_policy(), value_model(), tiny_tokenizer(), PROMPTS, Broken(), config(), seed=0))
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step() -> None:

@@ -16,7 +16,7 @@ from ppo_fakes import PROMPTS, REWARD, config, value_model
 from preference_data.messages import user
 from preference_data.prompt import make_prompt
 from rlhf.ppo import ppo
-from rlhf.processes import Processes
+from rlhf.processes import Processes, ProcessesError
 
 SETTINGS = config(
     iterations=2, minibatch_size=3, microbatch_size=1, ppo_epochs=2, kl_coef=0.3, validation={"every": 1}, batch_size=6
@@ -62,6 +62,12 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         assert [each.answers for each in ours.validations] == [each.answers for each in theirs.validations]
         assert [each.score for each in ours.validations] == pytest.approx([each.score for each in theirs.validations])
     assert any(stats.empty_fraction > 0 for stats in alone["stats"])  # so a share must know the lowest score of the others
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ProcessesError, match="2 processes were launched and no process group was made"):
+        Processes.found()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

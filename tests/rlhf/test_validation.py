@@ -15,6 +15,7 @@ from preference_data.messages import user
 from preference_data.prompt import make_prompt
 from registry.saved_states import SavedStates, SaveEvery
 from reward_model.combined_reward import CombinedReward
+from reward_model.reward_rules import LagrangianReward
 from rlhf.config import PPOConfig
 from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats, validated
@@ -66,8 +67,37 @@ def test_the_kl_of_a_validation_is_that_of_its_answers() -> None:
     assert found.response_length == sum(len(response.ids) for (response,) in groups) / 3
 
 
+def answered(first: Validation | None, **answers: str) -> Validation:
+    texts = {"The owl?": answers["owl"], "Take tea.": answers["tea"], "Why?": answers["why"]}
+    sampler = ScriptedPolicy(lambda messages, position: texts[messages[-1]["content"]])
+    reward = CombinedReward(LetterScorer(), ConstantScorer(5.0))
+    return validate(1, sampler, tiny_policy(), HELD_OUT, reward, config(), 0, first=first)
+
+
+def test_silence_counts_as_the_lowest_also_of_the_first_validation() -> None:
+    first = answered(None, owl="eee", tea="none", why="ee")
+    assert (first.score, first.empty_fraction) == (2.0, 0.0)
+    nearly_silent = answered(first, owl="eeee", tea="", why="")
+    assert nearly_silent.score == (4 + 1 + 1) / 3 and nearly_silent.empty_fraction == 2 / 3
+    assert answered(first, owl="", tea="", why="").score == 1.0
+    assert answered(None, owl="eeee", tea="", why="").score == 4.0  # there is nothing else to go by
+
+
+def test_safety_weighs_the_same_in_every_validation_whatever_lambda_is_meanwhile() -> None:
+    reward = LagrangianReward(LetterScorer(), ConstantScorer(-1.0), 1.0)
+    settings = validating(1, iterations=4, learning_rate=1e-9, lagrangian={"multiplier": 1.0, "learning_rate": 0.5})
+    models = tiny_policy(), tiny_policy(), value_model()
+    told = list(ppo(*models, tiny_tokenizer(), PROMPTS, reward, settings, 0, None, HELD_OUT))
+    multipliers = [each.lagrange_multiplier for each in told]
+    assert multipliers == sorted(set(multipliers)) and multipliers[0] == 1.0 and reward.multiplier == 1.0
+    for found in validated(told):
+        assert found.score == pytest.approx((found.helpfulness + found.safety) / 2)
+    for each, multiplier in zip(told, multipliers, strict=True):
+        assert each.score == pytest.approx((each.helpfulness + multiplier * each.safety) / (1 + multiplier), abs=1e-6)
+
+
 def scored(*scores: float) -> list[Validation]:
-    return [Validation(number, score, 0, 0, 0, 1, 1, ()) for number, score in enumerate(scores)]
+    return [Validation(number, score, 0, 0, 0, 1, 1, 0, ()) for number, score in enumerate(scores)]
 
 
 def test_the_best_is_the_highest_and_of_equal_ones_the_earliest() -> None:

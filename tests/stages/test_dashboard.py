@@ -33,7 +33,7 @@ def validation(iteration: int, score: float, response: str = "It eats mice.") ->
         Answer(UNSAFE.id, "I cannot help with that. " * 30, 150, True, 0.25, -0.5, 3.125, 3.125),
         Answer(OTHER.id, "", 1, False, 0.0, 0.0, 0.0, 0.0),
     )
-    return Validation(iteration, score, 0.5, 1.0, 0.1, 20.0, 1.0, answers)
+    return Validation(iteration, score, 0.5, 1.0, 0.1, 20.0, 1.0, 0.0, answers)
 
 
 def run(length: int = 12, **changes: object) -> list[PPOStats]:
