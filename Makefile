@@ -27,6 +27,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/registry_costs.py
 	$(BIN)/python benchmarks/importing.py
 	$(BIN)/python benchmarks/reward_models.py
+	$(BIN)/python benchmarks/ppo.py
 
 install: $(READY)
 
@@ -37,4 +38,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-trl-1.10 build *.egg-info
