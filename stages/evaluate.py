@@ -90,6 +90,12 @@ def evaluate_reward(
     artifact = one(inputs, "prompts")
     world, cases = world_of(artifact), cases_of(artifact)
     comparisons = comparisons_of(inputs["preferences"], "test")
+    if unknown := [each for each in comparisons if each.prompt_id not in cases]:
+        raise ValueError(
+            f"{len(unknown)} of {len(comparisons)} held-out comparisons are of prompts that {artifact.reference} does not hold "
+            f"(the first is {unknown[0].prompt_id}), so gold cannot judge them; for people's comparisons take rlhf score, "
+            "which tells the accuracy by rating"
+        )
     saved = SavedBatches(states, SideScores)
     scores = {
         (each.axis, each.side): each.scores for each in saved.save(_score_sides(inputs, comparisons, progress, saved.done))

@@ -30,7 +30,7 @@ from reward_model.scoring import RewardScorer
 from sandbox.annotators import utility
 from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
-from stages import make_world, train_reward
+from stages import evaluate, make_world, train_reward
 from stages.cli import app
 from stages.evaluate import ScoredComparison
 from stages.make_world import cases_of, world_of
@@ -40,6 +40,7 @@ from stages.sections import (
     AccuracyStudyConfig,
     CorpusConfig,
     DemonstrationsConfig,
+    EvaluationConfig,
     PromptsConfig,
     RewardStudyConfig,
     RewardTrainingConfig,
@@ -207,6 +208,11 @@ def test_comparisons_of_prompts_that_gold_does_not_know_have_no_ceiling(registry
     study = make(registry, *MARGIN[:2], MARGIN[2] | {"preferences": ["preferences/own"]}, "own-comparisons")
     assert cells(known, 0).keys() - cells(study, 0).keys() == {"annotators' own ceiling"}
     assert cells(study, 0)["margin small"] == cells(known, 0)["margin small"]
+    inputs = {"preferences": ["preferences/own"], "prompts": ["prompts/evaluation"]}
+    with pytest.raises(
+        ValueError, match=r"are of prompts that prompts/evaluation@1 does not hold \(the first is own-.*rlhf score"
+    ):
+        make(registry, evaluate.REWARD, EvaluationConfig(), inputs, "own")
 
 
 def test_what_gold_finds_unsafe_is_the_ceiling_of_recall(registry: Registry) -> None:
