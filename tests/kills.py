@@ -161,9 +161,13 @@ def holdings(folder: Path) -> dict[str, str]:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """The paths of everything under ``folder``, with the sha256 of files that lie beside the registry."""
+    """The paths of everything under ``folder``, with the sha256 of files that lie beside the registry.
+
+    The logs of a study are left out: a start that finds a training done does not log it again.
+    """
     beside = {path.name: _sha256(path) for path in folder.iterdir() if path.is_file()}
-    return {path.relative_to(folder).as_posix(): "" for path in folder.rglob("*")} | beside
+    paths = [path.relative_to(folder) for path in folder.rglob("*")]
+    return {path.as_posix(): "" for path in paths if not {"study", "logs"} <= set(path.parts)} | beside
 
 
 def _sha256(path: Path) -> str:
