@@ -4,9 +4,9 @@
     python benchmarks/ppo_at_scale.py --size 1b --peak-tflops 989
 
 Each iteration samples one response to each of 64 prompts of 256 tokens, 256 tokens at most, and makes four optimizer steps
-of 16, in bf16; the first iteration warms up and is not counted. ``--lora``: policy, reference, critic and both reward models
-stand on one set of weights, and policy and critic are trained by adapters of their own. Without it the five are models by
-themselves, all weights of policy and critic are trained, and AdamW's moments are bf16 like the weights. ``1b`` is the shape of
+of 16; the first iteration warms up and is not counted. ``--lora``: policy, reference, critic and both reward models
+stand on one set of bf16 weights, and policy and critic are trained by float32 adapters of their own. Without it the five are
+models by themselves in float32, and all weights of policy and critic are trained. ``1b`` is the shape of
 TinyLlama 1.1B. The tokenizer is filled up to 32,000 tokens with made-up words, so that what a random policy samples is read by
 the reward models as so many tokens again. It samples EOS once in 32,000 tokens.
 
@@ -70,7 +70,8 @@ def main() -> None:
         microbatch_size=asked.microbatch, max_new_tokens=asked.new, lora=LoraConfig() if asked.lora else None,
     )  # fmt: skip
     torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
+    if asked.lora:
+        torch.set_default_dtype(torch.bfloat16)
     with device:
         policy, ref_policy, critic, scorers = models(shape(asked.size), tokenizer, config.lora)
     torch.set_default_dtype(torch.float32)

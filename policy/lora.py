@@ -56,8 +56,9 @@ def fix(model: PreTrainedModel, factors: Factors) -> None:
 class Adapters:
     """The adapters of ``model``, which is changed in place: only they and the modules ``trained`` have gradients now.
 
-    Their initial weights come from ``seed``; at first they change nothing. Raises LoraError when a target is not in the model,
-    or is the head of a model whose head and embeddings are one matrix.
+    Their initial weights come from ``seed``; at first they change nothing. What is trained is float32 or wider, also in a model
+    of half precision. Raises LoraError when a target is not in the model, or is the head of a model whose head and embeddings
+    are one matrix.
     """
 
     def __init__(self, model: PreTrainedModel, config: LoraConfig, seed: int, trained: Sequence[str] = ()):
@@ -80,6 +81,9 @@ class Adapters:
                 parameter.requires_grad_(False)
         for name in trained:
             model.get_submodule(name).requires_grad_(True)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
 
     def factors(self) -> Factors:
         """What they add to the matrices now; the scaling by alpha / rank is in B."""

@@ -30,7 +30,7 @@ class ValueModel(nn.Module):
     def forward(self, prompt_ids: Sequence[list[int]], response_ids: Sequence[list[int]]) -> Tensor:
         """Values (B, T): column t is the value of the state before response token t. Garbage beyond a response's end."""
         hidden, _, _ = response_hidden(self.backbone, prompt_ids, response_ids)
-        return self.head(hidden).squeeze(-1)
+        return self.head(hidden.to(next(self.head.parameters()).dtype)).squeeze(-1)
 
 
 def load_value_model(path: Path, tokenizer: PreTrainedTokenizerBase) -> ValueModel:

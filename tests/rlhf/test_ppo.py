@@ -9,7 +9,10 @@ import torch
 from fakes import tiny_policy, tiny_tokenizer
 from ppo_fakes import PROMPTS, QUESTIONS, REWARD, config, value_model
 
+from policy.config import LoraConfig
 from policy.generation import Response, TransformersSampler
+from policy.lora import Adapters
+from policy.shared_base import on_base
 from preference_data.messages import user
 from preference_data.prompt import make_prompt
 from reward_model.combined_reward import Scores
@@ -207,6 +210,20 @@ def test_weights_in_half_precision_are_not_trained() -> None:
     models = tiny_policy(dtype=torch.bfloat16), tiny_policy(dtype=torch.bfloat16), value_model()
     with pytest.raises(PPOError, match=r"of LlamaForCausalLM that are trained are torch.bfloat16, in which steps of 0.001 are"):
         next(ppo(*models, tiny_tokenizer(), PROMPTS, REWARD, config(), seed=0))
+
+
+def test_adapters_train_in_float32_on_weights_in_half_precision() -> None:
+    base = tiny_policy(dtype=torch.bfloat16)
+    before = {name: tensor.clone() for name, tensor in base.named_parameters()}
+    policy, critic = on_base(base, type(base), {}), on_base(base, type(base), {})
+    Adapters(policy, LoraConfig(rank=2), seed=0)
+    Adapters(critic, LoraConfig(rank=2), seed=1)
+    value = ValueModel(critic.model, torch.nn.Linear(32, 1, bias=False))
+    list(ppo(policy, base, value, tiny_tokenizer(), PROMPTS, REWARD, config(iterations=2, lora={"rank": 2}), seed=0))
+    trained = {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    assert {parameter.dtype for parameter in trained.values()} == {torch.float32}
+    assert all(parameter.abs().max() > 0 for name, parameter in trained.items() if "lora_B" in name)  # they begin at 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.named_parameters())
 
 
 @pytest.mark.parametrize(
