@@ -31,7 +31,7 @@ class RewardError(ValueError):
 
 
 class Reward(Protocol):
-    """What PPO raises: ``Scores.combined`` of a dialogue; ``is_safety`` says whether its prompt has the safety tag."""
+    """What PPO raises: ``Scores.combined`` (N,) of N dialogues; ``is_safety`` says of each whether its prompt has the tag."""
 
     def score(self, dialogues: Sequence[Messages], is_safety: Sequence[bool]) -> Scores: ...
 

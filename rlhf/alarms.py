@@ -152,7 +152,7 @@ def _runs_out_of_room(history: Sequence[PPOStats]) -> Alarm | None:
     if not _has_two_windows(history):
         return None
     now = _recent(history, lambda stats: stats.eos_fraction)
-    if len(history) < WINDOW or now >= LOWEST_EOS:
+    if now >= LOWEST_EOS:
         return None
     return Alarm(
         "responses without end",

@@ -72,9 +72,10 @@ def ppo(
     """Train ``policy`` and ``value_model`` in place; yield the stats of each iteration. ``states``: to go on from, and save to.
 
     ``ref_policy`` is a frozen copy of ``policy`` as it was at the start. ``heldout_prompts`` are those of the validations, and
-    not among ``prompts``. Raises PPOError when ``ref_policy`` is the policy itself, for fewer prompts than ``batch_size``, for
-    a validation without prompts and when a gradient is not finite; ContextOverflow when a prompt leaves no room for
-    ``max_new_tokens``.
+    not among ``prompts``. Raises PPOError when ``ref_policy`` is the policy itself, for ``lora`` without adapters, trained
+    weights in half precision, saved states of several processes, fewer prompts than ``batch_size``, a validation without
+    prompts, scores that are not one finite number a dialogue, and when a gradient is not finite; ContextOverflow when a prompt
+    leaves no room for ``max_new_tokens``; ProcessesError.
     """
     if ref_policy is policy:
         raise PPOError("ref_policy is the policy itself, so the KL penalty would always be 0; load or copy it a second time")

@@ -26,7 +26,6 @@ from stages.stage import Inputs, Stage, one
 from stages.watched_ppo import watched_ppo
 
 VALIDATION_FILE = "validation.jsonl"
-_NEEDS_TAGS = ("combined",)
 
 
 class NoSafetyTags(ValueError):
@@ -85,7 +84,7 @@ def _trained(
 
 
 def _check_tags(prompts: Sequence[Prompt], config: PPOConfig) -> None:
-    if config.reward in _NEEDS_TAGS and not any(prompt.is_safety for prompt in prompts):
+    if config.reward == "combined" and not any(prompt.is_safety for prompt in prompts):
         raise NoSafetyTags(
             f"none of the {len(prompts)} prompts has the safety tag, and the reward {config.reward} takes the safety score of "
             "those that have; tag the prompts that may elicit unsafe answers (is_safety), or name a reward that knows no tags "
