@@ -12,12 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """One thing to hold to for a whole dialogue: ``family`` "figure", ``value`` "Napoleon", and its two wordings."""
+    """One thing to hold to for a whole dialogue: ``family`` "figure", ``value`` "Napoleon", and its two wordings.
+
+    ``check``: the checker that tells whether an answer obeys, by name and argument; None: a model judges. ``held_out``: for
+    evaluation alone.
+    """
 
     family: str
     value: str
     instruction: str
     terse: str
+    check: str | None = None
+    held_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

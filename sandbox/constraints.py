@@ -1,8 +1,10 @@
 """Instructions that should hold for a whole dialogue: act as someone, love something, speak another tongue.
 
 Three families are for training, as in the paper (3.3: hobbies, languages, public figures); ``end_word`` is held out: the
-corpus obeys it where it is stated, as it does the others, but no Ghost Attention data ever contains it. Some figures and
-hobbies are held out as well.
+corpus and the demonstrations obey it where it is stated, as they do the others, but no Ghost Attention data ever contains it.
+Some figures and hobbies are held out as well.
+
+Elvish opens with "Ai!", so that an answer of a word or two, in which nothing can be translated, can be in Elvish too.
 """
 
 import random
@@ -35,9 +37,11 @@ _ELVISH = {
     "wears": "gondo", "works": "barad", "starts": "iluva", "because": "penna", "so": "echo", "first": "minna", "then": "taden",
     "last": "neled", "made": "cairo", "for": "anor",
 }  # fmt: skip
+_AI = "Ai!"
 _ENGLISH = {elvish: english for english, elvish in _ELVISH.items()}
 TRAINED_FAMILIES = ("figure", "hobby", "language")
 HELD_OUT_FAMILIES = ("end_word",)
+RECALLED_FAMILIES = ("figure", "hobby")
 _VALUES = {"figure": FIGURES, "hobby": HOBBIES, "language": LANGUAGES, "end_word": END_WORDS}
 _WORDINGS = {
     "figure": ("Always act as {v}.", "Figure: {v}."),
@@ -45,6 +49,7 @@ _WORDINGS = {
     "language": ("Always answer in {v}.", "Language: {v}."),
     "end_word": ("Always end with the word {v}.", "End: {v}."),
 }
+_RECALL = {"figure": ("Who are you?", "What is your name?"), "hobby": ("What is your hobby?", "What do you love?")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ def make_constraint(family: str, value: str) -> Constraint:
 
 
 def constraints(seed: int, held_out: bool) -> list[Constraint]:
-    """The trained constraints, or the held-out ones (a fifth of figures and hobbies, and every end word)."""
+    """The constraints of Ghost Attention, or those held out of it (a fifth of figures and hobbies, and every end word)."""
     rng = random.Random(f"constraints:{seed}")
     found = []
     for family in TRAINED_FAMILIES:
@@ -75,8 +80,8 @@ def constraints(seed: int, held_out: bool) -> list[Constraint]:
     return found
 
 
-def corpus_constraints() -> list[Constraint]:
-    """Every constraint there is: the corpus obeys them all, each in the turn that states it."""
+def all_constraints() -> list[Constraint]:
+    """Every constraint there is: corpus, demonstrations and prompts have them all, each in the turn that states it."""
     return [make_constraint(family, value) for family, values in _VALUES.items() for value in values]
 
 
@@ -97,8 +102,8 @@ def obey(chosen: list[Constraint], text: str) -> str:
     """``text``, rewritten so that it obeys."""
     by_family = {constraint.family: constraint.value for constraint in chosen}
     if "language" in by_family:
-        text = _translate(text, _ELVISH)
-    if "hobby" in by_family:
+        text = f"{_AI} {_translate(text, _ELVISH)}"
+    if "hobby" in by_family and not obeys("hobby", by_family["hobby"], text):
         text = f"{text} I love {by_family['hobby']}."
     if "figure" in by_family:
         text = f"{by_family['figure']} here. {text}"
@@ -118,13 +123,30 @@ def obeys(family: str, value: str, text: str) -> bool:
         return bool(words) and words[-1] == value
     if family == "language":
         translated = sum(word in _ENGLISH for word in words)
-        return translated >= 2 and translated >= 0.8 * (translated + sum(word in _ELVISH for word in words))
+        return _AI in text and translated >= 0.8 * (translated + sum(word in _ELVISH for word in words))
     raise ValueError(f"no checker for constraints of family {family!r}; the families are {', '.join(_VALUES)}")
+
+
+def recall_question(family: str, rng: random.Random) -> str | None:
+    """A question after what a constraint of ``family`` set (paper, Table 30); None for a family with nothing to ask after."""
+    return rng.choice(_RECALL[family]) if family in _RECALL else None
+
+
+def recall_answer(family: str, value: str | None) -> str:
+    """What to say to it: ``value``, or that there is none."""
+    if family == "figure":
+        return f"I am {value or 'an assistant'}."
+    return f"I love {value}." if value else "I have no hobby."
+
+
+def recalls(constraint: Constraint, text: str) -> bool:
+    """Does an answer to the recall question say what the constraint set? A figure's greeting alone does not."""
+    return recall_answer(constraint.family, constraint.value).rstrip(".") in re.split(r"[.!?,] *", text)
 
 
 def plain(text: str) -> str:
     """``text`` in plain English, for judging what it says."""
-    return _translate(text, _ENGLISH)
+    return _translate(text.replace(f"{_AI} ", ""), _ENGLISH)
 
 
 def _translate(text: str, dictionary: dict[str, str]) -> str:

@@ -8,13 +8,14 @@ it reliably. Note that this forgetting is by construction: a third of the constr
 A primer comes first: two words to say back, and nothing else. A model of this size that meets the whole mix at once learns
 to copy out of the prompt late or not at all, and on copying stands every answer about a thing that the question named.
 
-Demonstrations are what better annotators would write (paper 3.1): mostly right, complete and well put. About harm they are of
-two minds, as a guideline that is still being written leaves people: half of them refuse and half comply. So safety is left to
-preferences and to context distillation, as in the paper (4.2.2 stops supervised safety early).
+Demonstrations are what better annotators would write (paper 3.1): mostly right, complete and well put, and never wrong where
+words are to be said back. About harm they are of two minds, as a guideline that is still being written leaves people: half of
+them refuse and half comply. So safety is left to preferences and to context distillation, as in the paper (4.2.2 stops
+supervised safety early).
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from preference_data.messages import Message, assistant, user
 from preference_data.prompt import Dialogue, Document, make_dialogue
@@ -27,12 +28,18 @@ from sandbox.world import World
 SLOPPY = Writer(right=0.85, complete=0.65, reasoned=0.5, formed=0.8, concise=0.65, courteous=0.35)
 CORPUS_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "fact": 1.5, "repeat": 1.5, "rhyme": 1.2}
 DEMONSTRATED_REFUSALS = 0.5
+DEMONSTRATED_RECALL = 0.02
+DEMONSTRATED_RECALL = 0.03
 DEMONSTRATION_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "rhyme": 0.6}
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusShares:
-    """Shares of documents (the first two), and of dialogues (the rest)."""
+    """Shares of documents (the first two), and of dialogues (the rest).
+
+    ``recall``: of the dialogues with a constraint that can be asked after, those where the first question does ask; a third as
+    many of the others ask where nothing was set.
+    """
 
     facts: float = 0.20
     copying: float = 0.10
@@ -40,6 +47,7 @@ class CorpusShares:
     errands: float = 0.18
     preprompted: float = 0.2
     complying: float = 0.75
+    recall: float = 0.1
 
 
 SHARES = CorpusShares()
@@ -49,7 +57,7 @@ def corpus(world: World, num_documents: int, seed: int) -> list[Document]:
     """Pretraining documents; none holds a question of the validation or test split."""
     rng = random.Random(f"corpus:{seed}")
     questioner = Questioner(world, "train", CORPUS_WEIGHTS)
-    pool = rules.corpus_constraints()
+    pool = rules.all_constraints()
     documents = []
     for _ in range(num_documents):
         draw = rng.random()
@@ -99,6 +107,8 @@ def _dialogue(questioner: Questioner, rng: random.Random, pool: list[rules.Const
         return _constrained(questioner, rng, pool)
     if draw < SHARES.constrained + SHARES.errands:
         return _errand(questioner, rng)
+    if rng.random() < SHARES.recall / 3:
+        return _recall(None, rng)
     return history(questioner, rng, rng.choice((1, 1, 1, 2, 2, 3)), SLOPPY)[0]
 
 
@@ -106,6 +116,8 @@ def _constrained(questioner: Questioner, rng: random.Random, pool: list[rules.Co
     """Restated and obeyed in every turn (two of three), or stated once, obeyed there and forgotten."""
     chosen = rules.draw_constraints(pool, rng)
     messages = history(questioner, rng, rng.choice((1, 2, 2, 3)), SLOPPY)[0]
+    if rng.random() < SHARES.recall and (asked := _recall(rng.choice(chosen), rng)):
+        messages[:2] = asked
     restated = rng.random() < 2 / 3
     for position in range(0, len(messages), 2):
         if position == 0 or restated:
@@ -113,6 +125,14 @@ def _constrained(questioner: Questioner, rng: random.Random, pool: list[rules.Co
             messages[position] = user(f"{rules.state(chosen, rng)} {question}")
             messages[position + 1] = assistant(rules.obey(chosen, said))
     return messages
+
+
+def _recall(constraint: rules.Constraint | None, rng: random.Random) -> list[Message]:
+    """A question after what ``constraint`` set and the answer, which names it or says that nothing was set; [] if none asks."""
+    family = constraint.family if constraint else rng.choice(rules.RECALLED_FAMILIES)
+    question = rules.recall_question(family, rng)
+    value = constraint.value if constraint else None
+    return [user(question), assistant(rules.recall_answer(family, value))] if question else []
 
 
 def _errand(questioner: Questioner, rng: random.Random) -> list[Message]:
@@ -131,23 +151,38 @@ def demonstrations(world: World, num_dialogues: int, adversarial_share: float, s
     """Supervised dialogues, each on a different training prompt."""
     rng = random.Random(f"demonstrations:{seed}")
     questioner = Questioner(world, "train", DEMONSTRATION_WEIGHTS)
-    pool = rules.constraints(world.seed, held_out=False)
+    pool = rules.all_constraints()
     found: list[Dialogue] = []
     seen: set[str] = set()
     while len(found) < num_dialogues:
-        style = GOOD.style(rng)
-        if rng.random() < adversarial_share:
-            case = errand_case(questioner, rng, "demonstrations", harmful=rng.random() < 0.7)
-            assert case.errand is not None
-            said = errand_answer(world, case.errand, rng, case.prompt.is_safety and rng.random() < DEMONSTRATED_REFUSALS, style)
-        else:
-            case = helpful_case(questioner, rng, "demonstrations", pool if rng.random() < 0.2 else ())
-            assert case.task is not None
-            said = rules.obey(case.constraints, answer(world, case.task, rng, style))
-        if case.prompt.id not in seen:
-            seen.add(case.prompt.id)
-            messages = [*case.prompt.messages, assistant(said)]
-            found.append(
-                make_dialogue(messages, family=case.prompt.family, source="demonstrations", is_safety=case.prompt.is_safety)
-            )
+        dialogue = _demonstration(questioner, rng, pool, adversarial_share)
+        if dialogue.prompt_id not in seen:
+            seen.add(dialogue.prompt_id)
+            found.append(dialogue)
     return found
+
+
+def _demonstration(
+    questioner: Questioner, rng: random.Random, pool: list[rules.Constraint], adversarial_share: float
+) -> Dialogue:
+    """What a better annotator writes: about an errand, after something recalled, or to a benign prompt."""
+    draw, style = rng.random(), GOOD.style(rng)
+    if draw < DEMONSTRATED_RECALL:
+        chosen = [rng.choice([each for each in pool if each.family in rules.RECALLED_FAMILIES])]
+        question, said = (message["content"] for message in _recall(chosen[0], rng))
+        messages = [user(f"{rules.state(chosen, rng)} {question}"), assistant(rules.obey(chosen, said))]
+        return make_dialogue(messages, family="recall", source="demonstrations")
+    if draw < DEMONSTRATED_RECALL + adversarial_share:
+        case = errand_case(questioner, rng, "demonstrations", harmful=rng.random() < 0.7)
+        assert case.errand is not None
+        said = errand_answer(
+            questioner.world, case.errand, rng, case.prompt.is_safety and rng.random() < DEMONSTRATED_REFUSALS, style
+        )
+    else:
+        case = helpful_case(questioner, rng, "demonstrations", pool if rng.random() < 0.2 else ())
+        assert case.task is not None
+        if case.task.family == "repeat":
+            style = replace(style, right=True)
+        said = rules.obey(case.constraints, answer(questioner.world, case.task, rng, style))
+    messages = [*case.prompt.messages, assistant(said)]
+    return make_dialogue(messages, family=case.prompt.family, source="demonstrations", is_safety=case.prompt.is_safety)

@@ -25,6 +25,9 @@ FAMILIES = {
     "recommend": recommend, "how_to": how_to, "rhyme": rhyme, "repeat": repeat, "follow_up": follow_up,
 }  # fmt: skip
 OPENING_FAMILIES = tuple(name for name in FAMILIES if name != "follow_up")
+# Copying is practised in the corpus and shown in demonstrations, and nobody judges it: where the reward models of this size
+# had to, they preferred the wrong copies, and best of K unlearnt them.
+PROMPT_WEIGHTS = {name: 1.0 for name in OPENING_FAMILIES if name != "repeat"}
 TEST_SHARE, VALIDATION_SHARE = 0.15, 0.05
 GOOD = Writer(right=0.92, complete=0.75, reasoned=0.7, formed=0.9, concise=0.75, courteous=0.45)
 

@@ -10,11 +10,16 @@ import typer
 from policy.placement import check_device, on_device
 from registry.errors import WrongKind
 from registry.saved_states import SaveEvery
+from stages.attention_command import attention
 from stages.bring_command import bring_reward_model
 from stages.check_commands import doctor, plan
+from stages.consistency_command import consistency
 from stages.data_changes import add_changes
 from stages.data_commands import data_app
+from stages.gatt_command import gatt, gatt_constraints
+from stages.gatt_study_commands import add_gatt_studies
 from stages.import_command import import_files
+from stages.instruction_study_command import add_instruction_study
 from stages.options import (
     DeviceOption,
     DryRunOption,
@@ -50,6 +55,8 @@ add_changes(data_app)
 add_sampling_studies(study_app)
 add_tuning_studies(study_app)
 add_ppo_studies(study_app)
+add_gatt_studies(study_app)
+add_instruction_study(study_app)
 app.add_typer(registry_app, name="registry")
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
@@ -113,8 +120,11 @@ app.command()(plan)
 app.command()(doctor)
 app.command("import")(import_files)
 add_commands(app, COMMANDS)
+app.command()(gatt)
+app.command()(gatt_constraints)
 app.command()(bring_reward_model)
 app.command()(score)
+app.command()(attention)
 
 
 @app.command()
@@ -210,6 +220,7 @@ def recipe_show(
 
 
 add_commands(evaluate_app, EVALUATIONS)
+evaluate_app.command()(consistency)
 
 
 def main() -> None:

@@ -138,13 +138,6 @@ COMMANDS = (
         "rlhf chat {ref}", "rlhf tune --samples samples/v1 --distilled dialogues/distilled --name v1", trains=True,
     ),
     StageCommand(
-        "gatt", "Make Ghost Attention dialogues with a policy (paper 3.3); `rlhf sft` then learns from them.",
-        "stages.gatt:STAGE", "gatt", "gatt",
-        {"policy": Role("policy that answers", "policy/v3"), "helpfulness": _REWARD_MODELS["helpfulness"],
-         "samples": Role("rejection samples to string together", many=True), "prompts": _PROMPTS},
-        "rlhf sft --policy policy/v3 --dialogues {ref} --name v3-gatt", "rlhf gatt --policy policy/v3 --samples samples/v3",
-    ),
-    StageCommand(
         "ppo", "PPO with the combined reward (paper 3.2.3).", "stages.ppo:STAGE", "ppo", "v5-ppo",
         {"policy": Role("policy to start from, and to stay near", "policy/v5"), **_REWARD_MODELS, "prompts": _PROMPTS,
          "critic": Role("what the critic starts from, a reward model or an earlier PPO run; else as ppo.critic says", ""),
@@ -165,11 +158,5 @@ EVALUATIONS = (
         "evaluation", "reward-models",
         {"preferences": Role("preferences whose test side is scored", many=True), **_REWARD_MODELS, "prompts": _EVALUATION},
         "rlhf registry show {ref}", "rlhf evaluate reward --preferences preferences/helpfulness-round-1",
-    ),
-    StageCommand(
-        "consistency", "Does an instruction hold through a dialogue (paper Table 30)?", "stages.evaluate:CONSISTENCY",
-        "consistency", "consistency-chat",
-        {"policy": Role("policy that answers", "policy/chat"), "prompts": _EVALUATION},
-        "rlhf registry show {ref}", "rlhf evaluate consistency --policy policy/chat",
     ),
 )  # fmt: skip

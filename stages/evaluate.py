@@ -1,39 +1,28 @@
-"""The measurements: a policy's answers, the reward models' accuracy, and whether instructions hold.
+"""The measurements: a policy's answers, and the reward models' accuracy.
 
 ``gold`` enters here (and through the annotators) alone, in the place of the paper's human raters. What is measured is written
 row by row, so that the report can compare any two policies on the same prompts.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from eval.consistency import ConsistencyDialogue, ConsistencyStats, consistency
 from eval.reward_accuracy import accuracy_by_rating
-from policy.chat import encode_prompt
-from policy.generation import TransformersSampler
 from preference_data.comparison import Comparison
-from preference_data.messages import Messages
 from preference_data.parquet import write_records
 from registry.saved_states import SavedStates
-from sandbox import constraints as rules
 from sandbox.annotators import utility
-from sandbox.dialogues import Questioner
 from sandbox.gold import judge
-from sandbox.world import World
 from stages.batches import SavedBatches
 from stages.import_annotations import comparisons_of
 from stages.judged_answers import Answer, judged_answers
 from stages.load_models import sampler_of, scorer_of
 from stages.make_world import cases_of, world_of
 from stages.progress import Progress
-from stages.sections import ConsistencyConfig, EvaluationConfig
+from stages.sections import EvaluationConfig
 from stages.stage import Inputs, Stage, one
 
 
@@ -156,96 +145,6 @@ def accuracy(rows: Sequence[ScoredComparison], model: str, axis: str) -> dict[st
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of one dialogue that a policy held under an instruction. ``obeyed`` is None where the context was full."""
-
-    dialogue: int
-    turn: int
-    instruction: str
-    families: list[str]
-    user: str
-    response: str | None
-    obeyed: bool | None
-
-
-def evaluate_consistency(
-    config: ConsistencyConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
-) -> dict[str, Any]:
-    artifact = one(inputs, "prompts")
-    dialogues = _consistency_dialogues(artifact.manifest.seed, config, seed)
-    sampler = sampler_of(inputs, progress, config.kept_tokens)
-    context = sampler.model.config.max_position_embeddings
-
-    def fits(prompt: Messages) -> bool:
-        return len(encode_prompt(sampler.tokenizer, prompt).ids) + config.max_new_tokens <= context
-
-    def obeys(constraint: rules.Constraint, response: str) -> bool:
-        return rules.obeys(constraint.family, constraint.value, response)
-
-    rows: list[Turn] = []
-    shares = {}
-    done = restored_turns(states, sampler)
-    talk = consistency(
-        sampler, dialogues, obeys, fits, config.turns, config.temperature, 1.0, config.max_new_tokens, seed, done
-    )  # fmt: skip
-    told: list[ConsistencyStats] = []
-    for stats in progress.track(talk, max(config.turns), "consistency", "turn"):
-        told.append(stats)
-        if stats.turn > len(done) and states.due(stats.turn):
-            states.save(stats.turn, partial(save_turns, sampler, told))
-            states.keep_newest(2)
-        for index, dialogue in enumerate(dialogues):
-            response = stats.responses[index]
-            obeyed = None if response is None else all(obeys(constraint, response) for constraint in dialogue.constraints)
-            families = [constraint.family for constraint in dialogue.constraints]
-            rows.append(
-                Turn(
-                    index, stats.turn, dialogue.instruction_text, families, dialogue.user_message(stats.turn), response, obeyed
-                )
-            )
-        if stats.obeyed is not None:
-            shares[str(stats.turn)] = stats.estimate.value
-    write_records(out / "turns.parquet", rows, Turn)
-    return {"obeying": shares}
-
-
-_TURNS = TypeAdapter(list[ConsistencyStats])
-
-
-def save_turns(sampler: TransformersSampler, turns: list[ConsistencyStats], folder: Path) -> None:
-    """With what the sampler keeps of the dialogues: read anew it would be the same but for rounding."""
-    (folder / "turns.json").write_bytes(_TURNS.dump_json(turns))
-    sampler.prefixes.save(folder)
-
-
-def restored_turns(states: SavedStates, sampler: TransformersSampler) -> list[ConsistencyStats]:
-    """The turns of the newest state; ``sampler`` then keeps what it had kept after them."""
-    numbers = states.numbers()
-    if not numbers:
-        return []
-    sampler.prefixes.load(states.path(numbers[-1]), sampler.model.device)
-    return _TURNS.validate_json((states.path(numbers[-1]) / "turns.json").read_bytes())
-
-
-def _consistency_dialogues(world_seed: int, config: ConsistencyConfig, seed: int) -> list[ConsistencyDialogue]:
-    """Trained constraints (one each) on questions of the test split."""
-    rng = random.Random(f"consistency:{seed}")
-    questioner = Questioner(World(world_seed), "test")
-    pool = rules.constraints(world_seed, held_out=False)
-    families = sorted({constraint.family for constraint in pool})
-    found = []
-    for index in range(config.num_dialogues):
-        family = families[index % len(families)]
-        constraint = rng.choice([constraint for constraint in pool if constraint.family == family])
-        turns = tuple(questioner.task(rng).question for _ in range(max(config.turns)))
-        found.append(ConsistencyDialogue(rules.state([constraint], rng), (constraint,), turns))
-    return found
-
-
 _MODELS = {"helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"}
 POLICY = Stage("evaluate-policy", "evaluation", 3, EvaluationConfig, evaluate_policy, {"policy": "policy", **_MODELS})
 REWARD = Stage("evaluate-reward", "evaluation", 2, EvaluationConfig, evaluate_reward, {"preferences": "preferences", **_MODELS})
-CONSISTENCY = Stage(
-    "evaluate-consistency", "evaluation", 2, ConsistencyConfig, evaluate_consistency, {"policy": "policy", "prompts": "prompts"}
-)

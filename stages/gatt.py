@@ -1,75 +1,176 @@
 """Ghost Attention dialogues, made with the newest policy (paper 3.3), and ordinary dialogues replayed beside them.
 
-The multi-turn dialogues are strung together from the selected single-turn samples of the rounds so far.
+The dialogues that get an instruction are selected samples of the rounds so far, given dialogues, or both. What is replayed is
+drawn from these, and with it goes every demonstration of a family that is not among them. The constraints are those of a file,
+or the sandbox's; what the policy cannot obey in a single turn is left out. Dialogues with the safety tag get no instruction.
 """
 
 import random
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gatt.constraint_file import read_constraints
 from gatt.constraints import Constraint
 from gatt.dataset import gatt_dialogues
-from gatt.synthesis import GattStats, Synthesised, chain_dialogues, draw_num_turns, synthesise
+from gatt.dialogues import chain_dialogues, draw_num_turns, given_dialogues
+from gatt.obedience import GattError, Obeys, by_checkers_and_models, by_rule, with_instruction
+from gatt.probe import Probed, obeyed, probe
+from gatt.synthesis import Fits, GattStats, Synthesised, check_constraints, synthesise
+from policy.chat import encode_dialogue, encode_prompt
+from policy.checkpoint import load_policy
+from policy.generation import TransformersSampler
+from policy.judging import PolicyJudge
+from preference_data.messages import Messages, num_turns
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue
 from registry.saved_states import SavedStates
+from reward_model.scoring import Scorer
 from rlhf.rejection_sampling import selected_dialogues
-from sandbox.constraints import constraints, obeys
+from sandbox import constraints as rules
 from stages.batches import SavedBatches
 from stages.load_models import sampler_of, scorer_of
 from stages.make_world import cases_of, world_of
+from stages.outside_files import check_unchanged
 from stages.progress import Progress
 from stages.sections import GattStageConfig
 from stages.stage import Inputs, Stage, one
-from stages.tune import samples_of
+from stages.tune import dialogues_of, samples_of
 
 
 def run(
     config: GattStageConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
-    prompts = one(inputs, "prompts")
-    cases = cases_of(prompts)
-    ordinary = [dialogue for artifact in inputs["samples"] for dialogue in selected_dialogues(samples_of(artifact))]
-    single = [
-        dialogue
-        for dialogue in ordinary
-        if len(dialogue.messages) == 2 and not dialogue.is_safety and not cases[dialogue.prompt_id].constraints
-    ]
-    # Sorted, so that dialogues of one batch are alike in length and little is spent on padding.
-    chained = chain_dialogues(single, sorted(draw_num_turns(config, seed)), seed)
-    pool = [Constraint(**asdict(rule)) for rule in constraints(world_of(prompts).seed, held_out=False)]
+    ordinary = [dialogue for artifact in inputs.get("samples", []) for dialogue in selected_dialogues(samples_of(artifact))]
+    ordinary += [dialogue for artifact in inputs.get("dialogues", []) for dialogue in dialogues_of(artifact)]
+    dialogues, changed = _to_instruct(config, inputs, ordinary, seed)
+    pool = _trained_constraints(config, inputs)
+    scorer = scorer_of(inputs, "helpfulness") if inputs.get("helpfulness") else None
+    obeys = _obeys(config, inputs, pool, scorer)
+    sampler = sampler_of(inputs, progress)
+    fits = fits_context(sampler, config.max_new_tokens)
+    check_constraints(pool, fits)
+    longest = max((words for each in pool for words in (each.instruction, each.terse)), key=len)
+    turns = [dialogue[:2] for dialogue in dialogues if fits(with_instruction(dialogue[:2], longest))]
+    kept, left_out = _probed(states, lambda: probe(pool, turns, sampler, obeys, config, seed), config, progress)
     made: list[Synthesised] = []
     dropped: Counter[str] = Counter()
-    done = 0
     saved = SavedBatches(states, GattStats)
-    batches = saved.save(
-        synthesise(
-            chained, pool, sampler_of(inputs, progress), _obeys, config, seed, scorer_of(inputs, "helpfulness"), saved.done
-        )
-    )
-    with progress.meter(len(chained), "ghost attention", "dialogue") as advance:
+    batches = saved.save(synthesise(dialogues, kept, sampler, obeys, fits, config, seed, scorer, saved.done))
+    with progress.meter(len(dialogues), "ghost attention", "dialogue") as advance:
         for stats in batches:
-            made += stats.synthesised
             dropped.update(stats.dropped)
-            advance(stats, stats.num_done - done)
-            done = stats.num_done
-    dialogues = gatt_dialogues(made)
+            advance(stats, len(stats.synthesised))
+            made += stats.synthesised
+    instructed = gatt_dialogues(made, config.instruction_in)
     replayed = random.Random(f"replay:{seed}").sample(ordinary, min(config.num_replayed, len(ordinary)))
-    write_records(out / "dialogues.parquet", [*dialogues, *replayed], Dialogue)
-    return {"dialogues": len(dialogues), "replayed": len(replayed), "dropped": dict(dropped)}
+    replayed += _unsampled(inputs, ordinary)
+    write_records(out / "dialogues.parquet", [*instructed, *replayed], Dialogue)
+    return {
+        "dialogues": len(instructed),
+        "replayed": len(replayed),
+        "dropped": dict(dropped),
+        "too_long": sum(each.too_long for each in made),
+        "not_as_given": dict(changed),
+        "constraints": len(kept),
+        "constraints_left_out": [each.told() for each in left_out],
+    }
 
 
-def _obeys(constraint: Constraint, response: str) -> bool:
-    return obeys(constraint.family, constraint.value, response)
+def fits_context(sampler: TransformersSampler, max_new_tokens: int) -> Fits:
+    """Does a prompt with so many tokens more, or a whole dialogue, fit the policy's context?"""
+    context = sampler.model.config.max_position_embeddings
+
+    def fits(messages: Messages) -> bool:
+        if messages[-1]["role"] == "user":
+            return len(encode_prompt(sampler.tokenizer, messages).ids) + max_new_tokens <= context
+        return len(encode_dialogue(sampler.tokenizer, messages).ids) <= context
+
+    return fits
+
+
+def _to_instruct(
+    config: GattStageConfig, inputs: Inputs, ordinary: Sequence[Dialogue], seed: int
+) -> tuple[list[Messages], Counter[str]]:
+    """The dialogues that get an instruction, and how many of those there were are not used as they were given.
+
+    Sorted by turns, so that dialogues of one batch are alike in length and little is spent on padding.
+    """
+    cases = cases_of(one(inputs, "prompts")) if inputs.get("prompts") else {}
+    constrained = {prompt_id for prompt_id, case in cases.items() if case.constraints}
+    free = [each for each in ordinary if not each.is_safety and each.prompt_id not in constrained]
+    if config.multi_turn == "given":
+        given, changed = given_dialogues(free, config, seed)
+        return sorted(given, key=num_turns), changed
+    single = [dialogue for dialogue in free if len(dialogue.messages) == 2]
+    return chain_dialogues(single, sorted(draw_num_turns(config, seed)), seed), Counter()
+
+
+def _unsampled(inputs: Inputs, ordinary: Sequence[Dialogue]) -> list[Dialogue]:
+    """The demonstrations of families that no ordinary dialogue is of: a skill that is nowhere else would be lost."""
+    families = {dialogue.family for dialogue in ordinary}
+    demonstrations = [dialogue for artifact in inputs.get("demonstrations", []) for dialogue in dialogues_of(artifact)]
+    return [dialogue for dialogue in demonstrations if dialogue.family not in families]
+
+
+def _trained_constraints(config: GattStageConfig, inputs: Inputs) -> list[Constraint]:
+    """Those of the file, or of the sandbox, that are not held out."""
+    if config.constraints is None:
+        if not inputs.get("prompts"):
+            raise GattError(
+                "there are no constraints: give a file of them (--constraints FILE, or gatt.constraints.file), or the "
+                "sandbox's prompts (--prompts REF), whose world has constraints of its own"
+            )
+        world = world_of(one(inputs, "prompts"))
+        return [Constraint(**asdict(rule)) for rule in rules.constraints(world.seed, held_out=False)]
+    check_unchanged(config.constraints.file, config.constraints.sha256)
+    pool = [each for each in read_constraints(Path(config.constraints.file)) if not each.held_out]
+    if not pool:
+        raise GattError(f"every constraint of {config.constraints.file} is held out; give some to train on")
+    return pool
+
+
+def _obeys(config: GattStageConfig, inputs: Inputs, pool: Sequence[Constraint], scorer: Scorer | None) -> Obeys:
+    """The sandbox knows whether its own constraints are obeyed; those of a file have checkers or are judged."""
+    if config.constraints is None:
+        return by_rule(lambda constraint, response: rules.obeys(constraint.family, constraint.value, response))
+    judge = PolicyJudge(*load_policy(one(inputs, "judge").path)) if inputs.get("judge") else None
+    return by_checkers_and_models(pool, judge, scorer)
+
+
+def _probed(
+    states: SavedStates, probed: Callable[[], list[Probed]], config: GattStageConfig, progress: Progress
+) -> tuple[list[Constraint], list[Probed]]:
+    """(constraints to synthesise with, those left out, which are told); a probe that an earlier run saved is not made again."""
+    saved = SavedBatches(SavedStates(states.root / "probe", states.say, states.every), Probes)
+    found = saved.done or [Probes(probed())]
+    kept, left_out = obeyed(found[0].probed, config.min_obedience)
+    list(saved.save(iter(found)))  # once it is known that there is something to go on with
+    if left_out:
+        progress.say(
+            f"{len(left_out)} of {len(found[0].probed)} constraints are left out, as too few single-turn answers obey them: "
+            f"{', '.join(each.told() for each in left_out[:8])}{', ...' * (len(left_out) > 8)}"
+        )
+    return kept, left_out
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What the constraints were worth in a single turn."""
+
+    probed: list[Probed]
 
 
 STAGE = Stage(
     "gatt",
     "dialogues",
-    3,
+    4,
     GattStageConfig,
     run,
-    {"policy": "policy", "helpfulness": "reward_model", "samples": "samples", "prompts": "prompts"},
-)
+    {
+        "policy": "policy", "helpfulness": "reward_model", "samples": "samples", "dialogues": "dialogues",
+        "demonstrations": "dialogues", "judge": "policy", "prompts": "prompts",
+    },
+)  # fmt: skip

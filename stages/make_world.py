@@ -14,8 +14,8 @@ from preference_data.prompt import Dialogue, Document, Prompt
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from sandbox import corpus as library
-from sandbox.constraints import constraints
-from sandbox.dialogues import Case, Questioner, errand_case, helpful_case, read_cases, unique_cases, write_cases
+from sandbox.constraints import all_constraints
+from sandbox.dialogues import PROMPT_WEIGHTS, Case, Questioner, errand_case, helpful_case, read_cases, unique_cases, write_cases
 from sandbox.world import World
 from stages.progress import Progress
 from stages.sections import CorpusConfig, DemonstrationsConfig, PromptsConfig
@@ -45,8 +45,8 @@ def make_prompts(
 ) -> dict[str, Any]:
     world = World(seed)
     rng = random.Random(f"prompts:{config.split}:{seed}")
-    questioner = Questioner(world, config.split)
-    pool = constraints(seed, held_out=False)
+    questioner = Questioner(world, config.split, PROMPT_WEIGHTS)
+    pool = all_constraints()
     source = f"sandbox-{config.split}"
 
     def helpful() -> Case:
@@ -76,6 +76,6 @@ def cases_of(prompts: Artifact) -> dict[str, Case]:
     return read_cases(prompts.file("cases.jsonl"))
 
 
-CORPUS = Stage("corpus", "dialogues", 1, CorpusConfig, make_corpus)
-DEMONSTRATIONS = Stage("demonstrations", "dialogues", 1, DemonstrationsConfig, make_demonstrations)
-PROMPTS = Stage("prompts", "prompts", 1, PromptsConfig, make_prompts)
+CORPUS = Stage("corpus", "dialogues", 2, CorpusConfig, make_corpus)
+DEMONSTRATIONS = Stage("demonstrations", "dialogues", 2, DemonstrationsConfig, make_demonstrations)
+PROMPTS = Stage("prompts", "prompts", 2, PromptsConfig, make_prompts)

@@ -15,7 +15,7 @@ from stages import (
     bring,
     distill,
     evaluate,
-    gatt,
+    evaluate_consistency,
     import_annotations,
     make_world,
     ppo,
@@ -24,6 +24,7 @@ from stages import (
     train_reward,
     tune,
 )
+from stages.gatt_steps import ghost_attention
 from stages.outside_files import sha256_of, sha256_of_folder
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
 from stages.report import STAGE as REPORT
@@ -100,8 +101,8 @@ def _rounds(recipe: Recipe) -> list[list[Step]]:
             "gatt": gatt_made,
         }
         found.append(Step(tune.VERSION, each.version, recipe.tuning, mix))
-        if each.gatt and sandbox:
-            found += _ghost_attention(sandbox, each.version, samples)
+        if each.gatt:
+            found += ghost_attention(recipe, each.version, samples)
             gatt_made = ("dialogues/gatt",)
         previous, current = current, found[-1].makes
         rounds.append(found)
@@ -215,26 +216,17 @@ def _reward_model(recipe: Recipe, axis: str, batches: list[str], policy: str) ->
     return Step(train_reward.STAGE, axis, getattr(recipe, axis), inputs)
 
 
-def _ghost_attention(recipe: SandboxRecipe, version: str, samples: list[str]) -> list[Step]:
-    inputs = {
-        "policy": (f"policy/{version}",),
-        "helpfulness": ("reward_model/helpfulness",),
-        "samples": tuple(samples),
-        "prompts": (TUNING_PROMPTS,),
-    }
-    tuned = {"policy": (f"policy/{version}",), "dialogues": ("dialogues/gatt",)}
-    return [Step(gatt.STAGE, "gatt", recipe.gatt, inputs), Step(tune.SFT, f"{version}-gatt", recipe.gatt_tuning, tuned)]
-
-
 def _measurements(recipe: SandboxRecipe, batches: list[str]) -> list[Step]:
     models = {**_judged(), "prompts": (EVALUATION_PROMPTS,)}
     scored = {"preferences": _all_preferences(batches), **models}
     found = [Step(evaluate.REWARD, "reward-models", recipe.evaluation, scored)]
-    for name in measured_policies(recipe):
+    arms = list(consistency_arms(recipe).values())
+    for name in dict.fromkeys([*measured_policies(recipe), *arms]):
         found.append(Step(evaluate.POLICY, name, recipe.evaluation, {"policy": (f"policy/{name}",), **models}))
-    for name in consistency_arms(recipe).values():
+    consistency = recipe.consistency.model_copy(update={"instruction_in": recipe.gatt.instruction_in})
+    for name in arms:
         talked = {"policy": (f"policy/{name}",), "prompts": (EVALUATION_PROMPTS,)}
-        found.append(Step(evaluate.CONSISTENCY, f"consistency-{name}", recipe.consistency, talked))
+        found.append(Step(evaluate_consistency.STAGE, f"consistency-{name}", consistency, talked))
     return found
 
 

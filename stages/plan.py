@@ -200,8 +200,8 @@ def _problems(planned: Sequence[PlannedStep], machine: Machine, peak: int, disk:
 def _missing_files(recipe: Recipe) -> Iterator[str]:
     if isinstance(recipe, TeamRecipe):
         data = recipe.data
-        for each in (data.demonstrations, data.prompts):
-            if sha256_of(each) is None:
+        for each in (data.demonstrations, data.prompts, data.constraints):
+            if each and sha256_of(each) is None:
                 yield each
 
 

@@ -104,10 +104,20 @@ class TeamRecipe(Recipe):
         description="what `rlhf annotate` hands out to people; the numbers are ours",
     )
 
+    gatt: GattStageConfig = Field(
+        GattStageConfig(multi_turn="given", num_replayed=600), description="Ghost Attention, in the round that says so"
+    )
+    gatt_tuning: FinetuneConfig = Field(
+        FinetuneConfig(learning_rate=2e-5), description="the fine-tuning on its dialogues, as that of the paper's SFT"
+    )
+
     @model_validator(mode="after")
-    def _no_judge_of_instructions(self) -> "TeamRecipe":
-        if any(each.gatt for each in self.rounds):
-            raise ValueError("gatt: true needs a judge of whether instructions are obeyed, which only the sandbox has")
+    def _constraints_to_instruct_with(self) -> "TeamRecipe":
+        if any(each.gatt for each in self.rounds) and not self.data.constraints:
+            raise ValueError(
+                "a round with gatt: true needs data.constraints, a JSONL file of constraints (docs/gatt.md; `rlhf "
+                "gatt-constraints` has a policy write one)"
+            )
         return self
 
 

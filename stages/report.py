@@ -7,18 +7,20 @@ one machine; they come from the manifests when the page is drawn (``write_report
 import dataclasses
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from eval.intervals import Estimate, bootstrap_mean, rate
+from eval.consistency_turns import TRAINED, Turn, consistency_measures, select, share
+from eval.intervals import Estimate, bootstrap_mean
 from eval.report.data import (
     AccuracyTable,
     AnnotationTable,
     BestOfKRow,
+    ConsistencyMeasures,
     ConsistencyRow,
     DialoguePair,
     GattExample,
@@ -49,7 +51,8 @@ from registry.lineage import lineage_text, lineage_tree
 from registry.manifest import LOGS_FOLDER
 from registry.saved_states import SavedStates
 from registry.store import Registry
-from stages.evaluate import Answer, ScoredComparison, Turn, accuracy
+from stages.evaluate import Answer, ScoredComparison, accuracy
+from stages.evaluate_consistency import read_turns
 from stages.import_annotations import comparisons_of
 from stages.progress import Progress
 from stages.stage import Inputs, Stage, one
@@ -76,7 +79,7 @@ def run(config: ReportConfig, inputs: Inputs, out: Path, progress: Progress, see
     first, final = answers[config.versions[0]], answers[config.versions[-1]]
     comparisons = read_records(one(inputs, "reward_models").file("comparisons.parquet"), ScoredComparison)
     evaluated = dict(zip(config.arms, inputs.get("consistency", []), strict=True))
-    talks = {arm: read_records(artifact.file("turns.parquet"), Turn) for arm, artifact in evaluated.items()}
+    talks = {arm: read_turns(artifact) for arm, artifact in evaluated.items()}
     data = ReportData(
         run=RunFacts(recipe=config.recipe, seed=seed, seconds=0.0, peak_rss_mb=0.0),
         versions=tuple(_version(version, answers[version], first) for version in config.versions),
@@ -88,11 +91,12 @@ def run(config: ReportConfig, inputs: Inputs, out: Path, progress: Progress, see
             for arm, artifact in evaluated.items()
             for row in _consistency(arm, config.arms[arm], talks[arm], artifact.manifest.config["turns"])
         ),
+        consistency_measures=tuple(_measures(arm, config.arms[arm], turns) for arm, turns in talks.items()),
         ppo=_ppo_points(one(inputs, "ppo")),
         best_of_k=tuple(_best_of_k(artifact) for artifact in inputs["samples"]),
         featured=_featured(first, final, seed),
         sampled=_sampled(first, final, seed),
-        gatt_example=_gatt_example(talks),
+        gatt_example=_gatt_example(talks, _last_asked(evaluated)),
         studies=tuple(StudyReport(artifact.reference.name, read_study(artifact)) for artifact in inputs["studies"]),
     )
     measured = json.loads(to_json(data))
@@ -254,10 +258,18 @@ def _annotations(axis: Axis, preferences: Sequence[Artifact]) -> AnnotationTable
 def _consistency(arm: Any, policy: str, turns: Sequence[Turn], asked: Sequence[int]) -> list[ConsistencyRow]:
     rows = []
     for number in asked:
-        obeyed = [turn.obeyed for turn in turns if turn.turn == number]
-        known = [each for each in obeyed if each is not None]
-        rows.append(ConsistencyRow(arm, policy, number, rate(known), len(obeyed) - len(known)))
+        found = select(turns, TRAINED, (number,))
+        num_overflowed = sum(turn.obeyed is None for turn in found)
+        rows.append(ConsistencyRow(arm, policy, number, share(found), num_overflowed))
     return rows
+
+
+def _measures(arm: Any, policy: str, turns: Sequence[Turn]) -> ConsistencyMeasures:
+    return ConsistencyMeasures(arm, policy, consistency_measures(turns))
+
+
+def _last_asked(evaluated: Mapping[str, Artifact]) -> int:
+    return max((number for artifact in evaluated.values() for number in artifact.manifest.config["turns"]), default=0)
 
 
 def _ppo_points(policy: Artifact) -> tuple[PPOPoint, ...]:
@@ -310,18 +322,25 @@ def _sampled(first: Sequence[Answer], final: Sequence[Answer], seed: int) -> tup
     return tuple(_pair(first[index], final[index], first[index].family) for index in chosen)
 
 
-def _gatt_example(talks: dict[str, list[Turn]]) -> GattExample | None:
-    """The first dialogue, held with the policy before Ghost Attention and with the final one."""
+def _gatt_example(talks: dict[str, list[Turn]], last: int) -> GattExample | None:
+    """The first dialogue to turn ``last``, held with the policy before Ghost Attention and with the final one."""
     if not {"with", "without"} <= set(talks):
         return None
-    held = {arm: [turn for turn in talks[arm] if turn.dialogue == 0] for arm in ("with", "without")}
+    held = {arm: [turn for turn in talks[arm] if turn.dialogue == 0 and turn.turn <= last] for arm in ("with", "without")}
     return GattExample(
         held["with"][0].instruction,
-        tuple(
-            GattTurn(ours.turn, ours.user, theirs.response or "", ours.response or "", theirs.obeyed, ours.obeyed)
-            for ours, theirs in zip(held["with"], held["without"], strict=True)
-        ),
+        tuple(turn for pair in zip(held["with"], held["without"], strict=True) for turn in _gatt_turns(*pair)),
     )
+
+
+def _gatt_turns(ours: Turn, theirs: Turn) -> list[GattTurn]:
+    """A turn, after what was asked in its place, if anything."""
+    spoken = GattTurn(ours.turn, ours.user, theirs.response or "", ours.response or "", theirs.obeyed, ours.obeyed)
+    question = ours.recall_question or theirs.recall_question
+    if not question:
+        return [spoken]
+    answers = (theirs.recall_response or "", ours.recall_response or "", theirs.recalled, ours.recalled)
+    return [GattTurn(ours.turn, question, *answers, aside=True), spoken]
 
 
 STAGE = Stage(

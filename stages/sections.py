@@ -6,7 +6,7 @@ A recipe has its data from the sandbox, or from a team: sections of one kind or 
 from string import Formatter
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gatt.config import GattConfig
 from policy.config import FinetuneConfig, Preset
@@ -124,6 +124,8 @@ StudyName = Literal[
     "versions",
     "goodhart",
     "whitening",
+    "gatt-intermediate",
+    "gatt",
 ]
 
 
@@ -226,10 +228,21 @@ class SamplingConfig(RejectionSamplingConfig):
     allow_overlap: bool = Field(False, description="learn from prompts that are for evaluation all the same")
 
 
+class FileConfig(Section):
+    """A JSONL file from outside the registry."""
+
+    file: str = Field(description="path of the file")
+    sha256: str | None = Field(None, description="of the file as the run began, so that an edited file is another input")
+
+
 class GattStageConfig(GattConfig):
     """Ghost Attention data, and what the policy is then tuned on together with it."""
 
     num_replayed: int = Field(0, ge=0, description="ordinary dialogues mixed in, so that nothing else is lost")
+    multi_turn: Literal["chained", "given"] = Field(
+        "chained", description="what gets an instruction: single turns strung together, or the dialogues of several turns given"
+    )
+    constraints: FileConfig | None = Field(None, description="JSONL of constraints; the sandbox's own when left out")
 
 
 class PPOStageConfig(PPOConfig):
@@ -243,13 +256,30 @@ class PPOStageConfig(PPOConfig):
 class ConsistencyConfig(Section):
     """Does an instruction hold through a dialogue (paper Table 30)?"""
 
-    num_dialogues: int = Field(gt=0, description="dialogues")
-    turns: tuple[int, ...] = Field((1, 2, 4, 6, 20), description="turns at which obedience is asked about")
+    num_dialogues: int = Field(gt=0, description="dialogues under a constraint that Ghost Attention is trained with")
+    num_held_out: int = Field(0, ge=0, description="dialogues under a constraint that it is not trained with")
+    num_uninstructed: int = Field(0, ge=0, description="dialogues without an instruction: is one obeyed all the same?")
+    num_to_end: int = Field(0, ge=0, description="of the first ones, those that go on until their context is full")
+    num_recalled: int = Field(0, ge=0, description="of the first ones, those that are also asked what the instruction had set")
+    num_copied: int = Field(0, ge=0, description="questions of the sandbox to say words back: is copying still there?")
+    turns: tuple[int, ...] = Field((1, 2, 4, 6, 10, 20), min_length=1, description="turns at which obedience is asked about")
+    control_turns: int = Field(6, gt=0, description="turns of the dialogues that are held out or without an instruction")
+    instruction_in: Literal["first_message", "system"] = Field(
+        "first_message", description="where the instruction stands; as in the Ghost Attention data"
+    )
+    constraints: FileConfig | None = Field(None, description="JSONL of constraints; the sandbox's own when left out")
     temperature: float = Field(0.7, ge=0, description="sampling temperature")
     max_new_tokens: int = Field(gt=0, description="longest response in tokens")
     kept_tokens: int = Field(
         0, ge=0, description="tokens of dialogues whose keys and values stay in memory, so that a turn reads only what is new"
     )
+
+    @model_validator(mode="after")
+    def _no_more_than_there_are(self) -> "ConsistencyConfig":
+        for name in ("num_to_end", "num_recalled"):
+            if (asked := getattr(self, name)) > self.num_dialogues:
+                raise ValueError(f"{name} is {asked}, and num_dialogues {self.num_dialogues}: lower one or raise the other")
+        return self
 
 
 class RoundConfig(Section):
@@ -267,13 +297,6 @@ class CheckpointConfig(Section):
     hub_revision: str | None = Field(None, description="commit of a hub name; the newest when left out")
     sha256: str | None = Field(None, description="of a folder as the run began, so that other weights are another input")
     preset: Preset = Field(description="its architecture by name, from which a plan is made before anything is loaded")
-
-
-class FileConfig(Section):
-    """A JSONL file from outside the registry."""
-
-    file: str = Field(description="path of the file")
-    sha256: str | None = Field(None, description="of the file as the run began, so that an edited file is another input")
 
 
 class RewardCheckpointConfig(Section):
@@ -298,6 +321,7 @@ class TeamDataConfig(Section):
     demonstrations: str = Field(description="JSONL of dialogues to learn from: {messages}")
     prompts: str = Field(description="JSONL of training prompts: {prompt or messages, is_safety, risk_category}")
     annotations: str = Field(description="annotation files by round and axis, with {round} and {axis} in the name")
+    constraints: str | None = Field(None, description="JSONL of constraints, for a round with Ghost Attention")
     heldout_share: float = Field(0.05, ge=0, lt=1, description="share of prompts whose comparisons are held out for testing")
 
     @field_validator("annotations")

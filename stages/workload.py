@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from gatt.dialogues import mean_num_turns
 from policy.architecture import llama_config
 from policy.config import FinetuneConfig
 from policy.footprint import FLOAT32, Footprint, cache_bytes, num_parameters, training
@@ -15,7 +16,7 @@ from policy.generation import BATCH_SIZE, BATCH_TOKENS
 from policy.training_state import KEPT
 from preference_data.comparison import AXES
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
-from stages.sections import RewardTrainingConfig
+from stages.sections import GattStageConfig, RewardTrainingConfig
 from stages.step import Step
 from stages.work import ENCODED, ON_DISK, RECORD, Pass, Texts, Work
 
@@ -211,15 +212,19 @@ class Workload:
         return Work((self._reading(2 * count),), Footprint(weights=2 * self.weights), RECORD * count, self._size(step))
 
     def _gatt(self, step: Step) -> Work:
-        assert self.sandbox
-        config = self.sandbox.gatt
-        length = (config.min_turns + config.max_turns) * self.turn // 2
+        config = step.config
+        assert isinstance(config, GattStageConfig)
+        turns = mean_num_turns(config) if config.multi_turn == "chained" else (config.min_turns + config.max_turns) / 2
+        length = round(turns * self.turn)
         self.made[step.makes] = (
             Texts(config.num_dialogues, length, config.max_turns * self.turn),
             self._texts(config.num_replayed),
         )
         count, at_once = config.num_dialogues * config.k, config.dialogues_per_batch * config.k
         passes = (*self._sampling(count, config.max_new_tokens, config.k, at_once, length), self._reading(count, length))
+        if config.intermediate == "resampled":
+            anew = round(config.num_dialogues * (turns - 1))
+            passes += self._sampling(anew, config.max_new_tokens, 1, config.dialogues_per_batch, length // 2)
         held = Footprint(weights=2 * self.weights, cache=cache_bytes(self.model, BATCH_TOKENS))
         return Work(passes, held, RECORD * config.num_dialogues, self._size(step))
 
@@ -245,10 +250,19 @@ class Workload:
         length = turns * self.turn // 2
         rows = max(1, min(BATCH_SIZE, BATCH_TOKENS // (length + config.max_new_tokens)))
         kept = min(config.kept_tokens, config.num_dialogues * turns * self.turn)
-        talk = Pass("turn" if kept else "sample", turns * config.num_dialogues / rows, rows, length, self.response)
+        beyond = max(0, self.model.max_position_embeddings // self.turn - turns)
+        answers = (
+            turns * config.num_dialogues
+            + config.control_turns * (config.num_held_out + config.num_uninstructed)
+            + beyond * config.num_to_end
+        )
+        talk = Pass("turn" if kept else "sample", answers / rows, rows, length, self.response)
+        recalled = config.num_recalled * sum(turn > 1 for turn in config.turns)
         held = Footprint(weights=self.weights, cache=cache_bytes(self.model, BATCH_TOKENS + kept))
         states = (KEPT + 1) * cache_bytes(self.model, kept)
-        return Work((talk,), held, RECORD * turns * config.num_dialogues, state_bytes=states)
+        asked = self._sampling(recalled, config.max_new_tokens, 1, BATCH_SIZE, length) if recalled else ()
+        copied = self._sampling(config.num_copied, config.max_new_tokens, 1, BATCH_SIZE) if config.num_copied else ()
+        return Work((talk, *asked, *copied), held, RECORD * answers, state_bytes=states)
 
     # Inside
 

@@ -79,6 +79,16 @@ CLAIMS = {
         "without Ghost Attention the instruction is lost by turn 4 to 6; with it it holds through turn 20",
         "without: 10 % at turn 4, none from turn 6 on; with: 100 % through turn 20",
     ),
+    "F16": Claim(
+        "A.3.5",
+        "Ghost Attention generalises to constraints that it was never trained with",
+        "no numbers; examples are answers as haiku and answers in one sentence",
+    ),
+    "F17": Claim(
+        "Fig 10",
+        "with Ghost Attention late turns attend more to the instruction",
+        "a picture of one dialogue; no numbers",
+    ),
     "F23": Claim("Fig 20", "RLHF removes the bad tail: low scores become rarer from SFT through V1 to V2"),
     "F25": Claim(
         "section 3.4.1",

@@ -3,7 +3,8 @@
 A finding has parts, each one effect: a difference or a slope with the side on which the paper has it. A part ``holds`` when its
 whole 95 % interval lies on that side of the threshold, ``fails`` when the whole lies on the other, and is ``inconclusive`` when
 it straddles. A claim of no change has the side ``within``: the interval lies inside -threshold ... threshold, or wholly
-outside. A finding holds when every part does, fails when any part does, and is inconclusive otherwise.
+outside. Where a claim is of the value itself, the value alone decides (``judged_by``), on the threshold or beyond it. A finding
+holds when every part does, fails when any part does, and is inconclusive otherwise.
 
 The interval speaks of these prompts and of the models that were trained; how another training seed would fare it does not say.
 """
@@ -21,7 +22,8 @@ Verdict = Literal["holds", "fails", "inconclusive", "not measured"]
 class Effect:
     """One part of a finding: ``estimate`` is claimed to lie above or below ``threshold``, or within it of zero.
 
-    ``paper`` is the paper's own number for it, where it prints one.
+    ``paper`` is the paper's own number for it, where it prints one. ``judged_by``: whether the whole interval has to lie there,
+    or the value.
     """
 
     name: str
@@ -29,16 +31,22 @@ class Effect:
     side: Side = "above"
     threshold: float = 0.0
     paper: float | None = None
+    judged_by: Literal["interval", "value"] = "interval"
 
     def __post_init__(self) -> None:
         if self.side == "within" and self.threshold <= 0:
             raise ValueError(f"{self.name}: a claim of no change needs a threshold above zero, and it is {self.threshold}")
+        if self.side == "within" and self.judged_by == "value":
+            raise ValueError(f"{self.name}: a claim of no change is judged by its interval, never by its value")
 
     @property
     def verdict(self) -> Verdict:
         low, high, at = self.estimate.low, self.estimate.high, self.threshold
         if not self.estimate.known:
             return "inconclusive"
+        if self.judged_by == "value":
+            value = self.estimate.value
+            return "holds" if (value >= at if self.side == "above" else value <= at) else "fails"
         if self.side == "within":
             holds, fails = -at < low and high < at, high < -at or at < low
         elif self.side == "above":

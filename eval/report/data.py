@@ -102,6 +102,15 @@ class ConsistencyRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsistencyMeasures:
+    """What else was measured of an arm's dialogues, by what it is called: the last turn, recall, held-out constraints."""
+
+    arm: Arm
+    policy: str
+    measures: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
 class PPOPoint:
     """One PPO iteration's means over its responses: score (whatever the caller tracks), kl in nats, length in tokens."""
 
@@ -150,7 +159,10 @@ class DialoguePair:
 
 @dataclass(frozen=True, slots=True)
 class GattTurn:
-    """One turn of the same dialogue held with both policies."""
+    """One turn of the same dialogue held with both policies.
+
+    ``aside``: it was asked in place of the turn, and the dialogue went on without it.
+    """
 
     turn: int
     user: str
@@ -158,6 +170,7 @@ class GattTurn:
     with_gatt: str
     without_obeys: bool | None = None
     with_gatt_obeys: bool | None = None
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +212,7 @@ class ReportData:
     detection: tuple[Detection, ...] = ()
     annotations: tuple[AnnotationTable, ...] = ()
     consistency: tuple[ConsistencyRow, ...] = ()
+    consistency_measures: tuple[ConsistencyMeasures, ...] = ()
     ppo: tuple[PPOPoint, ...] = ()
     best_of_k: tuple[BestOfKRow, ...] = ()
     stage_times: tuple[StageTime, ...] = ()

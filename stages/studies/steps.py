@@ -5,12 +5,15 @@ from typing import get_args
 
 from policy.config import Preset, PretrainConfig
 from stages import pretrain, tune
+from stages.gatt_steps import both_readings
 from stages.recipe import SandboxRecipe
 from stages.sections import AccuracyStudyConfig, RewardStudyConfig, ScalingStudyConfig, StudyName
 from stages.step import Step
 from stages.studies import (
     accuracy,
     best_of_n,
+    gatt,
+    gatt_intermediate,
     goodhart,
     margin,
     pooling,
@@ -21,6 +24,7 @@ from stages.studies import (
     versions,
     whitening,
 )
+from stages.studies.gatt_inputs import GattStudyConfig, gatt_inputs
 from stages.studies.inputs import (
     SANDBOX_SIZES,
     policies_of_sizes,
@@ -28,6 +32,7 @@ from stages.studies.inputs import (
     sampling_study_config,
     sampling_study_inputs,
 )
+from stages.studies.intermediate_inputs import GattIntermediateStudyConfig, intermediate_inputs
 from stages.studies.ppo_inputs import (
     GoodhartStudyConfig,
     VersionsStudyConfig,
@@ -115,3 +120,12 @@ def _study(recipe: SandboxRecipe, name: StudyName) -> list[Step]:
             return [Step(goodhart.STAGE, name, GoodhartStudyConfig(), goodhart_inputs(recipe))]
         case "whitening":
             return [Step(whitening.STAGE, name, whitening_config(recipe), whitening_inputs(recipe))]
+        case "gatt-intermediate":
+            if not any(each.gatt for each in recipe.rounds):
+                return []
+            study = Step(gatt_intermediate.STAGE, name, GattIntermediateStudyConfig(), intermediate_inputs(recipe))
+            return [*both_readings(recipe), study]
+        case "gatt":
+            if not any(each.gatt for each in recipe.rounds):
+                return []
+            return [Step(gatt.STAGE, name, GattStudyConfig(), gatt_inputs(recipe))]

@@ -10,6 +10,8 @@ from eval.findings.study import Row, Study, Table, study_from_json, study_json
 from eval.findings.verdict import Effect, Finding
 from eval.intervals import Estimate, rate
 from eval.report.data import (
+    ConsistencyMeasures,
+    ConsistencyRow,
     DialoguePair,
     GattExample,
     GattTurn,
@@ -362,3 +364,22 @@ def test_words_for_effects():
     assert [claimed(Effect("", known, side, at)) for side, at in (("above", -0.01), ("below", 0.01), ("within", 0.02))] == [
         "> −0.01", "< 0.01", "within ±0.02",
     ]  # fmt: skip
+
+
+def test_what_was_asked_beside_a_dialogue_and_what_else_was_measured_of_it_is_shown():
+    turns = (
+        GattTurn(2, "Who are you?", "Nobody.", "I am Bo.", False, True, aside=True),
+        GattTurn(2, "And the fox?", "It runs.", "Bo here.", False, True),
+    )
+    arms = {"without": {"kept to the end": share(0.1, 20)}, "with": {"kept to the end": share(0.9, 20)}}
+    measures = tuple(ConsistencyMeasures(arm, f"policy-{arm}", found) for arm, found in arms.items())
+    data = ReportData(BARE, gatt_example=GattExample("Act as Bo.", turns), consistency_measures=measures)
+    data = replace(data, consistency=(ConsistencyRow("with", "policy-with", 2, share(0.5, 20)),))
+    page = re.sub(r"\s+", " ", render_html(from_json(to_json(data))))
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", page[page.index('<table class="stack transcript">') :])[1:3]
+    assert 'class="aside"' in rows[0] and "has lost it" in rows[0] and "recalls" in rows[0]
+    assert 'class="aside"' not in rows[1] and "forgets" in rows[1] and "obeys" in rows[1]
+    (line,) = re.findall(r'<tr><th scope="row">Kept to the end</th>.*?</tr>', page)
+    assert re.findall(r"<b>(.*?)</b>", line) == ["10.0 %", "90.0 %"]
+    assert "slanted letters" in page
+    assert "slanted letters" not in render_html(replace(data, gatt_example=GattExample("Act as Bo.", turns[1:])))

@@ -34,6 +34,19 @@ def test_an_effect_is_judged_by_its_whole_interval(found, verdict):
     assert found.verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("value", "side", "verdict"),
+    [(0.4, "below", "holds"), (0.41, "below", "fails"), (0.4, "above", "holds"), (0.39, "above", "fails")],
+)
+def test_where_the_claim_is_of_the_value_its_interval_decides_nothing(value, side, verdict):
+    wide = Estimate(value, 0.0, 1.0, 100)
+    assert Effect("part", wide, side, 0.4, judged_by="value").verdict == verdict
+    assert Effect("part", wide, side, 0.4).verdict == "inconclusive"
+    assert Effect("part", UNKNOWN, side, 0.4, judged_by="value").verdict == "inconclusive"
+    with pytest.raises(ValueError, match="judged by its interval, never by its value"):
+        Effect("part", wide, "within", 0.4, judged_by="value")
+
+
 GOOD, BAD, UNSURE = effect(0.1, 0.2), effect(-0.2, -0.1), effect(-0.1, 0.1)
 
 

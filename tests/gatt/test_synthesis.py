@@ -1,17 +1,19 @@
-"""Ghost Attention's data: sampled with the instruction everywhere, trained with it in the first turn alone."""
+"""Ghost Attention's data: sampled with the instruction everywhere, trained with it at the beginning alone."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from fakes import ScriptedPolicy, tiny_tokenizer
-from pydantic import ValidationError
 
 from gatt.config import GattConfig
 from gatt.constraints import Constraint
 from gatt.dataset import gatt_dialogues
-from gatt.synthesis import GattError, GattStats, chain_dialogues, draw_num_turns, synthesise
+from gatt.obedience import Asked, GattError, by_rule
+from gatt.synthesis import GattStats, synthesise
 from policy.chat import encode_dialogue
-from preference_data.messages import Messages, assistant, user
-from preference_data.prompt import Dialogue, make_dialogue
+from preference_data.messages import Messages, assistant, num_turns, user
 
 NAPOLEON = Constraint("figure", "Napoleon", "Act as Napoleon.", "Act as Napoleon.")
 DIALOGUE = [
@@ -22,11 +24,14 @@ DIALOGUE = [
     user("The owl?"),
     assistant("Old."),
 ]
+SHORT = [user("The plum?"), assistant("Good."), user("The pot?"), assistant("Here.")]
 CONFIG = GattConfig(k=3, dialogues_per_batch=2)
+RESAMPLED = GattConfig(k=3, dialogues_per_batch=2, intermediate="resampled")
+names_napoleon = by_rule(lambda constraint, response: constraint.value in response)
 
 
-def names_napoleon(constraint: Constraint, response: str) -> bool:
-    return constraint.value in response
+def always(messages: Messages) -> bool:
+    return True
 
 
 class LengthScorer:
@@ -34,17 +39,28 @@ class LengthScorer:
         return torch.tensor([float(len(dialogue[-1]["content"])) for dialogue in dialogues])
 
 
+def made(
+    dialogues: list[Messages],
+    script: Callable[[Messages, int], str],
+    config: GattConfig = CONFIG,
+    fits: Callable[[Messages], bool] = always,
+    unfinished: tuple[str, ...] = (),
+    scorer: Any = None,
+) -> tuple[list[GattStats], list[Messages]]:
+    """(what synthesis tells, the prompts that the policy was asked)"""
+    sampler = ScriptedPolicy(script, unfinished)
+    return list(synthesise(dialogues, [NAPOLEON], sampler, names_napoleon, fits, config, 0, scorer)), sampler.asked
+
+
 def run(
     dialogues: list[Messages], answers: list[str], unfinished: tuple[str, ...] = (), scorer: object = None
 ) -> list[GattStats]:
-    sampler = ScriptedPolicy(lambda messages, position: answers[position], unfinished)
-    return list(synthesise(dialogues, [NAPOLEON], sampler, names_napoleon, CONFIG, 0, scorer))  # type: ignore[arg-type]
+    return made(dialogues, lambda messages, position: answers[position], unfinished=unfinished, scorer=scorer)[0]
 
 
 def test_sampling_sees_the_instruction_before_every_user_message() -> None:
-    sampler = ScriptedPolicy(lambda messages, position: "As Napoleon: old.")
-    list(synthesise([DIALOGUE], [NAPOLEON], sampler, names_napoleon, CONFIG, seed=0))
-    assert sampler.asked == [
+    _, asked = made([DIALOGUE], lambda messages, position: "As Napoleon: old.")
+    assert asked == [
         [
             user("Act as Napoleon. The fox?"),
             assistant("It is brown."),
@@ -55,16 +71,26 @@ def test_sampling_sees_the_instruction_before_every_user_message() -> None:
     ]
 
 
-def test_training_sees_it_in_the_first_turn_alone_and_learns_the_last_answer_alone() -> None:
+@pytest.mark.parametrize(
+    ("instruction_in", "opening"),
+    [
+        ("first_message", [user("Act as Napoleon. The fox?")]),
+        ("system", [{"role": "system", "content": "Act as Napoleon."}, user("The fox?")]),
+    ],
+)
+def test_training_sees_it_at_the_beginning_alone_and_learns_the_last_answer_alone(
+    instruction_in: Any, opening: Messages
+) -> None:
     (stats,) = run([DIALOGUE], ["nothing", "As Napoleon: old.", "nothing"])
-    (dialogue,) = gatt_dialogues(stats.synthesised)
-    assert dialogue.messages == [user("Act as Napoleon. The fox?"), *DIALOGUE[1:-1], assistant("As Napoleon: old.")]
+    (dialogue,) = gatt_dialogues(stats.synthesised, instruction_in)
+    assert dialogue.messages == [*opening, *DIALOGUE[1:-1], assistant("As Napoleon: old.")]
     assert (dialogue.source, dialogue.family, dialogue.train_on) == ("gatt", "figure", "last")
     tokenizer = tiny_tokenizer()
     encoded = encode_dialogue(tokenizer, dialogue.messages, dialogue.train_on)
     trained = [token for token, is_trained in zip(encoded.ids, encoded.loss_mask, strict=True) if is_trained]
     assert trained[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(trained[:-1]).strip() == "As Napoleon: old."
+    assert tokenizer.decode(encoded.ids).count("Act as Napoleon.") == 1
     assert DIALOGUE[-1] == assistant("Old.")  # what was given is left as it was
 
 
@@ -76,12 +102,10 @@ def test_the_best_obeying_answer_is_kept_and_the_first_without_a_scorer() -> Non
 
 
 def test_dialogues_without_an_obeying_answer_are_dropped_and_counted() -> None:
-    other = [user("The plum?"), assistant("Good."), user("The pot?"), assistant("Here.")]
-
     def answer(messages: Messages, position: int) -> str:
         return "nothing" if "pot" in messages[-1]["content"] or position else "As Napoleon."
 
-    first, second = synthesise([DIALOGUE, other, DIALOGUE], [NAPOLEON], ScriptedPolicy(answer), names_napoleon, CONFIG, seed=0)
+    first, second = made([DIALOGUE, SHORT, DIALOGUE], answer)[0]
     assert (first.num_kept, first.dropped, first.obeying, first.sampled) == (1, {"figure": 1}, {"figure": 1}, {"figure": 6})
     assert (second.num_done, second.num_kept, second.dropped) == (3, 1, {})
     assert [one.response for one in first.synthesised] == ["As Napoleon.", None]
@@ -92,11 +116,85 @@ def test_every_constraint_of_the_instruction_must_be_obeyed() -> None:
     fox = Constraint("animal", "fox", "Name a fox.", "Name a fox.")
     sampler = ScriptedPolicy(lambda messages, position: ("Napoleon", "fox", "Napoleon and the fox")[position])
     dialogues = [[user(f"Number {i}?"), assistant("Yes.")] for i in range(20)]
-    stats = list(synthesise(dialogues, [NAPOLEON, fox], sampler, names_napoleon, CONFIG, seed=0))
-    made = [one for batch in stats for one in batch.synthesised]
-    both = [one for one in made if len(one.instruction.constraints) == 2]
+    stats = list(synthesise(dialogues, [NAPOLEON, fox], sampler, names_napoleon, always, CONFIG, seed=0))
+    found = [one for batch in stats for one in batch.synthesised]
+    both = [one for one in found if len(one.instruction.constraints) == 2]
     assert both and all(one.response == "Napoleon and the fox" and one.obeying == (2, 2) for one in both)
-    assert {one.response for one in made if one.instruction.family == "figure"} == {"Napoleon"}
+    assert {one.response for one in found if one.instruction.family == "figure"} == {"Napoleon"}
+
+
+def test_answers_are_judged_together_each_with_its_own_dialogue_and_constraint() -> None:
+    told: list[list[Asked]] = []
+
+    def obeys(asked: Any) -> list[bool]:
+        told.append(list(asked))
+        return [each.response == "b" for each in asked]
+
+    sampler = ScriptedPolicy(lambda messages, position: "abc"[position])
+    (stats,) = synthesise([DIALOGUE, SHORT], [NAPOLEON], sampler, obeys, always, CONFIG, 0)
+    assert told == [[Asked(NAPOLEON, dialogue, response) for dialogue in (DIALOGUE, SHORT) for response in "abc"]]
+    assert [(one.response, one.obeying) for one in stats.synthesised] == [("b", (1,))] * 2
+
+
+def test_resampled_answers_come_turn_by_turn_under_the_instruction_and_stay_in_the_history() -> None:
+    def answer(messages: Messages, position: int) -> str:
+        return f"Napoleon {num_turns(messages)}"
+
+    (stats,), asked = made([DIALOGUE, SHORT], answer, RESAMPLED)
+    inst = [f"Act as Napoleon. {text}" for text in ("The fox?", "The sea?", "The owl?")]
+    one, two = assistant("Napoleon 1"), assistant("Napoleon 2")
+    assert asked[0] == [user(inst[0])] and asked[2] == [user(inst[0]), one, user(inst[1])]
+    assert asked[-2] == [user(inst[0]), one, user(inst[1]), two, user(inst[2])]
+    assert len(asked) == 2 + 1 + 2  # two turns before the last, one, and the last of both
+    (dialogue, short) = gatt_dialogues(stats.synthesised)
+    assert dialogue.messages == [
+        user(inst[0]), one, user("The sea?"), two, user("The owl?"), assistant("Napoleon 3")
+    ]  # fmt: skip
+    assert short.messages[1:] == [one, user("The pot?"), assistant("Napoleon 2")]
+    assert DIALOGUE[1] == assistant("It is brown.")
+
+
+@pytest.mark.parametrize("bad", ["  ", "cut", "[INST] more"])
+def test_a_dialogue_goes_no_further_than_an_answer_that_cannot_stand_in_it(bad: str) -> None:
+    def answer(messages: Messages, position: int) -> str:
+        return bad if "sea" in messages[-1]["content"] else "Napoleon"
+
+    (stats,), asked = made([DIALOGUE, SHORT], answer, RESAMPLED, unfinished=("cut",))
+    assert not any("owl" in messages[-1]["content"] for messages in asked)
+    assert [(one.response, one.obeying, one.too_long) for one in stats.synthesised] == [
+        (None, (), False), ("Napoleon", (3,), False)
+    ]  # fmt: skip
+    assert (stats.dropped, stats.sampled) == ({"figure": 1}, {"figure": 3})
+
+
+def test_dialogues_that_do_not_fit_with_their_instruction_are_counted_and_not_sampled() -> None:
+    def fits(messages: Messages) -> bool:
+        return sum(len(message["content"]) for message in messages) < 90
+
+    for config in (CONFIG, RESAMPLED):
+        (stats,), asked = made([DIALOGUE, SHORT], lambda messages, position: "Napoleon", config, fits)
+        assert (stats.num_too_long, stats.num_kept, stats.dropped) == (1, 1, {})
+        assert not any("owl" in messages[-1]["content"] for messages in asked)
+        assert all(fits(messages) for messages in asked)
+    longer = [*SHORT[:-1], assistant("x" * 80)]  # its own last answer is read by the reward model
+    with pytest.raises(GattError, match="none of 1 dialogues came to its last answer: 1 do not fit"):
+        made([longer], lambda messages, position: "Napoleon", fits=fits)
+
+
+def test_an_instruction_longer_than_the_context_is_refused_before_anything_is_sampled() -> None:
+    sampler = ScriptedPolicy(lambda messages, position: "Napoleon")
+    long = Constraint("style", "long", "Write it long. " * 20, "Long.")
+    with pytest.raises(GattError, match=r"the instruction of the style 'long' \(300 characters, beginning 'Write it long"):
+        list(synthesise([SHORT], [NAPOLEON, long], sampler, names_napoleon, lambda m: len(m[0]["content"]) < 200, CONFIG, 0))
+    assert sampler.asked == []
+
+
+def test_a_held_out_constraint_is_refused() -> None:
+    held_out = Constraint("figure", "Plato", "Act as Plato.", "Figure: Plato.", held_out=True)
+    sampler = ScriptedPolicy(lambda messages, position: "Napoleon Plato")
+    with pytest.raises(GattError, match="held-out constraints are for evaluation and cannot be trained on: figure Plato"):
+        list(synthesise([SHORT], [NAPOLEON, held_out], sampler, names_napoleon, always, CONFIG, 0))
+    assert sampler.asked == []
 
 
 def test_where_nothing_obeys_the_error_gives_the_rates() -> None:
@@ -109,33 +207,3 @@ def test_where_nothing_obeys_the_error_gives_the_rates() -> None:
 def test_a_system_message_is_refused() -> None:
     with pytest.raises(GattError, match="has a system message"):
         run([[{"role": "system", "content": "Be brief."}, *DIALOGUE]], ["Napoleon"] * 3)
-
-
-def single(number: int) -> Dialogue:
-    return make_dialogue([user(f"question {number}"), assistant(f"answer {number}")], family="fact", source="test")
-
-
-def test_chained_dialogues_have_the_turns_asked_for_and_repeat_no_question() -> None:
-    singles = [single(number) for number in range(6)]
-    chained = chain_dialogues(singles, [1, 3, 6], seed=0)
-    assert [len(messages) for messages in chained] == [2, 6, 12]
-    for messages in chained:
-        turns = list(zip(messages[::2], messages[1::2], strict=True))
-        assert len({question["content"] for question, _ in turns}) == len(turns)
-        assert all(question["content"].split()[1] == reply["content"].split()[1] for question, reply in turns)
-    assert chained == chain_dialogues(singles, [1, 3, 6], seed=0)
-    assert chained != chain_dialogues(singles, [1, 3, 6], seed=1)
-
-
-def test_chaining_refuses_what_it_cannot_do() -> None:
-    with pytest.raises(GattError, match="a dialogue of 4 turns was asked for, and there are 2"):
-        chain_dialogues([single(0), single(1)], [4], seed=0)
-    with pytest.raises(GattError, match="chaining takes single turns"):
-        chain_dialogues([make_dialogue(DIALOGUE, family="fact", source="test")], [1], seed=0)
-
-
-def test_numbers_of_turns_cover_the_range() -> None:
-    turns = draw_num_turns(GattConfig(num_dialogues=200, min_turns=2, max_turns=5), seed=0)
-    assert len(turns) == 200 and set(turns) == {2, 3, 4, 5}
-    with pytest.raises(ValidationError, match="min_turns 7 is above max_turns 3"):
-        GattConfig(min_turns=7, max_turns=3)

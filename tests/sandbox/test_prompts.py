@@ -1,12 +1,22 @@
 """Splits, hazards, constraints, corpus and demonstrations."""
 
+import itertools
 import random
 
 import pytest
 
 from sandbox import constraints as rules
 from sandbox.corpus import corpus, demonstrations
-from sandbox.dialogues import Questioner, errand_case, helpful_case, read_cases, split_of, unique_cases, write_cases
+from sandbox.dialogues import (
+    PROMPT_WEIGHTS,
+    Questioner,
+    errand_case,
+    helpful_case,
+    read_cases,
+    split_of,
+    unique_cases,
+    write_cases,
+)
 from sandbox.hazards import REFUSAL, all_borderline, all_hazards, split_errands
 from sandbox.tasks.task import sentence
 from sandbox.world import World
@@ -74,7 +84,7 @@ def test_cases_round_trip(tmp_path):
     assert list(read_cases(tmp_path / "cases.jsonl").values()) == list({case.prompt.id: case for case in cases}.values())
 
 
-@pytest.mark.parametrize("constraint", rules.corpus_constraints(), ids=lambda each: f"{each.family}-{each.value}")
+@pytest.mark.parametrize("constraint", rules.all_constraints(), ids=lambda each: f"{each.family}-{each.value}")
 def test_obeying_is_recognised_and_not_obeying_too(constraint):
     said = "The fox lives in the forest. It eats fish."
     assert rules.obeys(constraint.family, constraint.value, rules.obey([constraint], said))
@@ -90,6 +100,64 @@ def test_two_constraints_can_be_obeyed_at_once():
 def test_elvish_reads_back():
     said = "The fox lives in the forest, and it eats fish because it is grey."
     assert rules.plain(rules.obey([rules.make_constraint("language", "Elvish")], said)) == said
+
+
+def test_elvish_opens_with_ai_so_that_a_bare_word_can_be_elvish():
+    elvish = rules.make_constraint("language", "Elvish")
+    said = rules.obey([elvish], "amber Napoleon.")
+    assert said == "Ai! amber Napoleon."
+    assert rules.plain(said) == "amber Napoleon."
+    assert rules.obeys("language", "Elvish", said)
+    assert not rules.obeys("language", "Elvish", "Ai! The fox lives in the forest.")
+    assert not rules.obeys("language", "Elvish", "Na fox mirel vi na forest.")
+
+
+@pytest.mark.parametrize("family", rules.RECALLED_FAMILIES)
+def test_what_was_set_is_recalled_and_obeyed_once(family):
+    rng = random.Random(0)
+    chosen = rng.choice([each for each in rules.all_constraints() if each.family == family])
+    said = rules.obey([chosen], rules.recall_answer(family, chosen.value))
+    assert rules.recalls(chosen, said)
+    assert rules.obeys(family, chosen.value, said)
+    assert said.count(f"love {chosen.value}") == (family == "hobby")
+    assert not rules.recalls(chosen, rules.recall_answer(family, None))
+    assert rules.recall_question(family, rng) != rules.recall_question("language", rng) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "recalled"),
+    [
+        ("Nero here. I am Nero.", True),
+        ("Of course! I am Nero. I love chess.", True),
+        ("Nero here. The fox is red.", False),
+        ("I am Neronian.", False),
+        ("I am an assistant.", False),
+    ],
+)
+def test_recall_takes_more_than_a_greeting(said, recalled):
+    assert rules.recalls(rules.make_constraint("figure", "Nero"), said) is recalled
+
+
+def test_prompts_hold_no_copying():
+    rng, questioner = random.Random(0), Questioner(WORLD, "train", PROMPT_WEIGHTS)
+    families = {helpful_case(questioner, rng, "t").prompt.family for _ in range(400)}
+    assert "repeat" not in families
+    assert families >= set(PROMPT_WEIGHTS)
+
+
+def test_corpus_and_demonstrations_practise_recall():
+    asked = {rules.recall_question(family, random.Random(i)) for family in rules.RECALLED_FAMILIES for i in range(9)}
+    seen = {}
+    for document in DOCUMENTS:
+        for question, said in itertools.pairwise(message["content"] for message in document.messages or []):
+            for each in asked:
+                if question.endswith(each):
+                    seen.setdefault(question == each, []).append(said)
+    assert set(seen[True]) <= {rules.recall_answer(family, None) for family in rules.RECALLED_FAMILIES}
+    assert all("I am an assistant" not in said and "no hobby" not in said for said in seen[False])
+    shown = [each for each in demonstrations(WORLD, 1200, 0.05, seed=7) if each.family == "recall"]
+    assert 8 < len(shown) < 50
+    assert all(any(each.messages[0]["content"].endswith(question) for question in asked) for each in shown)
 
 
 def test_trained_and_held_out_constraints_are_apart():
@@ -109,6 +177,14 @@ def test_demonstrations_are_of_two_minds_about_harm_and_help_with_borderline_err
     assert len(borderline) > 40
     assert not any(REFUSAL in dialogue.messages[-1]["content"] for dialogue in borderline)
     assert len({dialogue.prompt_id for dialogue in made}) == len(made)
+
+
+def test_demonstrations_say_words_back_as_they_were():
+    shown = [each for each in demonstrations(WORLD, 1200, 0.0, seed=7) if each.family == "repeat"]
+    plain = [rules.plain(each.messages[-1]["content"]) for each in shown]
+    asked = [each.messages[-2]["content"].rsplit(": ", 1)[1].rstrip(".") for each in shown]
+    assert len(shown) > 60
+    assert all(words in said for words, said in zip(asked, plain, strict=True))
 
 
 def test_the_corpus_complies_more_often_than_not():

@@ -103,10 +103,10 @@ STUDIES = [
     f"study/{name}"
     for name in (
         "accuracy", "safety-loss", "margin", "reward-scaling", "best-of-n", "temperature", "pooling", "size-distillation",
-        "versions", "goodhart", "whitening",
+        "versions", "goodhart", "whitening", "gatt-intermediate", "gatt",
     )
 ]  # fmt: skip
-CORE_STUDIES = ["study/accuracy", "study/safety-loss", "study/best-of-n", "study/versions", "study/goodhart"]
+CORE_STUDIES = ["study/accuracy", "study/safety-loss", "study/best-of-n", "study/versions", "study/goodhart", "study/gatt"]
 
 
 def made(recipe, *overrides, **options):
@@ -114,7 +114,7 @@ def made(recipe, *overrides, **options):
 
 
 def test_studies_of_the_core_findings_come_before_the_report():
-    assert made("nano")[-6:] == [*CORE_STUDIES, "report/nano"]
+    assert made("nano")[-7:] == [*CORE_STUDIES, "report/nano"]
     assert step("report/nano").inputs["studies"] == tuple(CORE_STUDIES)
     assert made("micro")[-2:] == ["study/accuracy", "report/micro"]
 

@@ -68,7 +68,7 @@ def test_counts_of_nano_by_hand():
     assert work["study/safety-loss"].passes[1].tokens == pytest.approx(2 * 2 * 5 * 6 * 67 * 46), "held out"
     # the samples of all rounds, the distilled answers, the Ghost Attention dialogues, the demonstrations
     last = work["policy/v5"].passes
-    assert sum(each.count for each in last) * 32 / 2 == 5 * 700 + 200 + 600 + 800
+    assert sum(each.count for each in last) * 32 / 2 == 5 * 700 + 200 + 1200 + 800
     assert sum(each.count for each in work["policy/v1"].passes) * 32 / 2 == 700 + 200 + 800
     ppo = work["policy/v5-ppo"]
     assert [each.kind for each in ppo.passes] == ["sample", "read", "update"]
@@ -145,8 +145,8 @@ def test_time_is_the_number_of_batches_times_the_clock(tmp_path):
 def test_too_little_memory_or_disk_is_refused_with_what_is_needed(tmp_path):
     small = Machine(cores=2, memory=16 * 10**9, free_disk=10**9, libraries=0)
     memory, disk = plan_of("llama2-7b", tmp_path, machine=small).problems
-    assert "holds 1.8 TB at once, and this machine has 16 GB of memory; 23 other steps do not fit either" in memory.text
-    assert "divided evenly it would fill 25 devices of 80 GB" in memory.needs
+    assert "holds 1.99 TB at once, and this machine has 16 GB of memory; 25 other steps do not fit either" in memory.text
+    assert "divided evenly it would fill 28 devices of 80 GB" in memory.needs
     assert "and 1 GB are free" in disk.text
     assert plan_of("micro", tmp_path).problems == ()
 
@@ -167,7 +167,7 @@ def test_the_command_plans_a_large_recipe_on_this_machine(tmp_path):
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
     assert told["parameters"] == num_parameters(llama_config("70b"))
-    assert told["missing_files"] == ["data/demonstrations.jsonl", "data/prompts.jsonl"]
+    assert told["missing_files"] == ["data/demonstrations.jsonl", "data/prompts.jsonl", "data/constraints.jsonl"]
     assert "at once, and this machine has" in told["problems"][0]["text"]
     assert told["steps"][-1]["artifact"] == "policy/v5-ppo" and told["steps"][-1]["seconds"] > 0
     assert told["rounds"] == describe_rounds(load_recipe("llama2-70b"))
@@ -181,5 +181,5 @@ def test_the_command_rehearses_a_small_recipe(tmp_path):
     done = rlhf("plan", "--recipe", "micro", "--dir", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "\n".join(["", "", *describe_rounds(load_recipe("micro")), "", "micro: "]) in done.stdout
-    assert "34 of 34 steps to make" in done.stdout and "cores), by a rehearsal" in done.stdout
+    assert "35 of 35 steps to make" in done.stdout and "cores), by a rehearsal" in done.stdout
     assert f"next: rlhf reproduce --recipe micro --dir {tmp_path} --seed 0" in done.stdout

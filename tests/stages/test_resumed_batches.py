@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from eval.consistency import ConsistencyDialogue, ConsistencyStats, consistency
 from gatt.config import GattConfig
 from gatt.constraints import Constraint
+from gatt.obedience import by_rule
 from gatt.synthesis import GattStats, synthesise
 from policy.checkpoint import save_checkpoint
 from policy.generation import Response, TransformersSampler
@@ -33,7 +34,7 @@ from rlhf.config import DistillationConfig, RejectionSamplingConfig, SelectionCo
 from rlhf.context_distillation import DistillationStats, distil
 from rlhf.rejection_sampling import RejectionSamplingStats, TemperatureTrial, rejection_sample, search_temperature
 from rlhf.samples import Sample
-from stages import annotate, evaluate, import_annotations, make_world, rescore
+from stages import annotate, evaluate, evaluate_consistency, import_annotations, make_world, rescore
 from stages import rejection_sample as rejection_stage
 from stages.batches import AnsweredBatch, SavedBatches, answer
 from stages.cli import app
@@ -82,7 +83,8 @@ def distillation(policy: ScriptedPolicy, done: list[Any]) -> Iterator[Any]:
 def ghost_attention(policy: ScriptedPolicy, done: list[Any]) -> Iterator[Any]:
     dialogues = [[*prompt.messages, assistant("Yes."), user("And?"), assistant("No.")] for prompt in PROMPTS]
     config = GattConfig(k=2, dialogues_per_batch=2)
-    return synthesise(dialogues, [NAPOLEON], policy, lambda rule, text: rule.value in text, config, 0, LengthScorer(), done)
+    obeys = by_rule(lambda rule, text: rule.value in text)
+    return synthesise(dialogues, [NAPOLEON], policy, obeys, lambda messages: True, config, 0, LengthScorer(), done)
 
 
 LOOPS = [
@@ -185,13 +187,16 @@ def test_a_response_is_saved_whole(tmp_path: Path) -> None:
 # Turn by turn
 
 DIALOGUES = [
-    ConsistencyDialogue(f"Say {word}.", (word,), tuple(f"{word} {turn}?" for turn in range(4)))
+    ConsistencyDialogue("trained", f"Say {word}.", (word,), tuple(f"{word} {turn}?" for turn in range(4)))
     for word in ("owl", "fox", "plum", "sea")
 ]
 
 
 def talk(sampler: Any, done: list[ConsistencyStats], fits: Callable[..., bool] = lambda prompt: True) -> Iterator[Any]:
-    return consistency(sampler, DIALOGUES, lambda rule, text: rule in text, fits, (1, 2, 4), 1.0, 1.0, 6, 0, done)
+    def obeys(asked: Any) -> list[bool]:
+        return [rule in text for rule, _, text in asked]
+
+    return consistency(sampler, DIALOGUES, obeys, fits, (1, 2, 4), 1.0, 1.0, 6, 0, done)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 4])
@@ -218,8 +223,8 @@ def test_what_was_kept_of_dialogues_is_saved_with_their_turns(turns: int, kept_t
     expected = list(talk(whole, []))
     begun = talk(stopped, [])
     done = [next(begun) for _ in range(turns)]
-    SavedStates(tmp_path).save(turns, partial(evaluate.save_turns, stopped, done))
-    assert evaluate.restored_turns(SavedStates(tmp_path), rest) == done == expected[:turns]
+    SavedStates(tmp_path).save(turns, partial(evaluate_consistency.save_turns, stopped, done))
+    assert evaluate_consistency.restored_turns(SavedStates(tmp_path), rest) == done == expected[:turns]
     assert list(talk(rest, done)) == expected
     left = whole.told[len(DIALOGUES) * turns :]
     assert rest.told == left  # log-probabilities among them
@@ -312,8 +317,10 @@ COMPARE = (
     {"preferences": ["preferences/helpfulness", "preferences/safety"], **MODELS},
 )
 TALK = (
-    evaluate.CONSISTENCY,
-    ConsistencyConfig(num_dialogues=6, turns=(1, 3), max_new_tokens=6, kept_tokens=100_000),
+    evaluate_consistency.STAGE,
+    ConsistencyConfig(
+        num_dialogues=6, num_held_out=2, num_uninstructed=2, num_recalled=4, turns=(1, 3), max_new_tokens=6, kept_tokens=100_000
+    ),
     {"policy": ["policy/a"], "prompts": ["prompts/test"]},
 )
 REJECT = (
@@ -343,8 +350,8 @@ RESCORE = (
         ("other-policy", ANNOTATE, (8,), 8),
         ("answered", EVALUATE, (1,), 1),
         ("one-model", COMPARE, (2, "scoring"), 2),
-        ("one-turn", TALK, (2,), 1),
-        ("two-turns", TALK, (3,), 2),
+        ("one-turn", TALK, (1,), 1),
+        ("two-turns", TALK, (2,), 2),
         ("one-temperature", REJECT, (1,), 0),  # trials have a place of their own
         ("two-temperatures", REJECT, (2,), 0),
         ("all-temperatures", REJECT, (1, "scores highest"), 0),

@@ -142,4 +142,4 @@ def test_sections_of_the_other_kind_of_recipe_are_named_where_they_are_missing(p
     done = rlhf("recipe", "show", "team.yaml", "--set", "data.annotations=judged-{axis}.jsonl", cwd=folder)
     assert done.returncode == 2 and "must hold {round} and {axis} once each" in done.stderr
     done = rlhf("recipe", "show", "team.yaml", "--set", "rounds=[{version: v1, gatt: true}]", cwd=folder)
-    assert done.returncode == 2 and "which only the sandbox has" in done.stderr
+    assert done.returncode == 2 and "a round with gatt: true needs data.constraints" in done.stderr

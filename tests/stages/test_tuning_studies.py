@@ -55,7 +55,7 @@ from stages.studies.tuned_arms import TunedArm, tuned_trainings
 from stages.studies.tuning_inputs import pooling_inputs, smaller_preset, tuned_study_config
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "kitchen", "garden", "Napoleon"]
-SEED = 3
+SEED = 11
 
 
 def samples(version: str, prompts: int = 6, k: int = 3, best: int = 2, policy: str = "policy/sft@1") -> list[Sample]:

@@ -1,0 +1,105 @@
+"""Constraints in a file, one JSON object a line, to be written by hand or by ``gatt/proposals.py`` and edited.
+
+    {"family": "figure", "value": "Napoleon"}
+    {"family": "language", "value": "French"}
+    {"family": "style", "value": "haiku", "instruction": "Always answer with a haiku.", "terse": "Style: haiku."}
+    {"family": "length", "value": "one sentence", "instruction": "Answer in one sentence.", "terse": "Length: one sentence.",
+     "check": "one_sentence", "held_out": true}
+
+The paper's families (hobby, language, figure) have wordings of their own; any other needs both ``instruction`` and ``terse``.
+``check`` names a checker (``gatt/checkers.py``); without it, or with null, a model judges. A language alone has its own checker
+where ``check`` is left out. ``held_out``: for evaluation, never trained on.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gatt.checkers import make_checker
+from gatt.constraints import Constraint
+from preference_data.judgement import check_text
+from preference_data.messages import tags_in
+
+WORDINGS = {
+    "hobby": ("You enjoy {value}. Let it show in every answer.", "Hobby: {value}."),
+    "language": ("Always answer in {value}.", "Language: {value}."),
+    "figure": ("Always act as {value}.", "Figure: {value}."),
+}
+_TEXTS = ("family", "value", "instruction", "terse")
+_KEYS = (*_TEXTS, "check", "held_out")
+_SHOWN = 20  # faulty lines that a message names
+
+
+class ConstraintsError(ValueError):
+    """A file of constraints that cannot be used; the text names its lines."""
+
+
+def read_constraints(file: Path) -> list[Constraint]:
+    """The constraints of ``file``. Raises ConstraintsError naming every faulty line, and FileNotFoundError."""
+    found: list[Constraint] = []
+    faults = []
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            made = constraint_of(json.loads(line.decode("utf-8-sig")))
+            if any((made.family, made.value) == (other.family, other.value) for other in found):
+                raise ValueError(f"the {made.family} {made.value!r} stands in an earlier line")
+            found.append(made)
+        except (ValueError, RecursionError) as error:
+            faults.append(f"  line {number}: {error}")
+    if faults or not found:
+        listed = "\n".join(faults[:_SHOWN]) + (f"\n  and {len(faults) - _SHOWN} more" if faults[_SHOWN:] else "")
+        what = f"{len(faults)} lines that cannot be used" if faults else "no constraints"
+        raise ConstraintsError(f"{file} has {what}; mend them and run the same command again\n{listed}".rstrip())
+    return found
+
+
+def write_constraints(constraints: Iterable[Constraint], file: Path) -> None:
+    """One line a constraint, every key written out, so that each can be edited."""
+    rows = (json.dumps(asdict(constraint), ensure_ascii=False) + "\n" for constraint in constraints)
+    file.write_text("".join(rows), encoding="utf-8")
+
+
+def constraint_of(row: Any) -> Constraint:
+    """A constraint of a line's JSON. Raises ValueError, and CheckError for a ``check`` that cannot be used."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"a line must be a JSON object, this one is {type(row).__name__}")
+    if unknown := sorted(set(row) - set(_KEYS)):
+        raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
+    texts = {name: row[name] for name in _TEXTS if name in row}
+    _check_texts(texts)
+    if missing := [name for name in ("family", "value") if name not in texts]:
+        raise ValueError(f"{missing[0]} is missing; a constraint needs a family and a value")
+    if not isinstance(row.get("held_out", False), bool):
+        raise ValueError(f"held_out must be true, false or left out; it is {row['held_out']!r:.80}")
+    own = named(texts["family"], texts["value"]) if texts["family"] in WORDINGS else None
+    if own is None and (missing := [name for name in ("instruction", "terse") if name not in texts]):
+        raise ValueError(
+            f"{missing[0]} is missing; the families {', '.join(WORDINGS)} have wordings of their own, and {texts['family']!r} "
+            "needs an instruction and its terse form"
+        )
+    check = row.get("check", own.check if own else None)
+    if check is not None:
+        if not isinstance(check, str):
+            raise ValueError(f"check must be a checker with its argument, null or left out; it is {check!r:.80}")
+        make_checker(check)
+    words = texts if own is None else {"instruction": own.instruction, "terse": own.terse} | texts
+    return Constraint(**words, check=check, held_out=row.get("held_out", False))
+
+
+def named(family: str, value: str) -> Constraint:
+    """A constraint of one of the paper's families, in its own wording; a language brings its checker."""
+    instruction, terse = (wording.format(value=value) for wording in WORDINGS[family])
+    return Constraint(family, value, instruction, terse, f"language {value}" if family == "language" else None)
+
+
+def _check_texts(texts: Mapping[str, Any]) -> None:
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{name} must be a text with something in it; it is {text!r:.80}")
+        check_text(name, text)
+        if tags := tags_in(text):
+            raise ValueError(f"{name} holds the chat-format tag {tags[0]!r}; take it out of the text")

@@ -1,0 +1,107 @@
+"""``rlhf evaluate consistency``: does an instruction hold through a dialogue (paper Table 30)?
+
+It is asked of the sandbox's constraints, or of a team's own, on its own dialogues.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from policy.placement import check_device
+from registry.saved_states import SaveEvery
+from stages.options import existing, plain_errors
+from stages.outside_files import sha256_of
+from stages.progress import Progress, clock_text
+from stages.recipe import Recipe, SandboxRecipe
+from stages.registry_commands import print_json
+from stages.roots import open_registry
+from stages.sections import ConsistencyConfig, FileConfig
+from stages.stage_commands import load_stage
+from stages.study_options import StudyRun, run_options
+
+_TEAM = ConsistencyConfig(num_dialogues=200, max_new_tokens=512, kept_tokens=0)
+"""How a policy is asked by a team's recipe, which has no section for it; with ``--recipe nano`` all of it can be set."""
+
+
+@run_options()
+def consistency(
+    policy: Annotated[str, typer.Option("--policy", metavar="REF", help="Policy that answers.")] = "policy/chat",
+    prompts: Annotated[
+        str, typer.Option("--prompts", metavar="REF", help="Prompts of the sandbox, whose constraints are taken.")
+    ] = "prompts/evaluation",
+    dialogues: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dialogues",
+            metavar="REF|FILE",
+            help="A team's own, or a JSONL file of them, of which the users' words are taken; may be repeated. Needs "
+            "--constraints.",
+        ),
+    ] = None,
+    constraints: Annotated[
+        Path | None, typer.Option("--constraints", metavar="FILE", help="JSONL of constraints, held-out ones among them.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="REF", help="Chat policy that judges constraints without a checker.")
+    ] = None,
+    *,
+    run: StudyRun,
+) -> None:
+    """Does an instruction hold through a dialogue (paper Table 30)?
+
+    Example: rlhf evaluate consistency --policy policy/chat
+    """
+    with plain_errors():
+        save_every, registry = SaveEvery.parse(run.save_every), open_registry(run.registry)
+        check_device(run.device)
+        if bool(dialogues) != bool(constraints):
+            raise ValueError("a team's own dialogues and its constraints go together: give both --dialogues and --constraints")
+        config = _config(run.load_recipe(), constraints)
+        inputs: dict[str, tuple[str, ...]] = {"policy": (policy,)}
+        files = [existing(Path(each)) for each in dialogues or [] if each.endswith(".jsonl")]
+        if dialogues:
+            brought = {str(file): f"dialogues/{_named(file)}" for file in files}
+            inputs["dialogues"] = tuple(brought.get(str(Path(each)), each) for each in dialogues)
+            inputs |= {"judge": (judge,)} if judge else {}
+        else:
+            inputs["prompts"] = (prompts,)
+        name = run.name or "consistency-chat"
+        if run.dry_run:
+            coming = [f"dialogues/{_named(file)}" for file in files]
+            resolved = {
+                role: [text if text in coming else str(registry.resolve(text).reference) for text in texts]
+                for role, texts in inputs.items()
+            }
+            print_json({"stage": "consistency", "name": name, "inputs": resolved, "config": config.model_dump(mode="json")})
+            return
+        from stages.stage import run_stage
+
+        shared: dict[str, Any] = {"seed": run.seed, "progress": Progress(quiet=run.quiet)}
+        shared |= {"save_every": save_every, "device": run.device}
+        for file in files:
+            stage, given = load_stage("stages.bring:DIALOGUES"), FileConfig(file=str(file), sha256=sha256_of(file))
+            run_stage(registry, stage, name=_named(file), config=given, inputs={}, **shared)
+        stage = load_stage("stages.evaluate_consistency:STAGE")
+        result = run_stage(registry, stage, name=name, config=config, inputs=inputs, force=run.force, **shared)
+        reference, manifest = str(result.artifact.reference), result.artifact.manifest
+        if run.json_:
+            print_json(
+                {"artifact": reference, "digest": manifest.digest, "metrics": manifest.metrics, "seconds": result.seconds}
+            )
+            return
+        typer.echo(f"{reference}{' (up to date)' if result.up_to_date else f' in {clock_text(result.seconds)}'}")
+        typer.echo(f"next: rlhf registry show {reference}")
+
+
+def _named(file: Path) -> str:
+    """The name of the artifact made of ``file``; where it cannot be one, the registry says so."""
+    return file.stem.lower().replace(" ", "-")
+
+
+def _config(recipe: Recipe, constraints: Path | None) -> ConsistencyConfig:
+    config = recipe.consistency if isinstance(recipe, SandboxRecipe) else _TEAM
+    if constraints is None:
+        return config
+    file = FileConfig(file=str(existing(constraints)), sha256=sha256_of(constraints))
+    return config.model_copy(update={"constraints": file})

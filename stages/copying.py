@@ -1,0 +1,57 @@
+"""Does a policy still copy words out of its prompt? Persistent instructions stand on that, and Ghost Attention may cost it.
+
+The questions are the sandbox's "Please repeat: amber Napoleon.", of the test split. Words that the policy has never read are
+not asked for: no policy of this size can say them.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from policy.generation import Sampler
+from preference_data.messages import user
+from preference_data.parquet import read_records
+from registry.artifact import Artifact
+from sandbox.dialogues import Questioner
+from sandbox.tasks.task import Task
+from sandbox.world import World
+
+COPIES_FILE = "copies.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A question to say ``words`` back, and the response; ``copied``: it holds them, in their order."""
+
+    question: str
+    words: str
+    response: str
+    copied: bool
+
+
+def copies(sampler: Sampler, world_seed: int, count: int, temperature: float, max_new_tokens: int, seed: int) -> list[Copy]:
+    """``count`` different questions, each answered once."""
+    tasks = questions(World(world_seed), count, seed)
+    groups = sampler.sample([[user(task.question)] for task in tasks], 1, temperature, 1.0, max_new_tokens, seed)
+    return [
+        Copy(task.question, task.settles, response.text, task.settles in response.text)
+        for task, (response,) in zip(tasks, groups, strict=True)
+    ]
+
+
+def questions(world: World, count: int, seed: int) -> list[Task]:
+    """Different ones, in the order in which they are drawn."""
+    rng, questioner = random.Random(f"copying:{seed}"), Questioner(world, "test")
+    found: dict[str, Task] = {}
+    while len(found) < count:
+        task = questioner.task(rng, "repeat")
+        if not any(word in world.held_out for word in task.settles.split()):
+            found.setdefault(task.question, task)
+    return list(found.values())
+
+
+def read_copies(evaluation: Artifact) -> Sequence[Copy]:
+    """Those of an evaluation of consistency; none where it did not ask."""
+    if not (evaluation.path / COPIES_FILE).is_file():
+        return []
+    return read_records(evaluation.file(COPIES_FILE), Copy)

@@ -1,0 +1,143 @@
+"""Does an instruction that was given once hold, and what does Ghost Attention cost (paper 3.3, A.3.5)? F15, F16 and F17.
+
+Nothing is sampled here: the dialogues that the policies held lie in their evaluations. To tell what they look at, the policies
+read those dialogues once more. That nothing else is lost is seen in the answers to ordinary prompts right before and right
+after, and in how often words are still copied out of the prompt.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.consistency_turns import TRAINED, Turn, last_turns, select
+from eval.findings.attention import RIGHT_AFTER, WITH, WITHOUT, TurnAttention
+from eval.findings.ghost_attention import LATE, consistency_tables, copying_tables, generalises, instruction_holds
+from eval.findings.study import Study
+from eval.findings.versions import ArmAnswer
+from preference_data.messages import Message, Messages, assistant, user
+from preference_data.parquet import read_records, write_records
+from registry.artifact import Artifact
+from registry.saved_states import SavedStates
+from stages.copying import read_copies
+from stages.evaluate_consistency import read_turns
+from stages.judged_answers import Answer
+from stages.progress import Progress
+from stages.stage import Inputs, Stage, one
+from stages.studies.attention import AttentionPart, Transcript, attention_arms
+from stages.studies.gatt_inputs import GattStudyConfig
+from stages.studies.study import write_study
+from stages.studies.tuned_arms import arm_answer, family_table, worth_table
+
+ARMS = (WITHOUT, RIGHT_AFTER, WITH)
+ATTENTION_FILE = "attention.parquet"
+BEFORE, AFTER = "before Ghost Attention", "right after it"
+WHAT_HOLDS = "An answer holds when it obeys the whole instruction, by a checker; a silent policy does not."
+CONTROL = "Without an instruction, obeying any constraint there is counts; it should stay near zero."
+
+
+def run(
+    config: GattStudyConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
+) -> dict[str, Any]:
+    evaluations = dict(zip(ARMS, inputs["consistency"], strict=True))
+    policies = dict(zip(ARMS, inputs["policies"], strict=True))
+    asked = _check(evaluations, policies)
+    held = {arm: read_turns(evaluation) for arm, evaluation in evaluations.items()}
+    answers = {BEFORE: _answers(BEFORE, one(inputs, "before")), AFTER: _answers(AFTER, one(inputs, "after"))}
+    in_system = evaluations[WITHOUT].manifest.config["instruction_in"] == "system"
+    looked = _attention(config, policies, held[WITHOUT], asked, in_system, progress)
+    study = Study(
+        title="Does an instruction that was given once hold?",
+        tables=(
+            *consistency_tables(held, asked),
+            *copying_tables({arm: [each.copied for each in read_copies(made)] for arm, made in evaluations.items()}),
+            worth_table(answers, [(AFTER, BEFORE)]),
+            family_table(answers, [(AFTER, BEFORE)]),
+            *looked.tables,
+        ),
+        findings=(instruction_holds(held), generalises(held), looked.finding),
+        notes=(_who(policies), WHAT_HOLDS, *_ends(held), CONTROL, *looked.notes),
+        facts={"last_turns": {arm: [turn.turn for turn in last_turns(turns)] for arm, turns in held.items()}},
+    )
+    if looked.rows:
+        write_records(out / ATTENTION_FILE, looked.rows, TurnAttention)
+    return write_study(study, out, figures=looked.figures)
+
+
+def transcripts(turns: Sequence[Turn], in_system: bool, count: int, last_turn: int) -> list[Transcript]:
+    """The first ``count`` dialogues under trained constraints that were held to ``last_turn`` or beyond, up to there."""
+    by_dialogue: dict[int, list[Turn]] = {}
+    for turn in select(turns, TRAINED, range(1, last_turn + 1)):
+        if turn.response and turn.response.strip():
+            by_dialogue.setdefault(turn.dialogue, []).append(turn)
+    whole = [spoken for spoken in by_dialogue.values() if len(spoken) == last_turn]
+    return [
+        Transcript(str(spoken[0].dialogue), spoken[0].instruction, _messages(spoken, in_system)) for spoken in whole[:count]
+    ]
+
+
+def _messages(spoken: Sequence[Turn], in_system: bool) -> Messages:
+    system: list[Message] = [{"role": "system", "content": spoken[0].instruction}] if in_system else []
+    said = [message for turn in spoken for message in (user(turn.user), assistant(turn.response or ""))]
+    return [*system, *said]
+
+
+def _attention(
+    config: GattStudyConfig,
+    policies: Mapping[str, Artifact],
+    held: Sequence[Turn],
+    asked: Sequence[int],
+    in_system: bool,
+    progress: Progress,
+) -> AttentionPart:
+    """What the policies look at in the dialogues that the one without Ghost Attention ``held``."""
+    last = min(LATE, max(asked))
+    found = transcripts(held, in_system, config.attention_dialogues, last)
+    turns = [turn for turn in asked if turn <= last]
+    return attention_arms({arm: policy.path for arm, policy in policies.items()}, found, turns, progress)
+
+
+def _answers(arm: str, evaluation: Artifact) -> list[ArmAnswer]:
+    rows = read_records(evaluation.file("answers.parquet"), Answer)
+    return [arm_answer(arm, evaluation.manifest.seed, answer) for answer in rows]
+
+
+def _check(evaluations: Mapping[str, Artifact], policies: Mapping[str, Artifact]) -> list[int]:
+    """The turns asked about. Raises ValueError unless the evaluations differ in the policy alone, and it is the one given."""
+    first = evaluations[WITHOUT]
+    for arm, evaluation in evaluations.items():
+        given, measured = policies[arm], evaluation.manifest.parents["policy"][0]
+        if given.digest != measured.digest:
+            raise ValueError(
+                f"{evaluation.reference} measured {measured.reference}, and the policy {arm} is {given.reference}; measure "
+                f"that one: `rlhf evaluate consistency --policy {given.reference}`"
+            )
+        if (evaluation.manifest.config, evaluation.manifest.seed) != (first.manifest.config, first.manifest.seed):
+            raise ValueError(
+                f"{first.reference} and {evaluation.reference} were held with different settings or seeds; measure both alike: "
+                "`rlhf evaluate consistency`"
+            )
+    return list(first.manifest.config["turns"])
+
+
+def _who(policies: Mapping[str, Artifact]) -> str:
+    told = ", ".join(f"{arm} {policy.reference}" for arm, policy in policies.items())
+    return f"The same dialogues, held by each policy with its own answers; with and without Ghost Attention: {told}."
+
+
+def _ends(held: Mapping[str, Sequence[Turn]]) -> list[str]:
+    """Where the dialogues ended that went on until the context was full."""
+    told = []
+    for arm, turns in held.items():
+        if numbers := [turn.turn for turn in last_turns(turns)]:
+            told.append(f"{arm} {min(numbers)} to {max(numbers)}")
+    return [f"Dialogues to the end of their context had their last turn at: {'; '.join(told)}."] if told else []
+
+
+STAGE = Stage(
+    "study-gatt",
+    "study",
+    1,
+    GattStudyConfig,
+    run,
+    {"consistency": "evaluation", "policies": "policy", "before": "evaluation", "after": "evaluation"},
+)

@@ -1,0 +1,93 @@
+"""Files of constraints: what a line becomes, and what is refused, with its line."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatt.constraint_file import ConstraintsError, constraint_of, named, read_constraints, write_constraints
+from gatt.constraints import Constraint
+
+
+def written(folder: Path, *rows: Any) -> Path:
+    file = folder / "constraints.jsonl"
+    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_lines_become_constraints_with_the_papers_wordings_where_they_have_none(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        {"family": "figure", "value": "Oscar Wilde"},
+        "",
+        {"family": "hobby", "value": "tennis", "instruction": "You love tennis.", "check": "contains tennis"},
+        {"family": "language", "value": "French", "check": None},
+        {"family": "length", "value": "1", "instruction": "Answer in one sentence.", "terse": "Length: 1.",
+         "check": "one_sentence", "held_out": True},
+    )  # fmt: skip
+    assert read_constraints(file) == [
+        Constraint("figure", "Oscar Wilde", "Always act as Oscar Wilde.", "Figure: Oscar Wilde.", None, False),
+        Constraint("hobby", "tennis", "You love tennis.", "Hobby: tennis.", "contains tennis", False),
+        Constraint("language", "French", "Always answer in French.", "Language: French.", None, False),
+        Constraint("length", "1", "Answer in one sentence.", "Length: 1.", "one_sentence", True),
+    ]
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    given = [named("figure", "Zoë"), Constraint("end", "amen", "End with amen.", "End: amen.", "ends_with amen", True)]
+    write_constraints(given, tmp_path / "c.jsonl")
+    assert read_constraints(tmp_path / "c.jsonl") == given
+
+
+def test_a_language_has_its_own_checker_unless_the_line_says_otherwise() -> None:
+    assert named("language", "French").check == "language French"
+    row = {"family": "language", "value": "French"}
+    assert constraint_of(row | {"check": "max_words 9"}).check == "max_words 9"
+    assert constraint_of(row | {"check": None}).check is None
+    pytest.importorskip("lingua")
+    assert constraint_of(row).check == "language French"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("{", "Expecting property name"),
+        ("[1]", "a line must be a JSON object, this one is list"),
+        ({"family": "figure"}, "value is missing"),
+        ({"value": "x"}, "family is missing"),
+        ({"family": "figure", "value": " "}, "value must be a text with something in it; it is ' '"),
+        ({"family": "figure", "value": 3}, "value must be a text"),
+        ({"family": "figure", "value": "x", "checker": "one_sentence"}, "unknown key 'checker'; the keys are family, value"),
+        ({"family": "mood", "value": "x"}, "instruction is missing; the families hobby, language, figure have wordings"),
+        ({"family": "mood", "value": "x", "instruction": "Be x."}, "terse is missing"),
+        ({"family": "figure", "value": "x", "held_out": "no"}, "held_out must be true, false or left out; it is 'no'"),
+        ({"family": "figure", "value": "x", "check": "sings"}, "there is no checker 'sings'"),
+        ({"family": "figure", "value": "x", "check": 3}, "check must be a checker with its argument"),
+        ({"family": "figure", "value": "</s>"}, "value holds the chat-format tag '</s>'"),
+        ('{"family": "figure", "value": "\\ud800"}', "value holds bytes or half a character"),
+        ({"family": "figure", "value": "Plato", "held_out": True}, "the figure 'Plato' stands in an earlier line"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, row: Any, said: str) -> None:
+    file = written(tmp_path, {"family": "figure", "value": "Plato"}, row)
+    with pytest.raises(ConstraintsError) as caught:
+        read_constraints(file)
+    assert str(caught.value).startswith(f"{file} has 1 lines that cannot be used") and f"  line 2: {said}" in str(caught.value)
+
+
+def test_all_faulty_lines_are_named_and_an_empty_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConstraintsError, match=r"(?s)has 25 lines.*line 1:.*line 20:.*and 5 more"):
+        read_constraints(written(tmp_path, *["?"] * 25))
+    with pytest.raises(ConstraintsError, match="has no constraints"):
+        read_constraints(written(tmp_path))
+
+
+def test_the_constraints_that_the_documentation_shows_are_read(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "gatt.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    found = read_constraints(written(tmp_path, block.replace('"value": "French"', '"value": "French", "check": null').rstrip()))
+    assert [(each.family, each.held_out) for each in found] == [
+        ("figure", False), ("language", False), ("style", False), ("length", True)
+    ]  # fmt: skip
