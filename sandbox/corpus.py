@@ -30,7 +30,7 @@ CORPUS_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "fact": 1.5, "repeat":
 DEMONSTRATED_REFUSALS = 0.5
 DEMONSTRATED_RECALL = 0.02
 DEMONSTRATED_RECALL = 0.03
-DEMONSTRATION_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "rhyme": 0.6}
+DEMONSTRATION_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "rhyme": 0.6, "repeat": 2.5}
 
 
 @dataclass(frozen=True, slots=True)

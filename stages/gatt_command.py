@@ -43,6 +43,15 @@ def gatt(
         list[str] | None,
         typer.Option("--samples", metavar="REF", help="Rejection samples, of which the selected; may be repeated."),
     ] = None,
+    demonstrations: Annotated[
+        str | None,
+        typer.Option(
+            "--demonstrations",
+            metavar="REF",
+            help="Those of families that are nowhere else are learnt beside. Default: dialogues/demonstrations, if there and "
+            "there is no file of constraints.",
+        ),
+    ] = None,
     multi_turn: Annotated[
         Literal["chained", "given"] | None,
         typer.Option(
@@ -97,6 +106,8 @@ def gatt(
         before, references = _brought(registry, recipe, policy, dialogues or [])
         (policy,), given = references["policy"], references["dialogues"]
         inputs: dict[str, tuple[str, ...]] = {"policy": (policy,), "samples": tuple(samples or ()), "dialogues": given}
+        shown = "" if config.constraints else "dialogues/demonstrations"
+        inputs["demonstrations"] = _or_there(registry, demonstrations, shown)
         inputs["helpfulness"] = _or_there(registry, helpfulness, "reward_model/helpfulness")
         inputs["judge"] = (judge,) if judge else ()
         inputs["prompts"] = _or_there(registry, prompts, "" if config.constraints else "prompts/tuning")

@@ -19,8 +19,8 @@ from policy.chat import encode_dialogue
 from policy.checkpoint import save_checkpoint
 from policy.tokenizer import EOS_ID
 from preference_data.messages import Messages, assistant, user
-from preference_data.parquet import read_records
-from preference_data.prompt import Dialogue
+from preference_data.parquet import read_records, write_records
+from preference_data.prompt import Dialogue, make_dialogue
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
@@ -141,6 +141,22 @@ def test_what_is_shown_of_them_is_trained_on_the_last_answer_alone(folder: Path,
     assert [message["role"] for message in shown["messages"][:2]] == ["system", "user"]
     marked = [part["text"] for part in shown["seen"]["dialogue"]["parts"] if part["marked"]]
     assert len(marked) == 1 and marked[0].removesuffix("</s>").strip() == shown["messages"][-1]["content"].strip()
+
+
+def test_demonstrations_of_families_that_are_nowhere_else_are_learnt_beside(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(folder / "registry")
+    given = ("--policy", "policy/chat", "--dialogues", "own.jsonl", "--constraints", "constraints.jsonl", "--name", "kept")
+    assert run(folder, monkeypatch, *given).exit_code == 0
+    (family,) = {each.family for each in made_of(registry, "dialogues/own")}
+    shown = [make_dialogue(turns(1, name), family=of, source="shown") for name, of in (("x", family), ("y", "knitting"))]
+    with registry.draft("dialogues", "shown", b"shown".hex()) as draft:
+        write_records(draft.path / "dialogues.parquet", shown, Dialogue)
+        draft.commit(RUN, {})
+    assert run(folder, monkeypatch, *given, "--demonstrations", "dialogues/shown").exit_code == 0
+    without, beside = (made_of(registry, f"dialogues/kept@{revision}") for revision in (1, 2))
+    assert beside == [*without, shown[1]]
 
 
 def test_resampled_answers_lie_between(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
