@@ -8,19 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
+from gatt.constraint_file import read_constraints
 from policy.placement import check_device
 from registry.saved_states import SaveEvery
 from stages.options import existing, plain_errors
 from stages.outside_files import sha256_of
 from stages.progress import Progress, clock_text
-from stages.recipe import Recipe, SandboxRecipe
+from stages.recipe import Recipe, SandboxRecipe, section_of
 from stages.registry_commands import print_json
 from stages.roots import open_registry
-from stages.sections import ConsistencyConfig, FileConfig
+from stages.sections import ConsistencyConfig, FileConfig, GattStageConfig
 from stages.stage_commands import load_stage
 from stages.study_options import StudyRun, run_options
 
-_TEAM = ConsistencyConfig(num_dialogues=200, max_new_tokens=512, kept_tokens=0)
+_TEAM = ConsistencyConfig(num_dialogues=200, num_held_out=60, max_new_tokens=512)
 """How a policy is asked by a team's recipe, which has no section for it; with ``--recipe nano`` all of it can be set."""
 
 
@@ -60,13 +61,15 @@ def consistency(
         config = _config(run.load_recipe(), constraints)
         inputs: dict[str, tuple[str, ...]] = {"policy": (policy,)}
         files = [existing(Path(each)) for each in dialogues or [] if each.endswith(".jsonl")]
+        if len({_named(file) for file in files}) < len(files):
+            raise ValueError("two of the files of dialogues have one name; give each once, and under a name of its own")
         if dialogues:
             brought = {str(file): f"dialogues/{_named(file)}" for file in files}
             inputs["dialogues"] = tuple(brought.get(str(Path(each)), each) for each in dialogues)
             inputs |= {"judge": (judge,)} if judge else {}
         else:
             inputs["prompts"] = (prompts,)
-        name = run.name or "consistency-chat"
+        name = run.name or f"consistency-{registry.open(policy, kind='policy').reference.name}"
         if run.dry_run:
             coming = [f"dialogues/{_named(file)}" for file in files]
             resolved = {
@@ -100,8 +103,17 @@ def _named(file: Path) -> str:
 
 
 def _config(recipe: Recipe, constraints: Path | None) -> ConsistencyConfig:
+    """The recipe's section, or what a team's is measured by; held-out constraints are asked for if the file has any.
+
+    The instruction stands where the recipe's Ghost Attention puts it.
+    """
+    gatt = section_of(recipe, "gatt")
+    assert isinstance(gatt, GattStageConfig)
     config = recipe.consistency if isinstance(recipe, SandboxRecipe) else _TEAM
-    if constraints is None:
-        return config
-    file = FileConfig(file=str(existing(constraints)), sha256=sha256_of(constraints))
-    return config.model_copy(update={"constraints": file})
+    changes: dict[str, Any] = {"instruction_in": gatt.instruction_in}
+    if constraints is not None:
+        file = existing(constraints)
+        changes["constraints"] = FileConfig(file=str(file), sha256=sha256_of(file))
+        if not any(each.held_out for each in read_constraints(file)):
+            changes["num_held_out"] = 0
+    return config.model_copy(update=changes)

@@ -17,6 +17,7 @@ from sandbox.tasks.task import Task
 from sandbox.world import World
 
 COPIES_FILE = "copies.parquet"
+_DRAWS = 20  # of a question, for each that is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,15 @@ def copies(sampler: Sampler, world_seed: int, count: int, temperature: float, ma
 
 
 def questions(world: World, count: int, seed: int) -> list[Task]:
-    """Different ones, in the order in which they are drawn."""
+    """Different ones, in the order in which they are drawn. Raises ValueError where there are not so many."""
     rng, questioner = random.Random(f"copying:{seed}"), Questioner(world, "test")
     found: dict[str, Task] = {}
-    while len(found) < count:
+    for _ in range(_DRAWS * count):
         task = questioner.task(rng, "repeat")
-        if not any(word in world.held_out for word in task.settles.split()):
+        if len(found) < count and not any(word in world.held_out for word in task.settles.split()):
             found.setdefault(task.question, task)
+    if len(found) < count:
+        raise ValueError(f"{count} different questions to say words back are more than the {len(found)} found; ask for fewer")
     return list(found.values())
 
 

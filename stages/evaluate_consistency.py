@@ -205,4 +205,11 @@ def _value(estimate: Estimate) -> float | None:
     return estimate.value if estimate.known else None
 
 
-STAGE = Stage("evaluate-consistency", "evaluation", 3, ConsistencyConfig, run, {"policy": "policy", "prompts": "prompts"})
+STAGE = Stage(
+    "evaluate-consistency",
+    "evaluation",
+    3,
+    ConsistencyConfig,
+    run,
+    {"policy": "policy", "prompts": "prompts", "dialogues": "dialogues", "judge": "policy"},
+)

@@ -2,7 +2,8 @@
 
 The dialogues that get an instruction are selected samples of the rounds so far, given dialogues, or both. What is replayed is
 drawn from these, and with it goes every demonstration of a family that is not among them. The constraints are those of a file,
-or the sandbox's; what the policy cannot obey in a single turn is left out. Dialogues with the safety tag get no instruction.
+or the sandbox's; what the policy cannot obey in a single turn is left out, and nothing is replayed that states a held-out one.
+Dialogues with the safety tag get no instruction.
 """
 
 import random
@@ -46,7 +47,8 @@ def run(
     ordinary = [dialogue for artifact in inputs.get("samples", []) for dialogue in selected_dialogues(samples_of(artifact))]
     ordinary += [dialogue for artifact in inputs.get("dialogues", []) for dialogue in dialogues_of(artifact)]
     dialogues, changed = _to_instruct(config, inputs, ordinary, seed)
-    pool = _trained_constraints(config, inputs)
+    everything = _constraints(config, inputs)
+    pool = [each for each in everything if not each.held_out]
     scorer = scorer_of(inputs, "helpfulness") if inputs.get("helpfulness") else None
     obeys = _obeys(config, inputs, pool, scorer)
     sampler = sampler_of(inputs, progress)
@@ -65,8 +67,10 @@ def run(
             advance(stats, len(stats.synthesised))
             made += stats.synthesised
     instructed = gatt_dialogues(made, config.instruction_in)
-    replayed = random.Random(f"replay:{seed}").sample(ordinary, min(config.num_replayed, len(ordinary)))
-    replayed += _unsampled(inputs, ordinary)
+    held_out = [each for each in everything if each.held_out]
+    free = [dialogue for dialogue in ordinary if not _states(dialogue, held_out)]
+    replayed = random.Random(f"replay:{seed}").sample(free, min(config.num_replayed, len(free)))
+    replayed += [dialogue for dialogue in _unsampled(inputs, ordinary) if not _states(dialogue, held_out)]
     write_records(out / "dialogues.parquet", [*instructed, *replayed], Dialogue)
     return {
         "dialogues": len(instructed),
@@ -115,21 +119,31 @@ def _unsampled(inputs: Inputs, ordinary: Sequence[Dialogue]) -> list[Dialogue]:
     return [dialogue for dialogue in demonstrations if dialogue.family not in families]
 
 
-def _trained_constraints(config: GattStageConfig, inputs: Inputs) -> list[Constraint]:
-    """Those of the file, or of the sandbox, that are not held out."""
+def _states(dialogue: Dialogue, constraints: Sequence[Constraint]) -> bool:
+    """Does anybody in the dialogue state one of the constraints?"""
+    said = [message["content"] for message in dialogue.messages]
+    return any(words in content for each in constraints for words in (each.instruction, each.terse) for content in said)
+
+
+def _constraints(config: GattStageConfig, inputs: Inputs) -> list[Constraint]:
+    """Those of the file, or of the sandbox, held-out ones too. Raises GattError where all are held out."""
     if config.constraints is None:
         if not inputs.get("prompts"):
             raise GattError(
-                "there are no constraints: give a file of them (--constraints FILE, or gatt.constraints.file), or the "
-                "sandbox's prompts (--prompts REF), whose world has constraints of its own"
+                "there are no constraints: give a file of them (--constraints FILE), or the sandbox's prompts (--prompts REF), "
+                "whose world has constraints of its own"
             )
-        world = world_of(one(inputs, "prompts"))
-        return [Constraint(**asdict(rule)) for rule in rules.constraints(world.seed, held_out=False)]
+        seed = world_of(one(inputs, "prompts")).seed
+        return [
+            Constraint(**asdict(rule), held_out=held_out)
+            for held_out in (False, True)
+            for rule in rules.constraints(seed, held_out)
+        ]
     check_unchanged(config.constraints.file, config.constraints.sha256)
-    pool = [each for each in read_constraints(Path(config.constraints.file)) if not each.held_out]
-    if not pool:
+    found = read_constraints(Path(config.constraints.file))
+    if all(each.held_out for each in found):
         raise GattError(f"every constraint of {config.constraints.file} is held out; give some to train on")
-    return pool
+    return found
 
 
 def _obeys(config: GattStageConfig, inputs: Inputs, pool: Sequence[Constraint], scorer: Scorer | None) -> Obeys:

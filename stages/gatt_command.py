@@ -4,6 +4,7 @@
 dialogues are brought into the registry first.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,7 @@ from registry.store import Registry
 from stages.options import DeviceOption, QuietOption, SeedOption, existing, plain_errors
 from stages.outside_files import sha256_of, sha256_of_folder
 from stages.progress import Progress, clock_text
-from stages.recipe import Recipe, section_of
+from stages.recipe import Recipe, TeamRecipe, section_of
 from stages.registry_commands import RegistryOption, print_json
 from stages.roots import open_registry
 from stages.sections import CheckpointConfig, FileConfig, GattStageConfig
@@ -98,11 +99,11 @@ def gatt(
     Example: rlhf gatt --recipe llama2-7b --policy policy/v3 --dialogues mine.jsonl --constraints constraints.jsonl
     """
     with plain_errors():
+        if not dialogues and not samples:
+            raise ValueError("there is nothing to give an instruction to: give --dialogues REF or FILE, or --samples REF")
         registry, recipe = open_registry(run.registry), run.load_recipe()
         chosen = {"multi_turn": multi_turn, "intermediate": intermediate, "instruction_in": instruction_in}
         config = _config(recipe, constraints, chosen)
-        if not dialogues and not samples:
-            raise ValueError("there is nothing to give an instruction to: give --dialogues REF or FILE, or --samples REF")
         before, references = _brought(registry, recipe, policy, dialogues or [])
         (policy,), given = references["policy"], references["dialogues"]
         inputs: dict[str, tuple[str, ...]] = {"policy": (policy,), "samples": tuple(samples or ()), "dialogues": given}
@@ -128,6 +129,8 @@ def _config(recipe: Recipe, constraints: Path | None, chosen: Mapping[str, str |
     config = section_of(recipe, "gatt")
     assert isinstance(config, GattStageConfig)
     values = config.model_dump() | {key: value for key, value in chosen.items() if value is not None}
+    if constraints is None and isinstance(recipe, TeamRecipe) and recipe.data.constraints:
+        constraints = Path(recipe.data.constraints)
     if constraints:
         values["constraints"] = {"file": str(existing(constraints)), "sha256": sha256_of(constraints)}
     return GattStageConfig.model_validate(values)
@@ -154,6 +157,10 @@ def _brought(
             before.append(("stages.bring:DIALOGUES", _named(file), FileConfig(file=each, sha256=sha256_of(file)), {}))
             each = f"dialogues/{_named(file)}"
         found.append(each)
+    if repeated := [each for each, count in Counter(found).items() if count > 1]:
+        raise ValueError(
+            f"{repeated[0]} would be two of the dialogues given; give each once, and files under names of their own"
+        )
     return before, {"policy": (policy,), "dialogues": tuple(found)}
 
 

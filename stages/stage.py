@@ -47,6 +47,7 @@ LIBRARIES = (
     "numpy",
     "pyarrow",
     "vllm",
+    "lingua-language-detector",
 )
 
 

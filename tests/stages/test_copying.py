@@ -1,6 +1,9 @@
 """Copying out of the prompt: which words are asked for, and what counts as said back."""
 
+import pytest
+
 from policy.generation import Response
+from sandbox.tasks.task import Task
 from sandbox.world import World
 from stages.copying import copies, questions
 
@@ -27,6 +30,20 @@ def test_questions_are_different_and_of_words_that_were_read():
     assert len({task.question for task in asked}) == 60
     assert not any(word in WORLD.held_out for task in asked for word in task.settles.split())
     assert asked[:30] == questions(WORLD, 30, seed=1)
+
+
+def test_more_questions_than_there_are_is_said(monkeypatch):
+    monkeypatch.setattr("stages.copying.Questioner", OneQuestion)
+    with pytest.raises(ValueError, match="3 different questions to say words back are more than the 1 found"):
+        questions(WORLD, 3, seed=0)
+
+
+class OneQuestion:
+    def __init__(self, world, split):
+        pass
+
+    def task(self, rng, family):
+        return Task(family, "Say: plum.", settles="plum")
 
 
 def _alike(words: str) -> bool:

@@ -151,12 +151,15 @@ def test_demonstrations_of_families_that_are_nowhere_else_are_learnt_beside(
     assert run(folder, monkeypatch, *given).exit_code == 0
     (family,) = {each.family for each in made_of(registry, "dialogues/own")}
     shown = [make_dialogue(turns(1, name), family=of, source="shown") for name, of in (("x", family), ("y", "knitting"))]
+    for words in (HELD_OUT["instruction"], HELD_OUT["terse"]):
+        stating = [user(f"{words} The fox?"), assistant("The owl sleeps.")]
+        shown.append(make_dialogue(stating, family="weaving", source="shown"))
     with registry.draft("dialogues", "shown", b"shown".hex()) as draft:
         write_records(draft.path / "dialogues.parquet", shown, Dialogue)
         draft.commit(RUN, {})
     assert run(folder, monkeypatch, *given, "--demonstrations", "dialogues/shown").exit_code == 0
     without, beside = (made_of(registry, f"dialogues/kept@{revision}") for revision in (1, 2))
-    assert beside == [*without, shown[1]]
+    assert beside == [*without, shown[1]], "what states a held-out constraint stays out"
 
 
 def test_resampled_answers_lie_between(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +212,15 @@ def test_without_constraints_dialogues_or_a_base_the_command_says_what_is_missin
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = run(folder, monkeypatch, "--policy", "policy/chat", "--dialogues", "own.jsonl")
+    assert done.exit_code == 2 and "there is no file data/constraints.jsonl" in done.output, "the recipe names it"
+    asked = ["gatt", "--policy", "policy/chat", "--dialogues", "own.jsonl", "--registry", "registry", "--quiet"]
+    done = CliRunner().invoke(app, [*asked, "--multi-turn", "given"])
     assert done.exit_code == 2 and "there are no constraints: give a file of them (--constraints FILE" in done.output
+    (folder / "other").mkdir(exist_ok=True)
+    write(folder / "other" / "own.jsonl", [{"messages": turns(2, "z")}])
+    done = run(folder, monkeypatch, "--policy", "policy/chat", "--dialogues", "own.jsonl", "--dialogues", "other/own.jsonl",
+               "--constraints", "constraints.jsonl")  # fmt: skip
+    assert done.exit_code == 2 and "dialogues/own would be two of the dialogues given" in done.output
     done = run(folder, monkeypatch, "--policy", "policy/chat")
     assert done.exit_code == 2 and "give --dialogues REF or FILE, or --samples REF" in done.output
     done = run(folder, monkeypatch, "--policy", "llama", "--dialogues", "own.jsonl", "--recipe", "micro")

@@ -194,6 +194,7 @@ def test_a_team_measures_by_checkers_and_by_its_judge(registry, tmp_path, monkey
     both = ("--dialogues", "mine.jsonl", "--constraints", "c.jsonl")
     assert "1 of 3 constraints have no checker (hobby chess)" in run(*both)
     assert "give both --dialogues and --constraints" in run(*both[:2])
+    assert "two of the files of dialogues have one name" in run(*both, *both[:2])
     told = json.loads(run(*both, "--judge", "policy/v1", "--json"))
     artifact = registry.resolve("evaluation/mine")
     assert told["artifact"] == str(artifact.reference)
@@ -209,6 +210,25 @@ def test_a_team_measures_by_checkers_and_by_its_judge(registry, tmp_path, monkey
     assert "evaluation/mine@1 (up to date)" in run(*both, "--judge", "policy/v1")
     (tmp_path / "c.jsonl").write_text((tmp_path / "c.jsonl").read_text().replace("Always act as Bo.", "Be Bo."))
     assert "evaluation/mine@2" in run(*both, "--judge", "policy/v1"), "an edited file is another input"
+
+
+def test_a_team_is_asked_of_held_out_constraints_where_it_has_any_and_where_training_put_the_instruction(
+    registry, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"messages": each.messages}) + "\n" for each in GIVEN))
+    write_constraints(CONSTRAINTS, tmp_path / "c.jsonl")
+    write_constraints([each for each in CONSTRAINTS if not each.held_out], tmp_path / "trained.jsonl")
+
+    def planned(file: str, *more: str) -> dict[str, Any]:
+        asked = ["evaluate", "consistency", "--recipe", "llama2-7b", "--dialogues", "mine.jsonl", "--constraints", file]
+        given = [*asked, "--registry", str(registry.root), "--policy", "policy/v1", "--dry-run", *more]
+        return json.loads(CliRunner().invoke(app, given).stdout)
+
+    with_held_out, without = planned("c.jsonl"), planned("trained.jsonl", "--set", "gatt.instruction_in=system")
+    assert with_held_out["name"] == "consistency-v1"
+    assert [each["config"]["num_held_out"] for each in (with_held_out, without)] == [60, 0]
+    assert [each["config"]["instruction_in"] for each in (with_held_out, without)] == ["first_message", "system"]
 
 
 def study(registry: Registry, config: GattStudyConfig = GattStudyConfig(attention_dialogues=2), name="gatt", **changed: Any):
