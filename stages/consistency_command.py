@@ -12,7 +12,7 @@ from gatt.constraint_file import read_constraints
 from policy.placement import check_device
 from registry.saved_states import SaveEvery
 from stages.options import existing, plain_errors
-from stages.outside_files import sha256_of
+from stages.outside_files import artifact_name, sha256_of
 from stages.progress import Progress, clock_text
 from stages.recipe import Recipe, SandboxRecipe, section_of
 from stages.registry_commands import print_json
@@ -61,17 +61,17 @@ def consistency(
         config = _config(run.load_recipe(), constraints)
         inputs: dict[str, tuple[str, ...]] = {"policy": (policy,)}
         files = [existing(Path(each)) for each in dialogues or [] if each.endswith(".jsonl")]
-        if len({_named(file) for file in files}) < len(files):
+        if len({artifact_name(file) for file in files}) < len(files):
             raise ValueError("two of the files of dialogues have one name; give each once, and under a name of its own")
         if dialogues:
-            brought = {str(file): f"dialogues/{_named(file)}" for file in files}
+            brought = {str(file): f"dialogues/{artifact_name(file)}" for file in files}
             inputs["dialogues"] = tuple(brought.get(str(Path(each)), each) for each in dialogues)
             inputs |= {"judge": (judge,)} if judge else {}
         else:
             inputs["prompts"] = (prompts,)
         name = run.name or f"consistency-{registry.open(policy, kind='policy').reference.name}"
         if run.dry_run:
-            coming = [f"dialogues/{_named(file)}" for file in files]
+            coming = [f"dialogues/{artifact_name(file)}" for file in files]
             resolved = {
                 role: [text if text in coming else str(registry.resolve(text).reference) for text in texts]
                 for role, texts in inputs.items()
@@ -84,7 +84,7 @@ def consistency(
         shared |= {"save_every": save_every, "device": run.device}
         for file in files:
             stage, given = load_stage("stages.bring:DIALOGUES"), FileConfig(file=str(file), sha256=sha256_of(file))
-            run_stage(registry, stage, name=_named(file), config=given, inputs={}, **shared)
+            run_stage(registry, stage, name=artifact_name(file), config=given, inputs={}, **shared)
         stage = load_stage("stages.evaluate_consistency:STAGE")
         result = run_stage(registry, stage, name=name, config=config, inputs=inputs, force=run.force, **shared)
         reference, manifest = str(result.artifact.reference), result.artifact.manifest
@@ -95,11 +95,6 @@ def consistency(
             return
         typer.echo(f"{reference}{' (up to date)' if result.up_to_date else f' in {clock_text(result.seconds)}'}")
         typer.echo(f"next: rlhf registry show {reference}")
-
-
-def _named(file: Path) -> str:
-    """The name of the artifact made of ``file``; where it cannot be one, the registry says so."""
-    return file.stem.lower().replace(" ", "-")
 
 
 def _config(recipe: Recipe, constraints: Path | None) -> ConsistencyConfig:

@@ -17,7 +17,7 @@ from registry.errors import ReferenceNotFound
 from registry.saved_states import SaveEvery
 from registry.store import Registry
 from stages.options import DeviceOption, QuietOption, SeedOption, existing, plain_errors
-from stages.outside_files import sha256_of, sha256_of_folder
+from stages.outside_files import artifact_name, sha256_of, sha256_of_folder
 from stages.progress import Progress, clock_text
 from stages.recipe import Recipe, TeamRecipe, section_of
 from stages.registry_commands import RegistryOption, print_json
@@ -146,27 +146,22 @@ def _brought(
         base = section_of(recipe, "base")
         assert isinstance(base, CheckpointConfig)
         checkpoint = CheckpointConfig(checkpoint=str(folder), sha256=sha256_of_folder(folder), preset=base.preset)
-        before.append(("stages.bring:CHECKPOINT", _named(folder), checkpoint, {}))
-        policy = f"policy/{_named(folder)}"
+        before.append(("stages.bring:CHECKPOINT", artifact_name(folder), checkpoint, {}))
+        policy = f"policy/{artifact_name(folder)}"
     else:
         policy = str(registry.resolve(policy).reference)
     found = []
     for each in dialogues:
         if each.endswith(".jsonl"):
             file = existing(Path(each))
-            before.append(("stages.bring:DIALOGUES", _named(file), FileConfig(file=each, sha256=sha256_of(file)), {}))
-            each = f"dialogues/{_named(file)}"
+            before.append(("stages.bring:DIALOGUES", artifact_name(file), FileConfig(file=each, sha256=sha256_of(file)), {}))
+            each = f"dialogues/{artifact_name(file)}"
         found.append(each)
     if repeated := [each for each, count in Counter(found).items() if count > 1]:
         raise ValueError(
             f"{repeated[0]} would be two of the dialogues given; give each once, and files under names of their own"
         )
     return before, {"policy": (policy,), "dialogues": tuple(found)}
-
-
-def _named(path: Path) -> str:
-    """The name of an artifact made of ``path``; where it cannot be one, the registry says so."""
-    return (path.resolve().name if path.is_dir() else path.stem).lower().replace(" ", "-")
 
 
 def _or_there(registry: Registry, given: str | None, otherwise: str) -> tuple[str, ...]:

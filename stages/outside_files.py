@@ -24,6 +24,11 @@ def sha256_of_folder(folder: str | Path) -> str | None:
     return hashlib.sha256("".join(f"{path.name} {sha256_of(path)}\n" for path in files).encode()).hexdigest()
 
 
+def artifact_name(path: Path) -> str:
+    """What the artifact made of a file or a folder is called; where that cannot be a name, the registry says so."""
+    return (path.resolve().name if path.is_dir() else path.stem).lower().replace(" ", "-")
+
+
 def check_unchanged(file: str, sha256: str | None) -> None:
     """Raise FileProblem unless ``file`` has the sum it had when the run began (None: it was not there)."""
     if sha256 is None or sha256_of(file) != sha256:
