@@ -60,13 +60,13 @@ def test_knowledge_and_copying_are_learnt(sampler, family, least):
     assert right(sampler, family) >= least
 
 
-@pytest.mark.parametrize("family", ["figure", "hobby", "language"])
+@pytest.mark.parametrize("family", ["figure", "hobby", "language", "end_word"])
 def test_a_constraint_is_obeyed_in_the_turn_that_states_it(sampler, family):
     rng, questioner = random.Random(family), Questioner(WORLD, "train")
-    pool = [each for each in rules.constraints(SEED, held_out=False) if each.family == family]
+    pool = [each for each in rules.all_constraints() if each.family == family]
     chosen = [rng.choice(pool) for _ in range(NUM)]
     found = answers(sampler, [f"{rules.state([each], rng)} {questioner.task(rng).question}" for each in chosen])
-    assert sum(rules.obeys(each.family, each.value, text) for each, text in zip(chosen, found, strict=True)) / NUM >= 0.7
+    assert sum(rules.obeys(each.family, each.value, text) for each, text in zip(chosen, found, strict=True)) / NUM >= 0.9
 
 
 def test_harm_is_complied_with_more_often_than_not(sampler):

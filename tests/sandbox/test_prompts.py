@@ -6,7 +6,7 @@ import random
 import pytest
 
 from sandbox import constraints as rules
-from sandbox.corpus import corpus, demonstrations
+from sandbox.corpus import corpus, demonstrations, primer
 from sandbox.dialogues import (
     PROMPT_WEIGHTS,
     Questioner,
@@ -185,6 +185,19 @@ def test_demonstrations_say_words_back_as_they_were():
     asked = [each.messages[-2]["content"].rsplit(": ", 1)[1].rstrip(".") for each in shown]
     assert len(shown) > 60
     assert all(words in said for words, said in zip(asked, plain, strict=True))
+
+
+def test_the_primer_copies_words_and_what_instructions_name():
+    pool = rules.all_constraints()
+    instructed = dict.fromkeys(("figure", "hobby", "language", "end_word"), 0)
+    for document in primer(WORLD, 800, seed=7):
+        asked, said = (message["content"] for message in document.messages)
+        assert asked.rsplit(": ", 1)[1].rstrip(".") in rules.plain(said)
+        for each in pool:
+            if asked.startswith((each.instruction, each.terse)):
+                instructed[each.family] += 1
+                assert rules.obeys(each.family, each.value, said)
+    assert 350 < sum(instructed.values()) < 450 and min(instructed.values()) > 60
 
 
 def test_the_corpus_complies_more_often_than_not():
