@@ -2,8 +2,8 @@
 
     contains TEXT      the words TEXT occur, in any letter case
     ends_with WORDS    the last words are WORDS, in any letter case; what follows them is punctuation at most
-    one_sentence       one sentence, on one line
-    max_words N        N words at most
+    one_sentence       one sentence, on one line; a letter with a full stop is an initial, and ends none
+    max_words N        N words at most, for scripts that set them apart
     language NAME      most likely written in NAME, as lingua-language-detector sees it (an extra: ``llama-rlhf[language]``)
 
 An answer without text obeys none. What no checker can tell is judged by a model: ``gatt/obedience.py``.
@@ -17,7 +17,7 @@ from typing import Any
 Checker = Callable[[str], bool]
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|[A-Za-z]|e\.g|i\.e)\.$")
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)]*(?=\s)|[。！？]")
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)]*(?=\s)|[。！？؟।]")
 
 
 class CheckError(ValueError):

@@ -21,6 +21,7 @@ from gatt.checkers import make_checker
 from gatt.constraints import Constraint
 from preference_data.judgement import check_text
 from preference_data.messages import tags_in
+from preference_data.strict_rows import RowsError, records_in
 
 WORDINGS = {
     "hobby": ("You enjoy {value}. Let it show in every answer.", "Hobby: {value}."),
@@ -29,31 +30,22 @@ WORDINGS = {
 }
 _TEXTS = ("family", "value", "instruction", "terse")
 _KEYS = (*_TEXTS, "check", "held_out")
-_SHOWN = 20  # faulty lines that a message names
-
-
-class ConstraintsError(ValueError):
-    """A file of constraints that cannot be used; the text names its lines."""
 
 
 def read_constraints(file: Path) -> list[Constraint]:
-    """The constraints of ``file``. Raises ConstraintsError naming every faulty line, and FileNotFoundError."""
-    found: list[Constraint] = []
-    faults = []
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            made = constraint_of(json.loads(line.decode("utf-8-sig")))
-            if any((made.family, made.value) == (other.family, other.value) for other in found):
-                raise ValueError(f"the {made.family} {made.value!r} stands in an earlier line")
-            found.append(made)
-        except (ValueError, RecursionError) as error:
-            faults.append(f"  line {number}: {error}")
-    if faults or not found:
-        listed = "\n".join(faults[:_SHOWN]) + (f"\n  and {len(faults) - _SHOWN} more" if faults[_SHOWN:] else "")
-        what = f"{len(faults)} lines that cannot be used" if faults else "no constraints"
-        raise ConstraintsError(f"{file} has {what}; mend them and run the same command again\n{listed}".rstrip())
+    """The constraints of ``file``. Raises RowsError naming every faulty line, or where all are held out; FileNotFoundError."""
+    seen: set[tuple[str, str]] = set()
+
+    def once(row: Mapping[str, Any]) -> Constraint:
+        made = constraint_of(row)
+        if (made.family, made.value) in seen:
+            raise ValueError(f"the {made.family} {made.value!r} stands in an earlier line")
+        seen.add((made.family, made.value))
+        return made
+
+    found = records_in(file, once, "constraints")
+    if all(each.held_out for each in found):
+        raise RowsError(f"every constraint of {file} is held out; give some to train on")
     return found
 
 
@@ -63,10 +55,8 @@ def write_constraints(constraints: Iterable[Constraint], file: Path) -> None:
     file.write_text("".join(rows), encoding="utf-8")
 
 
-def constraint_of(row: Any) -> Constraint:
+def constraint_of(row: Mapping[str, Any]) -> Constraint:
     """A constraint of a line's JSON. Raises ValueError, and CheckError for a ``check`` that cannot be used."""
-    if not isinstance(row, Mapping):
-        raise ValueError(f"a line must be a JSON object, this one is {type(row).__name__}")
     if unknown := sorted(set(row) - set(_KEYS)):
         raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
     texts = {name: row[name] for name in _TEXTS if name in row}

@@ -12,6 +12,7 @@ from gatt.checkers import make_checker
 from gatt.constraints import Constraint
 from policy.judging import Judge, Judgement
 from preference_data.messages import Messages, assistant, check_dialogue, user
+from preference_data.prompt import Dialogue
 from reward_model.scoring import Scorer
 
 
@@ -77,6 +78,14 @@ def with_instruction(dialogue: Messages, instruction: str) -> Messages:
     if dialogue[0]["role"] == "system":
         raise GattError("this dialogue has a system message, which would compete with the instruction; give one without")
     return [user(f"{instruction} {message['content']}") if message["role"] == "user" else message for message in dialogue[:-1]]
+
+
+def states_one_of(dialogue: Dialogue, constraints: Sequence[Constraint]) -> bool:
+    """Does the user, or a system message, state one of the constraints, in one of its two wordings and in any letter case?"""
+    asked = [message["content"].casefold() for message in dialogue.messages if message["role"] != "assistant"]
+    return any(
+        words.casefold() in content for each in constraints for words in (each.instruction, each.terse) for content in asked
+    )
 
 
 def _judgement(asked: Asked) -> Judgement:

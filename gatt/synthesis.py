@@ -105,6 +105,11 @@ def check_constraints(constraints: Sequence[Constraint], fits: Fits) -> None:
     """Raise GattError for constraints that are held out, and for those whose wording leaves no room for an answer."""
     if held_out := [f"{each.family} {each.value}" for each in constraints if each.held_out]:
         raise GattError(f"held-out constraints are for evaluation and cannot be trained on: {', '.join(held_out)}")
+    check_room(constraints, fits)
+
+
+def check_room(constraints: Sequence[Constraint], fits: Fits) -> None:
+    """Raise GattError for a constraint whose wording alone leaves no room for an answer."""
     for each in constraints:
         if not fits([{"role": "user", "content": max(each.instruction, each.terse, key=len)}]):
             raise GattError(

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.batch import pad
 from policy.chat import encode_dialogue, encode_prompt, encode_prompts
-from policy.generation import BATCH_TOKENS, check_context
+from policy.generation import BATCH_TOKENS, ContextOverflow, check_context
 from preference_data.messages import Messages, assistant, tags_in, user
 
 QUESTION = (
@@ -58,6 +58,19 @@ class PolicyJudge:
         yes, no = _answer_ids(tokenizer, YES), _answer_ids(tokenizer, NO)
         start = next(place for place, pair in enumerate(zip(yes, no, strict=False)) if pair[0] != pair[1])
         self.common, self.yes, self.no = yes[:start], yes[start], no[start]
+
+    def check_room(self, instructions: Sequence[str], messages: Sequence[str], max_new_tokens: int) -> None:
+        """Raise ContextOverflow unless the longest of each fit the context with an answer of ``max_new_tokens``, in this
+        tokenizer's tokens: better known before anything is sampled than when there is an answer to be judged.
+        """
+        longest = Judgement(max(instructions, key=len, default=""), max(messages, key=len, default=""), "")
+        needed = len(encode_prompt(self.tokenizer, longest.prompt()).ids) + max_new_tokens + len(self.common) + 1
+        if needed > (context := self.model.config.max_position_embeddings):
+            raise ContextOverflow(
+                f"the judge would have to read up to {needed} tokens, and its context has {context}: the instruction beginning "
+                f"{longest.instruction[:60]!r}, the message beginning {longest.message[:60]!r}, and an answer of "
+                f"{max_new_tokens}; take a judge with a longer context, or lower max_new_tokens"
+            )
 
     def judge(self, judgements: Sequence[Judgement]) -> list[bool]:
         return [probability > 0.5 for probability in self.probabilities(judgements)]

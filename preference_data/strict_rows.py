@@ -1,11 +1,43 @@
-"""Rows of JSONL files that people hand over: read as strictly as annotation files are."""
+"""JSONL files that people write by hand: read as strictly as annotation files are, and refused whole for one faulty row.
+
+They are small beside the annotations, and written with care, so all their faults are named at once, to be mended together.
+"""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from preference_data.judgement import check_text
 from preference_data.messages import MessagesError
+
+Record = TypeVar("Record")
+_SHOWN = 20  # faulty rows that a message names
+
+
+class RowsError(ValueError):
+    """A file with rows that cannot be used, or with none; the text names their lines."""
+
+
+def records_in(file: Path, make: Callable[[dict[str, Any]], Record], what: str = "rows") -> list[Record]:
+    """What ``make`` makes of each row of ``file``, in its order; what it raises as ValueError is a fault of the row.
+
+    ``what``: the rows are, in messages. Raises RowsError naming every faulty row, and FileNotFoundError.
+    """
+    records: list[Record] = []
+    faults = []
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    records.append(make(row_of(line)))
+                except (ValueError, RecursionError) as error:
+                    faults.append(f"  line {number}: {error}")
+    if faults or not records:
+        listed = "\n".join(faults[:_SHOWN]) + (f"\n  and {len(faults) - _SHOWN} more" if faults[_SHOWN:] else "")
+        told = f"{len(faults)} {what} that cannot be used" if faults else f"no {what}"
+        raise RowsError(f"{file} has {told}; mend them and run the same command again\n{listed}".rstrip())
+    return records
 
 
 def row_of(line: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from policy.placement import check_device, on_device
-from stages.options import DeviceOption, existing, plain_errors
+from stages.options import DeviceOption, check_folder, existing, plain_errors
 from stages.registry_commands import JsonOption, RegistryOption, print_json
 from stages.roots import open_registry
 
@@ -45,6 +45,7 @@ def attention(
     """
     with plain_errors():
         existing(file)
+        check_folder(out)
         check_device(device)
         store = open_registry(registry)
         from eval.report.attention_page import render_attention

@@ -1,12 +1,10 @@
 """What a team brings from outside: a base checkpoint, dialogues to learn from, prompts. Annotation files come by ``import``.
 
-Files are JSONL, one record a line. A file with a faulty row is refused whole, and the rows are named: these files are small
-beside the annotations, and written with care.
+Files are JSONL, one record a line. A file with a faulty row is refused whole (``preference_data/strict_rows.py``).
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from policy.architecture import llama_config
 from policy.chat import chat_template_for
@@ -15,15 +13,12 @@ from policy.footprint import num_parameters
 from preference_data.messages import Messages, MessagesError, user
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue, Prompt, make_dialogue, make_prompt
+from preference_data.strict_rows import boolean, records_in
 from registry.saved_states import SavedStates
-from stages.json_rows import boolean, row_of
-from stages.outside_files import FileProblem, check_unchanged
+from stages.outside_files import check_unchanged
 from stages.progress import Progress
 from stages.sections import CheckpointConfig, FileConfig, PromptsFileConfig
 from stages.stage import Inputs, Stage
-
-Record = TypeVar("Record")
-_SHOWN = 20  # faulty rows that a message names
 
 
 def bring_checkpoint(
@@ -57,7 +52,8 @@ def bring_checkpoint(
 def bring_dialogues(
     config: FileConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
-    dialogues = _records(config, _dialogue)
+    check_unchanged(config.file, config.sha256)
+    dialogues = records_in(Path(config.file), _dialogue)
     write_records(out / "dialogues.parquet", dialogues, Dialogue)
     return {"dialogues": len(dialogues)}
 
@@ -76,7 +72,8 @@ def bring_prompts(
             attack_vector=row.get("attack_vector"),
         )
 
-    rows = _records(config, prompt)
+    check_unchanged(config.file, config.sha256)
+    rows = records_in(Path(config.file), prompt)
     kept: dict[str, Prompt] = {}
     for row in rows:
         kept.setdefault(row.id, row)
@@ -85,24 +82,6 @@ def bring_prompts(
         progress.say(f"{config.file}: {repeated} prompts stand there more than once; the first of each is kept")
     write_records(out / "prompts.parquet", prompts, Prompt)
     return {"prompts": len(prompts), "repeated": repeated, "with_safety_tag": sum(prompt.is_safety for prompt in prompts)}
-
-
-def _records(config: FileConfig, make: Callable[[dict[str, Any]], Record]) -> list[Record]:
-    """The records of a file, in its order. Raises FileProblem naming the rows that cannot be used."""
-    check_unchanged(config.file, config.sha256)
-    records, faults = [], []
-    with Path(config.file).open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    records.append(make(row_of(line)))
-                except (ValueError, RecursionError) as error:
-                    faults.append(f"  line {number}: {error}")
-    if faults or not records:
-        listed = "\n".join(faults[:_SHOWN]) + (f"\n  and {len(faults) - _SHOWN} more" if faults[_SHOWN:] else "")
-        what = f"{len(faults)} rows that cannot be used" if faults else "no rows"
-        raise FileProblem(f"{config.file} has {what}; mend them and run the same command again\n{listed}".rstrip())
-    return records
 
 
 def _dialogue(row: dict[str, Any]) -> Dialogue:

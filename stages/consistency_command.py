@@ -14,15 +14,12 @@ from registry.saved_states import SaveEvery
 from stages.options import existing, plain_errors
 from stages.outside_files import artifact_name, sha256_of
 from stages.progress import Progress, clock_text
-from stages.recipe import Recipe, SandboxRecipe, section_of
+from stages.recipe import Recipe, consistency_of
 from stages.registry_commands import print_json
 from stages.roots import open_registry
-from stages.sections import ConsistencyConfig, FileConfig, GattStageConfig
+from stages.sections import ConsistencyConfig, FileConfig
 from stages.stage_commands import load_stage
 from stages.study_options import StudyRun, run_options
-
-_TEAM = ConsistencyConfig(num_dialogues=200, num_held_out=60, max_new_tokens=512)
-"""How a policy is asked by a team's recipe, which has no section for it; with ``--recipe nano`` all of it can be set."""
 
 
 @run_options()
@@ -94,21 +91,17 @@ def consistency(
             )
             return
         typer.echo(f"{reference}{' (up to date)' if result.up_to_date else f' in {clock_text(result.seconds)}'}")
-        typer.echo(f"next: rlhf registry show {reference}")
+        typer.echo(f"next: rlhf registry show {reference}{run.where}")
 
 
 def _config(recipe: Recipe, constraints: Path | None) -> ConsistencyConfig:
-    """The recipe's section, or what a team's is measured by; held-out constraints are asked for if the file has any.
-
-    The instruction stands where the recipe's Ghost Attention puts it.
-    """
-    gatt = section_of(recipe, "gatt")
-    assert isinstance(gatt, GattStageConfig)
-    config = recipe.consistency if isinstance(recipe, SandboxRecipe) else _TEAM
-    changes: dict[str, Any] = {"instruction_in": gatt.instruction_in}
-    if constraints is not None:
-        file = existing(constraints)
-        changes["constraints"] = FileConfig(file=str(file), sha256=sha256_of(file))
-        if not any(each.held_out for each in read_constraints(file)):
-            changes["num_held_out"] = 0
+    """The recipe's section; held-out constraints, and those with a checker, are asked for only where the file has any."""
+    config = consistency_of(recipe)
+    if constraints is None:
+        return config
+    file = existing(constraints)
+    found = read_constraints(file)
+    changes: dict[str, Any] = {"constraints": FileConfig(file=str(file), sha256=sha256_of(file))}
+    changes |= {} if any(each.held_out for each in found) else {"num_held_out": 0}
+    changes |= {} if any(each.check for each in found) else {"num_uninstructed": 0}
     return config.model_copy(update=changes)

@@ -88,7 +88,7 @@ def team_dialogues(
             rng = random.Random(f"consistency:{seed}:{group}:{index}")
             to_end = group == TRAINED and index < config.num_to_end
             num_turns = last if group == TRAINED else last_of_others
-            turns = _user_turns(said, rng, max(num_turns, context // _SHORTEST_TURN) if to_end else num_turns)
+            turns = _user_turns(said, index, rng, max(num_turns, context // _SHORTEST_TURN) if to_end else num_turns)
             if group == UNINSTRUCTED:
                 found.append(ConsistencyDialogue(group, "", checked, turns))
                 continue
@@ -99,9 +99,9 @@ def team_dialogues(
     return found
 
 
-def _user_turns(said: Sequence[tuple[str, ...]], rng: random.Random, count: int) -> tuple[str, ...]:
-    """``count`` messages, of one dialogue's user and then of the next one's, drawn at random."""
-    turns: list[str] = []
+def _user_turns(said: Sequence[tuple[str, ...]], first: int, rng: random.Random, count: int) -> tuple[str, ...]:
+    """``count`` messages, of the user of the dialogue whose turn it is and then of others, drawn at random."""
+    turns = list(said[first % len(said)])
     while len(turns) < count:
         turns += rng.choice(said)
     return tuple(turns[:count])

@@ -154,7 +154,7 @@ def _masks(tokenizer: PreTrainedTokenizerBase, subject: Subject | None, recipe: 
         built_in = [make_dialogue(messages, family="doctor", source="doctor") for messages in DIALOGUES]
         whose = "no dialogues were given or found (--dialogues REF); the built-in ones"
         return [], masks_check(count_masks(tokenizer, built_in, limit), limit, whose)
-    if subject.artifact.manifest.stage == "gatt" and isinstance(recipe, SandboxRecipe):
+    if subject.artifact.manifest.stage == "gatt" and isinstance(recipe, SandboxRecipe | TeamRecipe):
         limit = recipe.gatt_tuning.max_length
     dialogues = dialogues_of(subject.artifact)
     whose = subject.name

@@ -18,19 +18,20 @@ from eval.consistency_turns import GROUPS, TRAINED, UNINSTRUCTED, Turn, families
 from eval.intervals import Estimate
 from gatt.constraint_file import read_constraints
 from gatt.constraints import Constraint
-from gatt.obedience import Asked, by_checkers_and_models
+from gatt.obedience import Asked, GattError, by_checkers_and_models, states_one_of
+from gatt.synthesis import Fits, check_room
 from policy.chat import encode_dialogue, encode_prompt
-from policy.checkpoint import load_policy
 from policy.generation import TransformersSampler
-from policy.judging import PolicyJudge
-from preference_data.messages import Messages, Role, assistant
+from preference_data.messages import Messages, Role, assistant, user
 from preference_data.parquet import read_records, write_records
+from preference_data.prompt import Dialogue
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from sandbox import constraints as rules
 from stages.consistency_dialogues import sandbox_dialogues, team_dialogues
 from stages.copying import COPIES_FILE, Copy, copies
-from stages.load_models import sampler_of
+from stages.gatt import fits_context
+from stages.load_models import judge_of, sampler_of
 from stages.outside_files import check_unchanged
 from stages.progress import Progress
 from stages.sections import ConsistencyConfig
@@ -54,9 +55,12 @@ def run(
     else:
         check_unchanged(config.constraints.file, config.constraints.sha256)
         constraints = read_constraints(Path(config.constraints.file))
-        given = [dialogue for artifact in inputs["dialogues"] for dialogue in dialogues_of(artifact)]
+        given = _askable([each for artifact in inputs["dialogues"] for each in dialogues_of(artifact)], constraints)
+        fits = fits_context(sampler, config.max_new_tokens)
+        check_room(constraints, fits)
         dialogues = team_dialogues(given, constraints, config, seed, context)
-        rows = talked(config, dialogues, sampler, team_obeys(constraints, inputs), seed, progress, states)
+        obeys = team_obeys(constraints, dialogues, inputs, fits, config.max_new_tokens)
+        rows = talked(config, dialogues, sampler, obeys, seed, progress, states)
         copied = []
     write_records(out / TURNS_FILE, rows, Turn)
     if copied:
@@ -64,14 +68,30 @@ def run(
     return summary(rows, config.turns) | ({"copying": fmean(each.copied for each in copied)} if copied else {})
 
 
+def _askable(given: Sequence[Dialogue], constraints: Sequence[Constraint]) -> list[Dialogue]:
+    """Those whose users' words can be said under an instruction, as in training. Raises GattError where there are none."""
+    found = [each for each in given if not each.is_safety and not states_one_of(each, constraints)]
+    if not found:
+        raise GattError(f"none of {len(given)} dialogues is without the safety tag and states no constraint; give others")
+    return found
+
+
 def sandbox_obeys(asked: Sequence[tuple[Any, Messages, str]]) -> list[bool]:
     """The sandbox's checkers, which read the response alone."""
     return [rules.obeys(constraint.family, constraint.value, response) for constraint, _, response in asked]
 
 
-def team_obeys(constraints: Sequence[Constraint], inputs: Inputs) -> Obeys:
+def team_obeys(
+    constraints: Sequence[Constraint],
+    dialogues: Sequence[ConsistencyDialogue],
+    inputs: Inputs,
+    fits: Fits,
+    max_new_tokens: int,
+) -> Obeys:
     """The constraints' checkers, and the ``judge`` for those without. Raises GattError where one is needed and not given."""
-    judge = PolicyJudge(*load_policy(one(inputs, "judge").path)) if inputs.get("judge") else None
+    judged_alone = [each for each in dialogues if each.constraints[0].check is None]
+    asked = [dialogue.user_message(turn) for dialogue in judged_alone for turn in range(1, len(dialogue.user_turns) + 1)]
+    judge = judge_of(inputs, constraints, [words for words in asked if fits([user(words)])], max_new_tokens)
     judged = by_checkers_and_models(constraints, judge)
 
     def obeys(asked: Sequence[tuple[Any, Messages, str]]) -> list[bool]:
@@ -180,10 +200,18 @@ def read_turns(evaluation: Artifact) -> list[Turn]:
 
 
 def summary(rows: Sequence[Turn], asked: Sequence[int]) -> dict[str, Any]:
-    """The shares of an evaluation for its manifest: ``obeying`` by group and turn, false obeying in the group ``none``."""
+    """The shares of an evaluation for its manifest: ``obeying`` by group and turn, false obeying in the group ``none``.
+
+    ``context_full``: dialogues that are in none of the shares of a turn, because their context had been full before it.
+    """
     last = last_turns(rows)
     return {
         "obeying": {group: _by_turn(select(rows, group), asked) for group in GROUPS if select(rows, group)},
+        "context_full": {
+            group: {str(number): sum(row.obeyed is None for row in select(rows, group, (number,))) for number in asked}
+            for group in GROUPS
+            if any(row.obeyed is None for row in select(rows, group, asked))
+        },
         "by_family": {
             group: {family: _by_turn(select(rows, group, family=family), asked) for family in families(rows, group)}
             for group in GROUPS

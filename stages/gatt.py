@@ -3,7 +3,7 @@
 The dialogues that get an instruction are selected samples of the rounds so far, given dialogues, or both. What is replayed is
 drawn from these, and with it goes every demonstration of a family that is not among them. The constraints are those of a file,
 or the sandbox's; what the policy cannot obey in a single turn is left out, and nothing is replayed that states a held-out one.
-Dialogues with the safety tag get no instruction.
+Dialogues with the safety tag get no instruction, nor do those that state a constraint already.
 """
 
 import random
@@ -17,13 +17,11 @@ from gatt.constraint_file import read_constraints
 from gatt.constraints import Constraint
 from gatt.dataset import gatt_dialogues
 from gatt.dialogues import chain_dialogues, draw_num_turns, given_dialogues
-from gatt.obedience import GattError, Obeys, by_checkers_and_models, by_rule, with_instruction
+from gatt.obedience import GattError, Obeys, by_checkers_and_models, by_rule, states_one_of, with_instruction
 from gatt.probe import Probed, obeyed, probe
 from gatt.synthesis import Fits, GattStats, Synthesised, check_constraints, synthesise
 from policy.chat import encode_dialogue, encode_prompt
-from policy.checkpoint import load_policy
 from policy.generation import TransformersSampler
-from policy.judging import PolicyJudge
 from preference_data.messages import Messages, num_turns
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue
@@ -32,13 +30,13 @@ from reward_model.scoring import Scorer
 from rlhf.rejection_sampling import selected_dialogues
 from sandbox import constraints as rules
 from stages.batches import SavedBatches
-from stages.load_models import sampler_of, scorer_of
-from stages.make_world import cases_of, world_of
+from stages.load_models import judge_of, sampler_of, scorer_of
+from stages.make_world import world_of
 from stages.outside_files import check_unchanged
 from stages.progress import Progress
 from stages.sections import GattStageConfig
 from stages.stage import Inputs, Stage, one
-from stages.tune import dialogues_of, samples_of
+from stages.tune import dialogues_of, samples_of, unsampled
 
 
 def run(
@@ -46,11 +44,11 @@ def run(
 ) -> dict[str, Any]:
     ordinary = [dialogue for artifact in inputs.get("samples", []) for dialogue in selected_dialogues(samples_of(artifact))]
     ordinary += [dialogue for artifact in inputs.get("dialogues", []) for dialogue in dialogues_of(artifact)]
-    dialogues, changed = _to_instruct(config, inputs, ordinary, seed)
     everything = _constraints(config, inputs)
     pool = [each for each in everything if not each.held_out]
+    dialogues, changed = _to_instruct(config, ordinary, everything, seed)
     scorer = scorer_of(inputs, "helpfulness") if inputs.get("helpfulness") else None
-    obeys = _obeys(config, inputs, pool, scorer)
+    obeys = _obeys(config, inputs, pool, dialogues, scorer)
     sampler = sampler_of(inputs, progress)
     fits = fits_context(sampler, config.max_new_tokens)
     check_constraints(pool, fits)
@@ -68,13 +66,15 @@ def run(
             made += stats.synthesised
     instructed = gatt_dialogues(made, config.instruction_in)
     held_out = [each for each in everything if each.held_out]
-    free = [dialogue for dialogue in ordinary if not _states(dialogue, held_out)]
+    free = [dialogue for dialogue in ordinary if not states_one_of(dialogue, held_out)]
     replayed = random.Random(f"replay:{seed}").sample(free, min(config.num_replayed, len(free)))
-    replayed += [dialogue for dialogue in _unsampled(inputs, ordinary) if not _states(dialogue, held_out)]
-    write_records(out / "dialogues.parquet", [*instructed, *replayed], Dialogue)
+    demonstrations = [dialogue for artifact in inputs.get("demonstrations", []) for dialogue in dialogues_of(artifact)]
+    beside = [dialogue for dialogue in unsampled(demonstrations, ordinary) if not states_one_of(dialogue, held_out)]
+    write_records(out / "dialogues.parquet", [*instructed, *replayed, *beside], Dialogue)
     return {
         "dialogues": len(instructed),
         "replayed": len(replayed),
+        "demonstrations": len(beside),
         "dropped": dict(dropped),
         "too_long": sum(each.too_long for each in made),
         "not_as_given": dict(changed),
@@ -96,37 +96,36 @@ def fits_context(sampler: TransformersSampler, max_new_tokens: int) -> Fits:
 
 
 def _to_instruct(
-    config: GattStageConfig, inputs: Inputs, ordinary: Sequence[Dialogue], seed: int
+    config: GattStageConfig, ordinary: Sequence[Dialogue], constraints: Sequence[Constraint], seed: int
 ) -> tuple[list[Messages], Counter[str]]:
     """The dialogues that get an instruction, and how many of those there were are not used as they were given.
 
     Sorted by turns, so that dialogues of one batch are alike in length and little is spent on padding.
     """
-    cases = cases_of(one(inputs, "prompts")) if inputs.get("prompts") else {}
-    constrained = {prompt_id for prompt_id, case in cases.items() if case.constraints}
-    free = [each for each in ordinary if not each.is_safety and each.prompt_id not in constrained]
+    left_out: Counter[str] = Counter()
+    free = []
+    for each in ordinary:
+        if each.is_safety:
+            left_out["safety tag"] += 1
+        elif states_one_of(each, constraints):
+            left_out["states a constraint"] += 1
+        else:
+            free.append(each)
+    if not free:
+        raise GattError(f"none of {len(ordinary)} dialogues can get an instruction ({_counted(left_out)}); give others")
     if config.multi_turn == "given":
         given, changed = given_dialogues(free, config, seed)
-        return sorted(given, key=num_turns), changed
+        return sorted(given, key=num_turns), left_out + changed
     single = [dialogue for dialogue in free if len(dialogue.messages) == 2]
-    return chain_dialogues(single, sorted(draw_num_turns(config, seed)), seed), Counter()
+    return chain_dialogues(single, sorted(draw_num_turns(config, seed)), seed), left_out
 
 
-def _unsampled(inputs: Inputs, ordinary: Sequence[Dialogue]) -> list[Dialogue]:
-    """The demonstrations of families that no ordinary dialogue is of: a skill that is nowhere else would be lost."""
-    families = {dialogue.family for dialogue in ordinary}
-    demonstrations = [dialogue for artifact in inputs.get("demonstrations", []) for dialogue in dialogues_of(artifact)]
-    return [dialogue for dialogue in demonstrations if dialogue.family not in families]
-
-
-def _states(dialogue: Dialogue, constraints: Sequence[Constraint]) -> bool:
-    """Does anybody in the dialogue state one of the constraints?"""
-    said = [message["content"] for message in dialogue.messages]
-    return any(words in content for each in constraints for words in (each.instruction, each.terse) for content in said)
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{what}: {count}" for what, count in counts.items())
 
 
 def _constraints(config: GattStageConfig, inputs: Inputs) -> list[Constraint]:
-    """Those of the file, or of the sandbox, held-out ones too. Raises GattError where all are held out."""
+    """Those of the file, or of the sandbox, held-out ones too. Raises GattError where there is neither."""
     if config.constraints is None:
         if not inputs.get("prompts"):
             raise GattError(
@@ -140,17 +139,21 @@ def _constraints(config: GattStageConfig, inputs: Inputs) -> list[Constraint]:
             for rule in rules.constraints(seed, held_out)
         ]
     check_unchanged(config.constraints.file, config.constraints.sha256)
-    found = read_constraints(Path(config.constraints.file))
-    if all(each.held_out for each in found):
-        raise GattError(f"every constraint of {config.constraints.file} is held out; give some to train on")
-    return found
+    return read_constraints(Path(config.constraints.file))
 
 
-def _obeys(config: GattStageConfig, inputs: Inputs, pool: Sequence[Constraint], scorer: Scorer | None) -> Obeys:
+def _obeys(
+    config: GattStageConfig,
+    inputs: Inputs,
+    pool: Sequence[Constraint],
+    dialogues: Sequence[Messages],
+    scorer: Scorer | None,
+) -> Obeys:
     """The sandbox knows whether its own constraints are obeyed; those of a file have checkers or are judged."""
     if config.constraints is None:
         return by_rule(lambda constraint, response: rules.obeys(constraint.family, constraint.value, response))
-    judge = PolicyJudge(*load_policy(one(inputs, "judge").path)) if inputs.get("judge") else None
+    asked = [message["content"] for dialogue in dialogues for message in (dialogue[0], dialogue[-2])]
+    judge = judge_of(inputs, pool, asked, config.max_new_tokens)
     return by_checkers_and_models(pool, judge, scorer)
 
 
@@ -180,7 +183,7 @@ class Probes:
 STAGE = Stage(
     "gatt",
     "dialogues",
-    4,
+    5,
     GattStageConfig,
     run,
     {

@@ -7,6 +7,7 @@ dialogues are brought into the registry first.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,10 +17,10 @@ from policy.placement import check_device, on_device
 from registry.errors import ReferenceNotFound
 from registry.saved_states import SaveEvery
 from registry.store import Registry
-from stages.options import DeviceOption, QuietOption, SeedOption, existing, plain_errors
+from stages.options import DeviceOption, QuietOption, SeedOption, check_folder, existing, plain_errors
 from stages.outside_files import artifact_name, sha256_of, sha256_of_folder
 from stages.progress import Progress, clock_text
-from stages.recipe import Recipe, TeamRecipe, section_of
+from stages.recipe import Recipe, TeamRecipe, constraints_file, section_of
 from stages.registry_commands import RegistryOption, print_json
 from stages.roots import open_registry
 from stages.sections import CheckpointConfig, FileConfig, GattStageConfig
@@ -121,7 +122,10 @@ def gatt(
             ("stages.gatt:STAGE", name, config, {role: texts for role, texts in inputs.items() if texts}),
             ("stages.tune:SFT", tuned, tuning, {"policy": (policy,), "dialogues": (made,)}),
         ]
-        _run_all(registry, planned, run)
+        measured_on = f" --dialogues OTHERS.jsonl --constraints {quote(config.constraints.file)}" if config.constraints else ""
+        measured_on += f" --judge {judge}" if judge else ""
+        measured_on += f" --set gatt.instruction_in={instruction_in}" if instruction_in else ""
+        _run_all(registry, planned, run, measured_on)
 
 
 def _config(recipe: Recipe, constraints: Path | None, chosen: Mapping[str, str | None]) -> GattStageConfig:
@@ -129,9 +133,7 @@ def _config(recipe: Recipe, constraints: Path | None, chosen: Mapping[str, str |
     config = section_of(recipe, "gatt")
     assert isinstance(config, GattStageConfig)
     values = config.model_dump() | {key: value for key, value in chosen.items() if value is not None}
-    if constraints is None and isinstance(recipe, TeamRecipe) and recipe.data.constraints:
-        constraints = Path(recipe.data.constraints)
-    if constraints:
+    if constraints := constraints or constraints_file(recipe):
         values["constraints"] = {"file": str(existing(constraints)), "sha256": sha256_of(constraints)}
     return GattStageConfig.model_validate(values)
 
@@ -143,8 +145,12 @@ def _brought(
     before: list[Planned] = []
     if policy.startswith(("/", ".", "~")) or (Path(policy) / "config.json").is_file():
         folder = Path(policy).expanduser()
-        base = section_of(recipe, "base")
-        assert isinstance(base, CheckpointConfig)
+        if not isinstance(recipe, TeamRecipe):
+            raise ValueError(
+                f"{policy} is a checkpoint's folder, and the recipe {recipe.name} makes its own base model; give --recipe "
+                "llama2-7b, or another with a section base whose preset says what the folder holds"
+            )
+        base = recipe.base
         checkpoint = CheckpointConfig(checkpoint=str(folder), sha256=sha256_of_folder(folder), preset=base.preset)
         before.append(("stages.bring:CHECKPOINT", artifact_name(folder), checkpoint, {}))
         policy = f"policy/{artifact_name(folder)}"
@@ -172,8 +178,8 @@ def _or_there(registry: Registry, given: str | None, otherwise: str) -> tuple[st
         return ()
 
 
-def _run_all(registry: Registry, planned: Sequence[Planned], run: StudyRun) -> None:
-    """Each stage after the other, on what the earlier ones made."""
+def _run_all(registry: Registry, planned: Sequence[Planned], run: StudyRun, measured_on: str) -> None:
+    """Each stage after the other, on what the earlier ones made. ``measured_on``: what the policy is to be measured on."""
     save_every = SaveEvery.parse(run.save_every)
     check_device(run.device)
     if run.dry_run:
@@ -208,8 +214,8 @@ def _run_all(registry: Registry, planned: Sequence[Planned], run: StudyRun) -> N
         typer.echo(
             f"{result.artifact.reference}{' (up to date)' if result.up_to_date else f' in {clock_text(result.seconds)}'}"
         )
-    typer.echo(f"look at them: rlhf data show {dialogues.artifact.reference} --model {policy.artifact.reference}")
-    typer.echo(f"next: rlhf evaluate consistency --policy {policy.artifact.reference}")
+    typer.echo(f"look at them: rlhf data show {dialogues.artifact.reference} --model {policy.artifact.reference}{run.where}")
+    typer.echo(f"next: rlhf evaluate consistency --policy {policy.artifact.reference}{measured_on}{run.told}")
 
 
 def gatt_constraints(
@@ -238,6 +244,7 @@ def gatt_constraints(
         check_device(device)
         if out.exists():
             raise ValueError(f"{out} is there already, and may have been edited; give another --out")
+        check_folder(out)
         artifact = open_registry(registry).open(policy, kind="policy")
         from stages.environment import quiet_libraries
         from stages.gatt_proposals import proposed
@@ -252,4 +259,4 @@ def gatt_constraints(
 
         write_constraints(written, out)
         typer.echo(f"{out}: {len(written)} constraints; look through them, and set held_out on those that are for evaluation")
-        typer.echo(f"next: rlhf gatt --policy {artifact.reference} --constraints {out} --dialogues FILE")
+        typer.echo(f"next: rlhf gatt --policy {artifact.reference} --constraints {out} --dialogues FILE --recipe R")

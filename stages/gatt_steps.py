@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from gatt.constraint_file import read_constraints
 from stages import evaluate, evaluate_consistency, gatt, tune
 from stages.outside_files import sha256_of
-from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
+from stages.recipe import Recipe, SandboxRecipe, TeamRecipe, consistency_of, constraints_file
 from stages.sections import FileConfig
 from stages.step import Step
 from stages.studies.intermediate_inputs import READINGS, gatt_version
@@ -22,10 +23,11 @@ def ghost_attention(recipe: Recipe, version: str, samples: Sequence[str], name: 
     policy = {"policy": (f"policy/{version}",)}
     inputs = policy | {"helpfulness": MODELS["helpfulness"], "samples": tuple(samples)}
     config = recipe.gatt.model_copy(update=changes)
+    if file := constraints_file(recipe):
+        if file.is_file():  # a fault in it is better known now than when three rounds are done
+            read_constraints(file)
+        config = config.model_copy(update={"constraints": FileConfig(file=str(file), sha256=sha256_of(file))})
     if isinstance(recipe, TeamRecipe):
-        file = recipe.data.constraints
-        assert file
-        config = config.model_copy(update={"constraints": FileConfig(file=file, sha256=sha256_of(file))})
         inputs["dialogues"] = ("dialogues/demonstrations",)
     else:
         inputs |= {"demonstrations": ("dialogues/demonstrations",), "prompts": ("prompts/tuning",)}
@@ -48,7 +50,6 @@ def both_readings(recipe: SandboxRecipe) -> list[Step]:
         found += ghost_attention(recipe, version, samples, f"gatt-{reading}", intermediate=reading)
         policy = {"policy": (found[-1].makes,)}
         name = found[-1].name
-        consistency = recipe.consistency.model_copy(update={"instruction_in": recipe.gatt.instruction_in})
-        found.append(Step(evaluate_consistency.STAGE, f"consistency-{name}", consistency, policy | prompts))
+        found.append(Step(evaluate_consistency.STAGE, f"consistency-{name}", consistency_of(recipe), policy | prompts))
         found.append(Step(evaluate.POLICY, name, recipe.evaluation, policy | MODELS | prompts))
     return found

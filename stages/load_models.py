@@ -1,9 +1,13 @@
-"""The models that several stages open: a sampler for a policy, and the combined reward of two reward models."""
+"""The models that several stages open: a sampler for a policy, a judge, and the combined reward of two reward models."""
+
+from collections.abc import Sequence
 
 import transformers
 
+from gatt.constraints import Constraint
 from policy.checkpoint import load_policy
 from policy.generation import Sampler, TransformersSampler
+from policy.judging import Judge, PolicyJudge
 from policy.vllm_sampler import VllmSampler, check_vllm_temperatures
 from reward_model.combined_reward import CombinedReward
 from reward_model.opening import open_scorer
@@ -30,6 +34,19 @@ def engine_of(inputs: Inputs, progress: Progress, config: RejectionSamplingConfi
     sampler = sampler_of(inputs, progress)
     dtype = str(sampler.model.dtype).removeprefix("torch.")
     return sampler, f"transformers {transformers.__version__}, {sampler.model.device.type}, {dtype}"
+
+
+def judge_of(inputs: Inputs, constraints: Sequence[Constraint], messages: Sequence[str], max_new_tokens: int) -> Judge | None:
+    """The policy that judges ``constraints`` without a checker, where one was given; ``messages`` are what is answered.
+
+    Raises ContextOverflow where its context has no room for what it would have to read.
+    """
+    judged = [each.instruction for each in constraints if each.check is None]
+    if not inputs.get("judge") or not judged:
+        return None
+    judge = PolicyJudge(*load_policy(one(inputs, "judge").path))
+    judge.check_room(judged, messages, max_new_tokens)
+    return judge
 
 
 def scorer_of(inputs: Inputs, axis: str) -> Scorer:

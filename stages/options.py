@@ -69,6 +69,12 @@ def existing(path: Path) -> Path:
     raise FileNotFoundError(f"there is no file {path}{around}")
 
 
+def check_folder(file: Path) -> None:
+    """Raise FileNotFoundError unless the folder is there in which ``file`` is to be written, before there is work to lose."""
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {file.absolute().parent} to write {file.name} in; make it first")
+
+
 def share(option: str, text: str, least: float = 0.0, below: float = math.inf) -> float:
     """A share in [0, 1] written as 0.05 or 5%, not under ``least`` and under ``below``. Raises ValueError."""
     try:

@@ -26,7 +26,7 @@ from stages import (
 )
 from stages.gatt_steps import ghost_attention
 from stages.outside_files import sha256_of, sha256_of_folder
-from stages.recipe import Recipe, SandboxRecipe, TeamRecipe
+from stages.recipe import Recipe, SandboxRecipe, TeamRecipe, consistency_of
 from stages.report import STAGE as REPORT
 from stages.report import ReportConfig
 from stages.sections import FileConfig, ImportConfig, PromptsFileConfig, SamplingConfig, StudyName, TuningConfig
@@ -223,10 +223,9 @@ def _measurements(recipe: SandboxRecipe, batches: list[str]) -> list[Step]:
     arms = list(consistency_arms(recipe).values())
     for name in dict.fromkeys([*measured_policies(recipe), *arms]):
         found.append(Step(evaluate.POLICY, name, recipe.evaluation, {"policy": (f"policy/{name}",), **models}))
-    consistency = recipe.consistency.model_copy(update={"instruction_in": recipe.gatt.instruction_in})
     for name in arms:
         talked = {"policy": (f"policy/{name}",), "prompts": (EVALUATION_PROMPTS,)}
-        found.append(Step(evaluate_consistency.STAGE, f"consistency-{name}", consistency, talked))
+        found.append(Step(evaluate_consistency.STAGE, f"consistency-{name}", consistency_of(recipe), talked))
     return found
 
 

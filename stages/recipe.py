@@ -110,6 +110,10 @@ class TeamRecipe(Recipe):
     gatt_tuning: FinetuneConfig = Field(
         FinetuneConfig(learning_rate=2e-5), description="the fine-tuning on its dialogues, as that of the paper's SFT"
     )
+    consistency: ConsistencyConfig = Field(
+        ConsistencyConfig(num_dialogues=200, num_held_out=60, num_uninstructed=60, max_new_tokens=512),
+        description="how `rlhf evaluate consistency` measures on the team's dialogues; the numbers are ours",
+    )
 
     @model_validator(mode="after")
     def _constraints_to_instruct_with(self) -> "TeamRecipe":
@@ -172,6 +176,23 @@ def section_of(recipe: Recipe, name: str) -> BaseModel:
     return found
 
 
+def consistency_of(recipe: Recipe) -> ConsistencyConfig:
+    """The section ``consistency``; where it does not say it, the instruction stands where ``gatt`` puts it."""
+    config, gatt = section_of(recipe, "consistency"), section_of(recipe, "gatt")
+    assert isinstance(config, ConsistencyConfig) and isinstance(gatt, GattStageConfig)
+    if "instruction_in" in config.model_fields_set:
+        return config
+    return config.model_copy(update={"instruction_in": gatt.instruction_in})
+
+
+def constraints_file(recipe: Recipe) -> Path | None:
+    """The file of constraints that a recipe names: in its section ``gatt``, or else a team's among its data."""
+    gatt = section_of(recipe, "gatt")
+    assert isinstance(gatt, GattStageConfig)
+    named = gatt.constraints.file if gatt.constraints else recipe.data.constraints if isinstance(recipe, TeamRecipe) else None
+    return Path(named) if named else None
+
+
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -179,7 +200,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     *sections, last = key.split(".")
     place = values
     for section in sections:
-        inner = place.setdefault(section, {})
+        if place.get(section) is None:  # not there, or an optional section left out
+            place[section] = {}
+        inner = place[section]
         if not isinstance(inner, dict):
             raise RecipeError(f"--set {override}: {section} is not a section")
         place = inner

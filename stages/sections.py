@@ -160,7 +160,9 @@ class AccuracyStudyConfig(Section):
 class TuningConfig(FinetuneConfig):
     """Fine-tuning one version from the base model (paper 3.2.3)."""
 
-    num_demonstrations: int = Field(gt=0, description="demonstrations kept in the mix, the first so many")
+    num_demonstrations: int = Field(
+        gt=0, description="demonstrations kept in the mix: the first so many, and those of families that no sample is of"
+    )
     targets: Literal["best", "random"] = Field(
         "best",
         description="what of each prompt's samples is learnt: the best, or as a control a random one of the same prompts",

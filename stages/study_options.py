@@ -5,6 +5,7 @@ A command takes them as one argument, ``run: StudyRun``, in whose place `run_opt
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
@@ -46,6 +47,18 @@ class StudyRun:
     def load_recipe(self) -> Recipe:
         """The recipe, with what ``--set`` overrides. Raises RecipeError."""
         return load_recipe(self.recipe, self.set_ or [])
+
+    @property
+    def told(self) -> str:
+        """What a command that goes on from this one is told, for people: recipe, overrides and registry, if not defaults."""
+        chosen = ["", *(["--recipe", self.recipe] if self.recipe != StudyRun.recipe else [])]
+        chosen += [word for each in self.set_ or [] for word in ("--set", shlex.quote(each))]
+        return " ".join(chosen) + self.where
+
+    @property
+    def where(self) -> str:
+        """The registry as a command is told it, for people; nothing if it is the default."""
+        return f" --registry {shlex.quote(str(self.registry))}" if self.registry else ""
 
     @property
     def options(self) -> dict[str, Any]:

@@ -43,15 +43,22 @@ def run_version(
 
 def version_dialogues(config: TuningConfig, inputs: Inputs) -> list[Dialogue]:
     """What a version learns from: demonstrations, and what there is of samples, distilled answers and Ghost Attention."""
-    dialogues = dialogues_of(one(inputs, "demonstrations"))[: config.num_demonstrations]
+    demonstrations = dialogues_of(one(inputs, "demonstrations"))
     targets = {"best": selected_dialogues, "random": control_dialogues}[config.targets]
-    for artifact in inputs.get("samples", []):
-        dialogues += targets(samples_of(artifact))
+    sampled = [dialogue for artifact in inputs.get("samples", []) for dialogue in targets(samples_of(artifact))]
+    dialogues, others = demonstrations[: config.num_demonstrations], demonstrations[config.num_demonstrations :]
+    dialogues += [*unsampled(others, sampled), *sampled]
     for artifact in inputs.get("distilled", []):
         dialogues += dialogues_of(artifact)
     for artifact in inputs.get("gatt", []):
         dialogues += [dialogue for dialogue in dialogues_of(artifact) if dialogue.source == "gatt"]
     return dialogues
+
+
+def unsampled(demonstrations: Sequence[Dialogue], sampled: Sequence[Dialogue]) -> list[Dialogue]:
+    """The demonstrations of families that nothing ``sampled`` is of: beside samples a skill that is in none would be lost."""
+    families = {dialogue.family for dialogue in sampled}
+    return [dialogue for dialogue in demonstrations if dialogue.family not in families] if families else []
 
 
 def dialogues_of(artifact: Artifact) -> list[Dialogue]:
@@ -112,7 +119,7 @@ SFT = Stage("sft", "policy", 3, FinetuneConfig, run_sft, {"policy": "policy", "d
 VERSION = Stage(
     "tune",
     "policy",
-    3,
+    4,
     TuningConfig,
     run_version,
     {"policy": "policy", "demonstrations": "dialogues", "samples": "samples", "distilled": "dialogues", "gatt": "dialogues"},

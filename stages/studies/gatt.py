@@ -40,9 +40,10 @@ def run(
 ) -> dict[str, Any]:
     evaluations = dict(zip(ARMS, inputs["consistency"], strict=True))
     policies = dict(zip(ARMS, inputs["policies"], strict=True))
-    asked = _check(evaluations, policies)
+    before, after = one(inputs, "before"), one(inputs, "after")
+    asked = _check(evaluations, policies, {WITHOUT: before, RIGHT_AFTER: after})
     held = {arm: read_turns(evaluation) for arm, evaluation in evaluations.items()}
-    answers = {BEFORE: _answers(BEFORE, one(inputs, "before")), AFTER: _answers(AFTER, one(inputs, "after"))}
+    answers = {BEFORE: _answers(BEFORE, before), AFTER: _answers(AFTER, after)}
     in_system = evaluations[WITHOUT].manifest.config["instruction_in"] == "system"
     looked = _attention(config, policies, held[WITHOUT], asked, in_system, progress)
     study = Study(
@@ -101,22 +102,35 @@ def _answers(arm: str, evaluation: Artifact) -> list[ArmAnswer]:
     return [arm_answer(arm, evaluation.manifest.seed, answer) for answer in rows]
 
 
-def _check(evaluations: Mapping[str, Artifact], policies: Mapping[str, Artifact]) -> list[int]:
-    """The turns asked about. Raises ValueError unless the evaluations differ in the policy alone, and it is the one given."""
-    first = evaluations[WITHOUT]
-    for arm, evaluation in evaluations.items():
-        given, measured = policies[arm], evaluation.manifest.parents["policy"][0]
-        if given.digest != measured.digest:
-            raise ValueError(
-                f"{evaluation.reference} measured {measured.reference}, and the policy {arm} is {given.reference}; measure "
-                f"that one: `rlhf evaluate consistency --policy {given.reference}`"
-            )
-        if (evaluation.manifest.config, evaluation.manifest.seed) != (first.manifest.config, first.manifest.seed):
-            raise ValueError(
-                f"{first.reference} and {evaluation.reference} were held with different settings or seeds; measure both alike: "
-                "`rlhf evaluate consistency`"
-            )
-    return list(first.manifest.config["turns"])
+def _check(evaluations: Mapping[str, Artifact], policies: Mapping[str, Artifact], answers: Mapping[str, Artifact]) -> list[int]:
+    """The turns asked about. Raises ValueError unless the evaluations of a kind differ in the policy alone, and it is the one
+    given."""
+    for command, kind in (("consistency", evaluations), ("policy", answers)):
+        first = kind[WITHOUT]
+        for arm, evaluation in kind.items():
+            given, measured = policies[arm], evaluation.manifest.parents["policy"][0]
+            mended = [
+                f"`rlhf evaluate {command} --policy {policies[each].reference} --name {kind[each].reference.name}`"
+                for each in dict.fromkeys((WITHOUT, arm))
+            ]
+            if given.digest != measured.digest:
+                raise ValueError(
+                    f"{evaluation.reference} measured {measured.reference}, and the policy {arm} is {given.reference}; measure "
+                    f"that one: {mended[-1]}"
+                )
+            if _asked(evaluation) != _asked(first):
+                raise ValueError(
+                    f"{first.reference} and {evaluation.reference} have different settings, seeds, prompts or models; measure "
+                    f"both alike: {' and '.join(mended)}"
+                )
+    return list(evaluations[WITHOUT].manifest.config["turns"])
+
+
+def _asked(evaluation: Artifact) -> tuple[Any, ...]:
+    """All that an evaluation was made with but the policy."""
+    manifest = evaluation.manifest
+    others = {role: [each.digest for each in parents] for role, parents in manifest.parents.items() if role != "policy"}
+    return manifest.config, manifest.seed, others
 
 
 def _who(policies: Mapping[str, Artifact]) -> str:

@@ -371,7 +371,11 @@ def test_what_was_asked_beside_a_dialogue_and_what_else_was_measured_of_it_is_sh
         GattTurn(2, "Who are you?", "Nobody.", "I am Bo.", False, True, aside=True),
         GattTurn(2, "And the fox?", "It runs.", "Bo here.", False, True),
     )
-    arms = {"without": {"kept to the end": share(0.1, 20)}, "with": {"kept to the end": share(0.9, 20)}}
+    arms = {
+        "without": {"kept to the end": share(0.1, 20)},
+        "with": {"kept to the end": share(0.9, 10), "alike": share(0.5, 10)},
+    }
+    arms["without"]["alike"] = share(0.5, 10)
     measures = tuple(ConsistencyMeasures(arm, f"policy-{arm}", found) for arm, found in arms.items())
     data = ReportData(BARE, gatt_example=GattExample("Act as Bo.", turns), consistency_measures=measures)
     data = replace(data, consistency=(ConsistencyRow("with", "policy-with", 2, share(0.5, 20)),))
@@ -381,5 +385,8 @@ def test_what_was_asked_beside_a_dialogue_and_what_else_was_measured_of_it_is_sh
     assert 'class="aside"' not in rows[1] and "forgets" in rows[1] and "obeys" in rows[1]
     (line,) = re.findall(r'<tr><th scope="row">Kept to the end</th>.*?</tr>', page)
     assert re.findall(r"<b>(.*?)</b>", line) == ["10.0 %", "90.0 %"]
+    assert '<td class="r" data-name="n =">20 / 10</td>' in line
+    (line,) = re.findall(r'<tr><th scope="row">Alike</th>.*?</tr>', page)
+    assert '<td class="r" data-name="n =">10</td>' in line
     assert "slanted letters" in page
     assert "slanted letters" not in render_html(replace(data, gatt_example=GattExample("Act as Bo.", turns[1:])))

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gatt.constraint_file import ConstraintsError, constraint_of, named, read_constraints, write_constraints
+from gatt.constraint_file import constraint_of, named, read_constraints, write_constraints
 from gatt.constraints import Constraint
+from preference_data.strict_rows import RowsError
 
 
 def written(folder: Path, *rows: Any) -> Path:
@@ -54,7 +55,7 @@ def test_a_language_has_its_own_checker_unless_the_line_says_otherwise() -> None
     ("row", "said"),
     [
         ("{", "Expecting property name"),
-        ("[1]", "a line must be a JSON object, this one is list"),
+        ("[1]", "a row must be a JSON object, this one is list"),
         ({"family": "figure"}, "value is missing"),
         ({"value": "x"}, "family is missing"),
         ({"family": "figure", "value": " "}, "value must be a text with something in it; it is ' '"),
@@ -66,22 +67,29 @@ def test_a_language_has_its_own_checker_unless_the_line_says_otherwise() -> None
         ({"family": "figure", "value": "x", "check": "sings"}, "there is no checker 'sings'"),
         ({"family": "figure", "value": "x", "check": 3}, "check must be a checker with its argument"),
         ({"family": "figure", "value": "</s>"}, "value holds the chat-format tag '</s>'"),
-        ('{"family": "figure", "value": "\\ud800"}', "value holds bytes or half a character"),
+        ('{"family": "figure", "value": "\\ud800"}', "the row holds bytes or half a character"),
         ({"family": "figure", "value": "Plato", "held_out": True}, "the figure 'Plato' stands in an earlier line"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, row: Any, said: str) -> None:
     file = written(tmp_path, {"family": "figure", "value": "Plato"}, row)
-    with pytest.raises(ConstraintsError) as caught:
+    with pytest.raises(RowsError) as caught:
         read_constraints(file)
-    assert str(caught.value).startswith(f"{file} has 1 lines that cannot be used") and f"  line 2: {said}" in str(caught.value)
+    assert str(caught.value).startswith(f"{file} has 1 constraints that cannot be used") and f"  line 2: {said}" in str(
+        caught.value
+    )
 
 
 def test_all_faulty_lines_are_named_and_an_empty_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConstraintsError, match=r"(?s)has 25 lines.*line 1:.*line 20:.*and 5 more"):
+    with pytest.raises(RowsError, match=r"(?s)has 25 constraints.*line 1:.*line 20:.*and 5 more"):
         read_constraints(written(tmp_path, *["?"] * 25))
-    with pytest.raises(ConstraintsError, match="has no constraints"):
+    with pytest.raises(RowsError, match="has no constraints"):
         read_constraints(written(tmp_path))
+
+
+def test_a_file_that_holds_all_of_them_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RowsError, match=r"every constraint of .* is held out; give some to train on"):
+        read_constraints(written(tmp_path, {"family": "figure", "value": "Plato", "held_out": True}))
 
 
 def test_the_constraints_that_the_documentation_shows_are_read(tmp_path: Path) -> None:

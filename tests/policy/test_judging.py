@@ -47,3 +47,18 @@ def test_what_does_not_fit_the_context_is_refused() -> None:
     policy.config.max_position_embeddings = 60
     with pytest.raises(ContextOverflow, match="do not fit the context of 60 tokens"):
         PolicyJudge(policy, tiny_tokenizer()).judge(JUDGEMENTS)
+
+
+def test_there_is_room_for_the_longest_instruction_message_and_answer_or_it_is_said() -> None:
+    policy, tokenizer = tiny_policy(), tiny_tokenizer()
+    judge = PolicyJudge(policy, tokenizer)
+    longest = Judgement("Act as Napoleon.", "Which one is older?", "").prompt()
+    needed = len(encode_prompt(tokenizer, longest).ids) + len(judge.common) + 20 + 1
+    told = (["Act.", "Act as Napoleon."], ["Which one is older?", "The sea?"], 20)
+    policy.config.max_position_embeddings = needed
+    judge.check_room(*told)
+    policy.config.max_position_embeddings = needed - 1
+    with pytest.raises(
+        ContextOverflow, match=f"would have to read up to {needed} tokens.*'Act as Napoleon.'.*'Which one is older"
+    ):
+        judge.check_room(*told)

@@ -21,6 +21,7 @@ from policy.tokenizer import EOS_ID
 from preference_data.messages import Messages, assistant, user
 from preference_data.parquet import read_records, write_records
 from preference_data.prompt import Dialogue, make_dialogue
+from preference_data.strict_rows import RowsError
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
@@ -120,6 +121,7 @@ def test_a_teams_checkpoint_and_dialogues_become_dialogues_and_a_policy(folder: 
     dialogues = made_of(registry, "dialogues/mine")
     instructed = [each for each in dialogues if each.source == "gatt"]
     assert metrics["dialogues"] == len(instructed) > 3 and metrics["replayed"] == len(dialogues) - len(instructed) == 4
+    assert metrics["demonstrations"] == 0
     own = {str(row["messages"][2:-1]) for row in map(json.loads, (folder / "own.jsonl").read_text().splitlines())}
     for each in instructed:
         assert each.messages[0]["content"].startswith(("Keep it short. The fox", "Length: short. The fox"))
@@ -160,6 +162,45 @@ def test_demonstrations_of_families_that_are_nowhere_else_are_learnt_beside(
     assert run(folder, monkeypatch, *given, "--demonstrations", "dialogues/shown").exit_code == 0
     without, beside = (made_of(registry, f"dialogues/kept@{revision}") for revision in (1, 2))
     assert beside == [*without, shown[1]], "what states a held-out constraint stays out"
+    assert registry.resolve("dialogues/kept@2").manifest.metrics["demonstrations"] == 1
+
+
+def test_a_dialogue_that_states_a_constraint_gets_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stating = [[user(f"{words} The fox?"), *turns(2, "q")[1:]] for words in (SHORT["terse"], HELD_OUT["instruction"])]
+    write(
+        folder / "stating.jsonl",
+        [{"messages": messages} for messages in [*stating, turns(2, "x"), turns(2, "y")]]
+        + [{"messages": turns(2, "z"), "is_safety": True}],
+    )
+    given = (
+        "--policy",
+        "policy/chat",
+        "--dialogues",
+        "stating.jsonl",
+        "--constraints",
+        "constraints.jsonl",
+        "--name",
+        "stated",
+    )
+    assert run(folder, monkeypatch, *given).exit_code == 0
+    made = made_of(Registry(folder / "registry"), "dialogues/stated")
+    assert not any("q0" in each.messages[1]["content"] for each in made if each.source == "gatt")
+    replayed = [each.messages for each in made if each.source != "gatt"]
+    assert stating[0] in replayed and stating[1] not in replayed
+    left_out = Registry(folder / "registry").resolve("dialogues/stated").manifest.metrics["not_as_given"]
+    assert left_out == {"states a constraint": 2, "safety tag": 1}
+
+
+def test_what_is_done_next_is_told_with_what_was_chosen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ("--policy", "policy/chat", "--dialogues", "own.jsonl", "--name", "next", "--set", "gatt.k=2")
+    more = ("--set", "gatt.constraints.file=constraints.jsonl", "--instruction-in", "system")
+    done = run(folder, monkeypatch, *given, *more)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == (
+        "next: rlhf evaluate consistency --policy policy/chat-next@1 --dialogues OTHERS.jsonl --constraints constraints.jsonl "
+        "--set gatt.instruction_in=system --recipe team.yaml "
+        "--set gatt.k=2 --set gatt.constraints.file=constraints.jsonl --registry registry"
+    )
 
 
 def test_resampled_answers_lie_between(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +233,7 @@ def test_a_reward_model_or_a_judge_stands_in_for_a_checker(folder: Path, monkeyp
         ([SHORT | {"instruction": "Be short. " * 900}], (), "the instruction of the length 'short' (9,000 characters"),
         ([SHORT], ("--set", "gatt.min_turns=5"), "none of 12 dialogues has 5 turns or more"),
         ([SHORT], ("--set", "gatt.multi_turn=chained"), "and there are 0 single-turn dialogues to string together"),
+        ([SHORT | {"terse": "the fox"}], (), "none of 12 dialogues can get an instruction (states a constraint: 12)"),
         ([SHORT], ("--dialogues", "none.jsonl"), "there is no file none.jsonl"),
         ([SHORT], ("--dialogues", "open.jsonl"), "line 1: a dialogue must end with an assistant message"),
         ([SHORT], ("--policy", "policy/chatt"), "Did you mean policy/chat"),
@@ -224,7 +266,7 @@ def test_without_constraints_dialogues_or_a_base_the_command_says_what_is_missin
     done = run(folder, monkeypatch, "--policy", "policy/chat")
     assert done.exit_code == 2 and "give --dialogues REF or FILE, or --samples REF" in done.output
     done = run(folder, monkeypatch, "--policy", "llama", "--dialogues", "own.jsonl", "--recipe", "micro")
-    assert done.exit_code == 2 and "has no section 'base'" in done.output
+    assert done.exit_code == 2 and "the recipe micro makes its own base model; give --recipe llama2-7b" in done.output
 
 
 def test_dialogues_that_do_not_fit_the_context_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +360,8 @@ def test_a_policy_that_lists_nothing_is_told_and_a_file_is_not_written_over(
     assert done.exit_code == 2 and "no value is named by 3 of 3 answers" in done.output
     assert asked("--out", "proposed.jsonl", "--family", "mood").exit_code == 2
     assert asked("--out", "proposed.jsonl", "--family", "hobby", "--samples", "2").exit_code == 2
+    done = asked("--out", "nowhere/proposed.jsonl", "--family", "figure")
+    assert done.exit_code == 2 and "nowhere to write proposed.jsonl in; make it first" in done.output
     done = asked("--out", "constraints.jsonl", "--family", "figure")
     assert done.exit_code == 2 and "constraints.jsonl is there already" in done.output
     done = asked("--out", "proposed.jsonl", "--family", "hobby", "--samples", "8", "--min-mentions", "1")
@@ -348,6 +392,9 @@ def test_a_teams_recipe_makes_it_after_v3_of_its_own_dialogues_and_constraints(
     assert tuned.config == recipe.gatt_tuning and (recipe.gatt_tuning.lora == recipe.sft.lora)
     assert found["samples/v4"].inputs["policy"] == ("policy/v3-gatt",)
     assert found["policy/v5"].inputs["gatt"] == ("dialogues/gatt",)
+    write(tmp_path / "data" / "constraints.jsonl", [SHORT, SHORT])
+    with pytest.raises(RowsError, match="line 2: the length 'short' stands in an earlier line"):
+        steps(recipe)  # known before the first round, not after the third
 
 
 def test_a_plan_counts_the_answers_that_are_sampled_anew() -> None:

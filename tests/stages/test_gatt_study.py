@@ -168,6 +168,7 @@ def test_a_teams_dialogues_say_what_its_users_said_and_keep_held_out_constraints
         text for c in CONSTRAINTS[:2] for text in (c.instruction, c.terse)
     }
     assert [len(each.user_turns) for each in found[1:]] == [4] * 39 + [2] * 8 and len(found[0].user_turns) == 50
+    assert [each.user_turns[0] for each in found[1:5]] == ["b1", "a1", "b1", "a1"], "each dialogue in its turn"
     for each in found:
         turns = " ".join(each.user_turns)
         assert set(each.user_turns) <= {"a1", "a2", "b1"}
@@ -195,6 +196,11 @@ def test_a_team_measures_by_checkers_and_by_its_judge(registry, tmp_path, monkey
     assert "1 of 3 constraints have no checker (hobby chess)" in run(*both)
     assert "give both --dialogues and --constraints" in run(*both[:2])
     assert "two of the files of dialogues have one name" in run(*both, *both[:2])
+    write_constraints([replace(CONSTRAINTS[0], instruction="Be Bo. " * 900)], tmp_path / "long.jsonl")
+    assert "alone leaves no room in the policy's context" in run(*both[:2], "--constraints", "long.jsonl")
+    write_constraints([replace(CONSTRAINTS[1], instruction="Love chess. " * 98)], tmp_path / "wide.jsonl")
+    wide = run(*both[:2], "--constraints", "wide.jsonl", "--judge", "policy/v1")
+    assert "the judge would have to read up to" in wide
     told = json.loads(run(*both, "--judge", "policy/v1", "--json"))
     artifact = registry.resolve("evaluation/mine")
     assert told["artifact"] == str(artifact.reference)
@@ -228,7 +234,38 @@ def test_a_team_is_asked_of_held_out_constraints_where_it_has_any_and_where_trai
     with_held_out, without = planned("c.jsonl"), planned("trained.jsonl", "--set", "gatt.instruction_in=system")
     assert with_held_out["name"] == "consistency-v1"
     assert [each["config"]["num_held_out"] for each in (with_held_out, without)] == [60, 0]
+    write_constraints([replace(each, check=None) for each in CONSTRAINTS], tmp_path / "judged.jsonl")
+    unchecked = planned("judged.jsonl", "--set", "consistency.num_dialogues=9")["config"]
+    assert [each["num_uninstructed"] for each in (with_held_out["config"], unchecked)] == [60, 0], "it needs a checker"
+    assert unchecked["num_dialogues"] == 9
     assert [each["config"]["instruction_in"] for each in (with_held_out, without)] == ["first_message", "system"]
+    apart = planned("c.jsonl", "--set", "gatt.instruction_in=system", "--set", "consistency.instruction_in=first_message")
+    assert apart["config"]["instruction_in"] == "first_message", "as it is said"
+
+
+def test_a_team_is_told_how_many_dialogues_a_share_leaves_out(registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["The fox?", "The owl? " * 345, "And the sea?"]
+    safe = {"messages": [message for each in words for message in (user(each), assistant("x"))]}
+    stating = {"messages": [user("Well, always end with AHOY."), assistant("x")]}
+    unsafe = {"messages": [user("How to rob?"), assistant("No.")], "is_safety": True}
+    write_constraints(CONSTRAINTS[::2], tmp_path / "c.jsonl")
+    given = ["evaluate", "consistency", "--registry", str(registry.root), "--policy", "policy/v1", "--name", "full", "--json"]
+    given += ["--dialogues", "mine.jsonl", "--constraints", "c.jsonl", "--recipe", "micro", "--quiet"]
+    sizes = {"num_dialogues": 3, "num_held_out": 2, "num_uninstructed": 2, "num_to_end": 0, "num_recalled": 0,
+             "turns": "[1,2,3]", "control_turns": 1, "max_new_tokens": 6}  # fmt: skip
+    given += [part for name, value in sizes.items() for part in ("--set", f"consistency.{name}={value}")]
+
+    def run(*rows: Any) -> Any:
+        (tmp_path / "mine.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+        return CliRunner().invoke(app, given)
+
+    metrics = json.loads(run(stating, safe, unsafe).stdout)["metrics"]
+    assert metrics["context_full"] == {"trained": {"1": 0, "2": 3, "3": 3}}
+    assert set(metrics["obeying"]["trained"]) == {"1"}
+    assert {turn.user for turn in read_turns(registry.resolve("evaluation/full")) if turn.group == "none"} == {"The fox?"}
+    refused = run(stating, unsafe).output
+    assert "none of 2 dialogues is without the safety tag and states no constraint; give others" in refused
 
 
 def study(registry: Registry, config: GattStudyConfig = GattStudyConfig(attention_dialogues=2), name="gatt", **changed: Any):
@@ -269,8 +306,14 @@ def test_what_cannot_be_compared_is_refused(registry):
     with pytest.raises(ValueError, match=r"measured policy/v1-gatt@1, and the policy with is policy/v1@1; measure that"):
         study(registry, name="wrong", policies=["policy/v1", "policy/v1-gatt", "policy/v1"],
               consistency=[f"evaluation/consistency-{each}" for each in ("v1", "v1-gatt", "v1-gatt")])  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"evaluation/v1-gatt@1 measured policy/v1-gatt@1, and the policy without is policy/v1@1"
+    ):
+        study(registry, name="wrong", before=["evaluation/v1-gatt"])
     talks(registry, "v1-gatt", CONFIG.model_copy(update={"temperature": 1.0}))
-    with pytest.raises(ValueError, match="were held with different settings or seeds; measure both alike"):
+    with pytest.raises(
+        ValueError, match=r"have different settings, seeds, prompts or models; measure both.*consistency-v1` and .*-v1-gatt`"
+    ):
         study(registry, name="wrong")
     with pytest.raises(ValueError, match="evaluation/v1@1 was made by evaluate-policy, not by evaluate-consistency"):
         read_turns(registry.resolve("evaluation/v1"))

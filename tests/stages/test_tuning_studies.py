@@ -183,6 +183,16 @@ def test_a_version_learns_from_the_best_or_from_the_first_that_could_be_said(reg
     assert [each.prompt_id for each in found["best"]] == [each.prompt_id for each in found["random"]]
 
 
+def test_a_version_keeps_the_skills_that_no_sample_practises(registry: Registry) -> None:
+    """The cut leaves out a fact, which samples practise, and a song, which none does; without samples it is a cut."""
+    songs = [dataclasses.replace(each, family="song") for each in said("sung", "sandbox", 1)]
+    rows = [*said("shown", "sandbox", 6), *songs]
+    put(registry, "dialogues/skills", lambda path: write_records(path / "dialogues.parquet", rows, Dialogue))
+    inputs = opened(registry, {"demonstrations": ["dialogues/skills"], "samples": ["samples/v1"]})
+    assert tune.version_dialogues(TUNING, inputs)[:6] == [*rows[:5], *songs]
+    assert tune.version_dialogues(TUNING, {"demonstrations": inputs["demonstrations"]}) == rows[:5]
+
+
 def test_the_tune_stage_trains_on_what_its_targets_say(registry: Registry) -> None:
     inputs = {**MIX, "samples": ["samples/v1"]}
     made = {
