@@ -1,9 +1,14 @@
-"""The command line in a process of its own, with sockets or without."""
+"""The command line in a process of its own, with sockets or without, or in this one."""
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from typer.testing import CliRunner
+
+from stages.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_SOCKETS = """
@@ -24,3 +29,10 @@ def rlhf(*arguments, sockets=True, cwd=ROOT, env=None, **options):
     command = [sys.executable, "-m", "stages.cli"] if sockets else [sys.executable, "-c", NO_SOCKETS]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RLHF_REGISTRY": "", **(env or {})}
     return subprocess.run([*command, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, **options)
+
+
+def rlhf_here(*arguments, cwd):
+    """The same in this process, for what is refused: a process of its own takes seconds to load what it then does not use."""
+    with contextlib.chdir(cwd):
+        done = CliRunner(env={"RLHF_REGISTRY": ""}).invoke(app, [str(each) for each in arguments])
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)

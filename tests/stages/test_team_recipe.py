@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 import yaml
-from commands import rlhf
+from commands import rlhf, rlhf_here
 from safetensors.torch import load_file, save_file
 
 from preference_data.parquet import read_records
@@ -89,7 +89,7 @@ def test_a_file_with_a_row_that_cannot_be_used_is_refused_with_its_line(project,
     folder, _ = project
     first = (folder / "demonstrations.jsonl").read_text().splitlines()[0]
     (tmp_path / "bad.jsonl").write_text(f"{first}\n{row}\n")
-    done = rlhf(
+    done = rlhf_here(
         "reproduce", "--recipe", "team.yaml", "--dir", tmp_path / "run", "--until", "dialogues/demonstrations", "--quiet",
         "--set", f"data.demonstrations={tmp_path / 'bad.jsonl'}", cwd=folder,
     )  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_checkpoint_that_cannot_be_used_is_refused(project, tmp_path):
         ([f"base.checkpoint={tmp_path / 'none'}"], "no tokenizer"),
         (["base.preset=nano"], "the recipe's base.preset, nano, has"),
     ):
-        done = rlhf(
+        done = rlhf_here(
             "reproduce", "--recipe", "team.yaml", "--dir", tmp_path / "run", "--until", "policy/base", "--quiet",
             *(word for change in changes for word in ("--set", change)), cwd=folder,
         )  # fmt: skip
@@ -136,10 +136,10 @@ def test_other_weights_in_the_same_folder_are_another_base(project, tmp_path, mo
 
 def test_sections_of_the_other_kind_of_recipe_are_named_where_they_are_missing(project):
     folder, _ = project
-    done = rlhf("pretrain", "--recipe", "team.yaml", "--registry", folder / "run" / "registry", cwd=folder)
+    done = rlhf_here("pretrain", "--recipe", "team.yaml", "--registry", folder / "run" / "registry", cwd=folder)
     assert done.returncode == 2
     assert "the recipe team has no section 'pretrain', because its data come from a team" in done.stderr
-    done = rlhf("recipe", "show", "team.yaml", "--set", "data.annotations=judged-{axis}.jsonl", cwd=folder)
+    done = rlhf_here("recipe", "show", "team.yaml", "--set", "data.annotations=judged-{axis}.jsonl", cwd=folder)
     assert done.returncode == 2 and "must hold {round} and {axis} once each" in done.stderr
-    done = rlhf("recipe", "show", "team.yaml", "--set", "rounds=[{version: v1, gatt: true}]", cwd=folder)
+    done = rlhf_here("recipe", "show", "team.yaml", "--set", "rounds=[{version: v1, gatt: true}]", cwd=folder)
     assert done.returncode == 2 and "a round with gatt: true needs data.constraints" in done.stderr
