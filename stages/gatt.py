@@ -48,10 +48,13 @@ def run(
     pool = [each for each in everything if not each.held_out]
     dialogues, changed = _to_instruct(config, ordinary, everything, seed)
     scorer = scorer_of(inputs, "helpfulness") if inputs.get("helpfulness") else None
-    obeys = _obeys(config, inputs, pool, dialogues, scorer)
     sampler = sampler_of(inputs, progress)
     fits = fits_context(sampler, config.max_new_tokens)
     check_constraints(pool, fits)
+    messages = [
+        message for dialogue in dialogues for message in (dialogue[0], dialogue[-2])
+    ]  # what the probe asks, and the last
+    obeys = _obeys(config, inputs, pool, [each["content"] for each in messages if fits([each])], scorer)
     longest = max((words for each in pool for words in (each.instruction, each.terse)), key=len)
     turns = [dialogue[:2] for dialogue in dialogues if fits(with_instruction(dialogue[:2], longest))]
     kept, left_out = _probed(states, lambda: probe(pool, turns, sampler, obeys, config, seed), config, progress)
@@ -143,16 +146,14 @@ def _constraints(config: GattStageConfig, inputs: Inputs) -> list[Constraint]:
 
 
 def _obeys(
-    config: GattStageConfig,
-    inputs: Inputs,
-    pool: Sequence[Constraint],
-    dialogues: Sequence[Messages],
-    scorer: Scorer | None,
+    config: GattStageConfig, inputs: Inputs, pool: Sequence[Constraint], asked: Sequence[str], scorer: Scorer | None
 ) -> Obeys:
-    """The sandbox knows whether its own constraints are obeyed; those of a file have checkers or are judged."""
+    """The sandbox knows whether its own constraints are obeyed; those of a file have checkers or are judged.
+
+    ``asked``: the users' messages to which answers are judged.
+    """
     if config.constraints is None:
         return by_rule(lambda constraint, response: rules.obeys(constraint.family, constraint.value, response))
-    asked = [message["content"] for dialogue in dialogues for message in (dialogue[0], dialogue[-2])]
     judge = judge_of(inputs, pool, asked, config.max_new_tokens)
     return by_checkers_and_models(pool, judge, scorer)
 
