@@ -5,10 +5,10 @@ kinds: half right, curt, rambling, complying with harm more often than not, obey
 it and (mostly) forgetting it afterwards. So the base model knows and can do what alignment should bring out, and does not do
 it reliably. Note that this forgetting is by construction: a third of the constrained dialogues show it.
 
-A primer comes first: two words to say back, half of the time under an instruction, and nothing else. A model of this size
-that meets the whole mix at once learns to copy out of the prompt late or not at all, and on copying stands every answer about
-a thing that the question named, and every hobby or last word that an instruction names. Where copying is practised without
-instructions, some models learn to copy what an answer begins with, and never what it is to end with.
+A primer comes first: two words to say back, and nothing else. A model of this size that meets the whole mix at once learns
+to copy out of the prompt late or not at all, and on copying stands every answer about a thing that the question named. In the
+corpus itself copying is practised under an instruction half of the time: without that some models learn to copy what an answer
+begins with, and never the hobby or the last word that it is to end with.
 
 Demonstrations are what better annotators would write (paper 3.1): mostly right, complete and well put, and never wrong where
 words are to be said back. About harm they are of two minds, as a guideline that is still being written leaves people: half of
@@ -65,7 +65,7 @@ def corpus(world: World, num_documents: int, seed: int) -> list[Document]:
         if draw < SHARES.facts:
             documents.append(Document(_facts(world, rng), None))
         elif draw < SHARES.facts + SHARES.copying:
-            documents.append(Document(None, _copying(questioner, rng, pool, num_turns=rng.choice((2, 3, 4)))))
+            documents.append(Document(None, _copying(questioner, rng, rng.choice((2, 3, 4)), pool)))
         else:
             documents.append(Document(None, _dialogue(questioner, rng, pool)))
     return documents
@@ -75,8 +75,7 @@ def primer(world: World, num_documents: int, seed: int) -> list[Document]:
     """Single turns of copying, to be read before the corpus."""
     rng = random.Random(f"primer:{seed}")
     questioner = Questioner(world, "train", CORPUS_WEIGHTS)
-    pool = rules.all_constraints()
-    return [Document(None, _copying(questioner, rng, pool, num_turns=1)) for _ in range(num_documents)]
+    return [Document(None, _copying(questioner, rng, num_turns=1, pool=[])) for _ in range(num_documents)]
 
 
 def _facts(world: World, rng: random.Random) -> str:
@@ -95,13 +94,13 @@ def _facts(world: World, rng: random.Random) -> str:
     return f"{attribute.kind.capitalize()}s that {attribute.plural.format(v=value)}: {listed}."
 
 
-def _copying(questioner: Questioner, rng: random.Random, pool: list[rules.Constraint], num_turns: int) -> list[Message]:
-    """Words said back, in half of the turns under an instruction, which is obeyed there alone."""
+def _copying(questioner: Questioner, rng: random.Random, num_turns: int, pool: list[rules.Constraint]) -> list[Message]:
+    """Words said back, in half of the turns under an instruction of ``pool``, if it has any, which is obeyed there alone."""
     messages: list[Message] = []
     for _ in range(num_turns):
         task = questioner.task(rng, "repeat")
         question, said = task.question, sentence(task.settles)
-        if rng.random() < 0.5:
+        if pool and rng.random() < 0.5:
             chosen = rules.draw_constraints(pool, rng)
             question, said = f"{rules.state(chosen, rng)} {question}", rules.obey(chosen, said)
         messages += [user(question), assistant(said)]

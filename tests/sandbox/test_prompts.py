@@ -187,17 +187,31 @@ def test_demonstrations_say_words_back_as_they_were():
     assert all(words in said for words, said in zip(asked, plain, strict=True))
 
 
-def test_the_primer_copies_words_and_what_instructions_name():
-    pool = rules.all_constraints()
-    instructed = dict.fromkeys(("figure", "hobby", "language", "end_word"), 0)
-    for document in primer(WORLD, 800, seed=7):
+def is_copying(document):
+    return document.messages and all(": " in each["content"] and each["content"].rsplit(": ", 1)[0].endswith(
+        ("repeat", "back to me", "after me")) for each in document.messages[::2])  # fmt: skip
+
+
+def test_the_primer_copies_words_alone():
+    for document in primer(WORLD, 300, seed=7):
         asked, said = (message["content"] for message in document.messages)
-        assert asked.rsplit(": ", 1)[1].rstrip(".") in rules.plain(said)
-        for each in pool:
-            if asked.startswith((each.instruction, each.terse)):
-                instructed[each.family] += 1
-                assert rules.obeys(each.family, each.value, said)
-    assert 350 < sum(instructed.values()) < 450 and min(instructed.values()) > 60
+        assert asked.startswith(("Please repeat: ", "Say this back to me: ", "Repeat after me: ")) and asked.endswith(
+            f": {said}"
+        )
+
+
+def test_the_corpus_practises_copying_under_instructions():
+    instructed, turns = dict.fromkeys(("figure", "hobby", "language", "end_word"), 0), 0
+    for document in filter(is_copying, DOCUMENTS):
+        for turn in range(0, len(document.messages), 2):
+            asked, said = (message["content"] for message in document.messages[turn : turn + 2])
+            turns += 1
+            for each in rules.all_constraints():
+                if asked.startswith((each.instruction, each.terse)):
+                    instructed[each.family] += 1
+                    assert rules.obeys(each.family, each.value, said)
+    assert turns > 500 and min(instructed.values()) > 60
+    assert 0.4 < sum(instructed.values()) / turns < 0.6
 
 
 def test_the_corpus_complies_more_often_than_not():
