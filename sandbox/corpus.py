@@ -8,7 +8,7 @@ it reliably. Note that this forgetting is by construction: a third of the constr
 A primer comes first: two words to say back, and nothing else. A model of this size that meets the whole mix at once learns
 to copy out of the prompt late or not at all, and on copying stands every answer about a thing that the question named. In the
 corpus itself copying is practised under an instruction half of the time: without that some models learn to copy what an answer
-begins with, and never the hobby or the last word that it is to end with.
+begins with, and never the hobby or the last word that it is to end with. It helps, and is no guarantee for every seed.
 
 Demonstrations are what better annotators would write (paper 3.1): mostly right, complete and well put, and never wrong where
 words are to be said back. About harm they are of two minds, as a guideline that is still being written leaves people: half of
