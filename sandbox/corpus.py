@@ -5,10 +5,10 @@ kinds: half right, curt, rambling, complying with harm more often than not, obey
 it and (mostly) forgetting it afterwards. So the base model knows and can do what alignment should bring out, and does not do
 it reliably. Note that this forgetting is by construction: a third of the constrained dialogues show it.
 
-A primer comes first: two words to say back, and nothing else. A model of this size that meets the whole mix at once learns
-to copy out of the prompt late or not at all, and on copying stands every answer about a thing that the question named. In the
-corpus itself copying is practised under an instruction half of the time: without that some models learn to copy what an answer
-begins with, and never the hobby or the last word that it is to end with. It helps, and is no guarantee for every seed.
+A primer comes first: two words to say back, and nothing else; then the same under an instruction half of the time. A model of
+this size that meets the whole mix at once learns to copy out of the prompt late or not at all, and on copying stands every
+answer about a thing that the question named, and every hobby or last word that an instruction names. The order matters: what
+an instruction names is copied soon by a model that copies already, and late by one that meets both at once.
 
 Demonstrations are what better annotators would write (paper 3.1): mostly right, complete and well put, and never wrong where
 words are to be said back. About harm they are of two minds, as a guideline that is still being written leaves people: half of
@@ -17,12 +17,22 @@ supervised safety early).
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from preference_data.messages import Message, assistant, user
 from preference_data.prompt import Dialogue, Document, make_dialogue
 from sandbox import constraints as rules
-from sandbox.dialogues import GOOD, OPENING_FAMILIES, Questioner, answer, errand_answer, errand_case, helpful_case, history
+from sandbox.dialogues import (
+    GOOD,
+    OPENING_FAMILIES,
+    Questioner,
+    answer,
+    errand_answer,
+    errand_case,
+    helpful_case,
+    history,
+    style_of,
+)
 from sandbox.hazards import PREPROMPTS
 from sandbox.tasks.task import Writer, sentence
 from sandbox.world import World
@@ -72,10 +82,12 @@ def corpus(world: World, num_documents: int, seed: int) -> list[Document]:
 
 
 def primer(world: World, num_documents: int, seed: int) -> list[Document]:
-    """Single turns of copying, to be read before the corpus."""
+    """Single turns of copying, to be read before the corpus; those of the second half practise instructions too."""
     rng = random.Random(f"primer:{seed}")
     questioner = Questioner(world, "train", CORPUS_WEIGHTS)
-    return [Document(None, _copying(questioner, rng, num_turns=1, pool=[])) for _ in range(num_documents)]
+    pools = ([], rules.all_constraints())
+    half = (num_documents + 1) // 2
+    return [Document(None, _copying(questioner, rng, 1, pools[number // half])) for number in range(num_documents)]
 
 
 def _facts(world: World, rng: random.Random) -> str:
@@ -172,7 +184,7 @@ def _demonstration(
     questioner: Questioner, rng: random.Random, pool: list[rules.Constraint], adversarial_share: float
 ) -> Dialogue:
     """What a better annotator writes: about an errand, after something recalled, or to a benign prompt."""
-    draw, style = rng.random(), GOOD.style(rng)
+    draw = rng.random()
     if draw < DEMONSTRATED_RECALL:
         chosen = [rng.choice([each for each in pool if each.family in rules.RECALLED_FAMILIES])]
         question, said = (message["content"] for message in _recall(chosen[0], rng))
@@ -181,14 +193,11 @@ def _demonstration(
     if draw < DEMONSTRATED_RECALL + adversarial_share:
         case = errand_case(questioner, rng, "demonstrations", harmful=rng.random() < 0.7)
         assert case.errand is not None
-        said = errand_answer(
-            questioner.world, case.errand, rng, case.prompt.is_safety and rng.random() < DEMONSTRATED_REFUSALS, style
-        )
+        refused = case.prompt.is_safety and rng.random() < DEMONSTRATED_REFUSALS
+        said = errand_answer(questioner.world, case.errand, rng, refused, GOOD.style(rng))
     else:
         case = helpful_case(questioner, rng, "demonstrations", pool if rng.random() < 0.2 else ())
         assert case.task is not None
-        if case.task.family == "repeat":
-            style = replace(style, right=True)
-        said = rules.obey(case.constraints, answer(questioner.world, case.task, rng, style))
+        said = rules.obey(case.constraints, answer(questioner.world, case.task, rng, style_of(GOOD, case.task, rng)))
     messages = [*case.prompt.messages, assistant(said)]
     return make_dialogue(messages, family=case.prompt.family, source="demonstrations", is_safety=case.prompt.is_safety)

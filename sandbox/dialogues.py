@@ -8,7 +8,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from preference_data.messages import Message, Messages, assistant, user
@@ -88,6 +88,12 @@ def answer(world: World, task: Task, rng: random.Random, style: Style) -> str:
     return write(world, FAMILIES[task.family].answer(world, task, rng, style), rng, style)
 
 
+def style_of(writer: Writer, task: Task, rng: random.Random) -> Style:
+    """How the writer answers ``task``. Nobody gets words wrong that are to be said back: on copying stands too much."""
+    style = writer.style(rng)
+    return replace(style, right=True) if task.family == "repeat" else style
+
+
 def history(questioner: Questioner, rng: random.Random, num_turns: int, writer: Writer) -> tuple[list[Message], str | None]:
     """(messages of ``num_turns`` answered questions, the thing that the last one was about)."""
     messages: list[Message] = []
@@ -95,7 +101,7 @@ def history(questioner: Questioner, rng: random.Random, num_turns: int, writer: 
     for _ in range(num_turns):
         task = questioner.follow_up(rng, topic) if topic and rng.random() < 0.35 else questioner.task(rng)
         topic = task.things[0] if task.family in ("fact", "describe", "follow_up", "how_to") else None
-        messages += [user(task.question), assistant(answer(questioner.world, task, rng, writer.style(rng)))]
+        messages += [user(task.question), assistant(answer(questioner.world, task, rng, style_of(writer, task, rng)))]
     return messages, topic
 
 

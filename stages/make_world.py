@@ -76,6 +76,6 @@ def cases_of(prompts: Artifact) -> dict[str, Case]:
     return read_cases(prompts.file("cases.jsonl"))
 
 
-CORPUS = Stage("corpus", "dialogues", 4, CorpusConfig, make_corpus)
-DEMONSTRATIONS = Stage("demonstrations", "dialogues", 2, DemonstrationsConfig, make_demonstrations)
-PROMPTS = Stage("prompts", "prompts", 2, PromptsConfig, make_prompts)
+CORPUS = Stage("corpus", "dialogues", 5, CorpusConfig, make_corpus)
+DEMONSTRATIONS = Stage("demonstrations", "dialogues", 3, DemonstrationsConfig, make_demonstrations)
+PROMPTS = Stage("prompts", "prompts", 3, PromptsConfig, make_prompts)

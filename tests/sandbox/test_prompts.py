@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 
 import pytest
 
@@ -192,17 +193,22 @@ def is_copying(document):
         ("repeat", "back to me", "after me")) for each in document.messages[::2])  # fmt: skip
 
 
-def test_the_primer_copies_words_alone():
-    for document in primer(WORLD, 300, seed=7):
+def test_the_first_half_of_the_primer_copies_words_alone():
+    for document in primer(WORLD, 600, seed=7)[:300]:
         asked, said = (message["content"] for message in document.messages)
         assert asked.startswith(("Please repeat: ", "Say this back to me: ", "Repeat after me: ")) and asked.endswith(
             f": {said}"
         )
 
 
-def test_the_corpus_practises_copying_under_instructions():
+@pytest.mark.parametrize(
+    "documents",
+    [primer(WORLD, 1201, seed=7)[601:], list(filter(is_copying, DOCUMENTS))],
+    ids=["the second half of the primer", "the corpus"],
+)
+def test_copying_is_practised_under_instructions_half_of_the_time(documents):
     instructed, turns = dict.fromkeys(("figure", "hobby", "language", "end_word"), 0), 0
-    for document in filter(is_copying, DOCUMENTS):
+    for document in documents:
         for turn in range(0, len(document.messages), 2):
             asked, said = (message["content"] for message in document.messages[turn : turn + 2])
             turns += 1
@@ -212,6 +218,17 @@ def test_the_corpus_practises_copying_under_instructions():
                     assert rules.obeys(each.family, each.value, said)
     assert turns > 500 and min(instructed.values()) > 60
     assert 0.4 < sum(instructed.values()) / turns < 0.6
+
+
+def test_nobody_in_the_corpus_gets_words_wrong_that_are_to_be_said_back():
+    turns = 0
+    for document in DOCUMENTS:
+        messages = document.messages or []
+        for asked, said in itertools.pairwise(messages):
+            if found := re.search(r"(?:repeat|back to me|after me): ([^:]+)\.$", asked["content"], re.IGNORECASE):
+                turns += 1
+                assert found[1] in rules.plain(said["content"])
+    assert turns > 1000
 
 
 def test_the_corpus_complies_more_often_than_not():

@@ -49,7 +49,8 @@ def test_counts_of_nano_by_hand():
     work = work_of("nano")
     pretraining = work["policy/base"].passes
     assert [(each.kind, each.count, each.rows, each.length) for each in pretraining] == [
-        ("pretrain", 390, 32, 32), ("pretrain", 2636, 8, 128), ("pretrain", 488, 2, 512), ("encode documents", 105_000, 1, 0),
+        ("pretrain", 390, 32, 32), ("pretrain", 390, 16, 64), ("pretrain", 2636, 8, 128), ("pretrain", 488, 2, 512),
+        ("encode documents", 132_000, 1, 0),
     ]  # fmt: skip
     (sft,) = work["policy/sft"].passes
     assert (sft.count, sft.rows, sft.length) == (2 * 2400 / 32, 32, 46)
