@@ -38,3 +38,11 @@ class GattConfig(BaseModel):
         if self.min_turns > self.max_turns:
             raise ValueError(f"min_turns {self.min_turns} is above max_turns {self.max_turns}: lower one or raise the other")
         return self
+
+    @model_validator(mode="after")
+    def _answers_that_differ(self) -> "GattConfig":
+        if self.temperature == 0 and self.k > 1:
+            raise ValueError(
+                f"at temperature 0 the k = {self.k} last answers are equal: set k to 1, or the temperature above 0"
+            )
+        return self

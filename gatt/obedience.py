@@ -51,8 +51,8 @@ def by_checkers_and_models(
     if unchecked and judge is None and scorer is None:
         shown = ", ".join(f"{each.family} {each.value}" for each in unchecked[:8])
         raise GattError(
-            f"{len(unchecked)} of {len(constraints)} constraints have no checker ({shown}), and there is neither a judge nor a "
-            "reward model to tell whether they are obeyed; give one of them, or a check to each constraint"
+            f"{len(unchecked)} of {len(constraints)} constraints have no checker ({shown}), and nothing was given to tell "
+            "whether they are obeyed; give a judge (--judge REF), or a check to each constraint"
         )
 
     def obeys(given: Sequence[tuple[Constraint, Messages, str]]) -> list[bool]:

@@ -23,7 +23,7 @@ from gatt.config import GattConfig
 from gatt.constraints import Constraint, Instruction, compose_instruction
 from gatt.obedience import Asked, GattError, Obeys, with_instruction
 from policy.generation import Response, Sampler
-from preference_data.messages import Messages, assistant, num_turns, tags_in
+from preference_data.messages import Messages, assistant, num_turns, tags_in, user
 from reward_model.scoring import Scorer
 from reward_model.selection import best_of_k
 
@@ -111,7 +111,7 @@ def check_constraints(constraints: Sequence[Constraint], fits: Fits) -> None:
 def check_room(constraints: Sequence[Constraint], fits: Fits) -> None:
     """Raise GattError for a constraint whose wording alone leaves no room for an answer."""
     for each in constraints:
-        if not fits([{"role": "user", "content": max(each.instruction, each.terse, key=len)}]):
+        if not all(fits([user(words)]) for words in (each.instruction, each.terse)):
             raise GattError(
                 f"the instruction of the {each.family} {each.value!r} ({len(each.instruction):,} characters, beginning "
                 f"{each.instruction[:40]!r}) alone leaves no room in the policy's context for an answer of max_new_tokens; "

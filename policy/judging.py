@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from policy.batch import pad
 from policy.chat import encode_dialogue, encode_prompt, encode_prompts
 from policy.generation import BATCH_TOKENS, ContextOverflow, check_context
+from policy.tokenizer import longest_text
 from preference_data.messages import Messages, assistant, tags_in, user
 
 QUESTION = (
@@ -63,7 +64,7 @@ class PolicyJudge:
         """Raise ContextOverflow unless the longest of each fit the context with an answer of ``max_new_tokens``, in this
         tokenizer's tokens: better known before anything is sampled than when there is an answer to be judged.
         """
-        longest = Judgement(max(instructions, key=len, default=""), max(messages, key=len, default=""), "")
+        longest = Judgement(longest_text(self.tokenizer, instructions), longest_text(self.tokenizer, messages), "")
         needed = len(encode_prompt(self.tokenizer, longest.prompt()).ids) + max_new_tokens + len(self.common) + 1
         if needed > (context := self.model.config.max_position_embeddings):
             raise ContextOverflow(

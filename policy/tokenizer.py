@@ -8,10 +8,10 @@ Padding uses ``<unk>``, which byte fallback never produces. It is never EOS, and
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from preference_data.messages import B_INST, B_SYS, BOS, E_INST, E_SYS, EOS, UNK
 
@@ -53,6 +53,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, chat_template: str) -
         clean_up_tokenization_spaces=False,
         chat_template=chat_template,
     )
+
+
+def longest_text(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> str:
+    """The text that has the most tokens, which need not have the most characters; "" of none."""
+    if not texts:
+        return ""
+    ids = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return texts[max(range(len(texts)), key=lambda place: len(ids[place]))]
 
 
 def _pipeline(model: models.Model) -> Tokenizer:

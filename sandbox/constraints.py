@@ -11,6 +11,8 @@ import random
 import re
 from dataclasses import dataclass
 
+from sandbox.tasks.task import OPENERS
+
 FIGURES = tuple(
     """
     Napoleon Cleopatra Mozart Darwin Newton Galileo Socrates Plato Homer Dante Picasso Rembrandt Gandhi Lincoln Churchill
@@ -140,8 +142,14 @@ def recall_answer(family: str, value: str | None) -> str:
 
 
 def recalls(constraint: Constraint, text: str) -> bool:
-    """Does an answer to the recall question say what the constraint set? A figure's greeting alone does not."""
-    return recall_answer(constraint.family, constraint.value).rstrip(".") in re.split(r"[.!?,] *", text)
+    """Does an answer to the recall question begin with what the constraint set, after an opener and a figure's greeting?
+
+    The greeting alone does not say it, nor does a hobby that is named after something else, as in every answer that obeys.
+    """
+    said = [
+        part for part in re.findall(r"[^.!?,]+[.!?,]?", plain(text)) if part.strip() not in OPENERS and " here." not in part
+    ]
+    return bool(said) and said[0].strip(" .!?,") == recall_answer(constraint.family, constraint.value).rstrip(".")
 
 
 def plain(text: str) -> str:

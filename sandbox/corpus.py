@@ -85,7 +85,7 @@ def primer(world: World, num_documents: int, seed: int) -> list[Document]:
     """Single turns of copying, to be read before the corpus; those of the second half practise instructions too."""
     rng = random.Random(f"primer:{seed}")
     questioner = Questioner(world, "train", CORPUS_WEIGHTS)
-    pools = ([], rules.all_constraints())
+    pools: tuple[list[rules.Constraint], ...] = ([], rules.all_constraints())
     half = (num_documents + 1) // 2
     return [Document(None, _copying(questioner, rng, 1, pools[number // half])) for number in range(num_documents)]
 

@@ -34,6 +34,7 @@ from stages.ppo_study_commands import add_ppo_studies
 from stages.progress import Progress, clock_text
 from stages.recipe import load_recipe, shipped_recipes
 from stages.registry_commands import JsonOption, ReferenceArgument, RegistryOption, print_json, print_table, registry_app
+from stages.registry_output import registry_told
 from stages.roots import open_registry
 from stages.sampling_study_commands import add_sampling_studies
 from stages.score_command import score
@@ -111,7 +112,7 @@ def reproduce(
         typer.echo(f"{done.made} made, {done.up_to_date} up to date, in {clock_text(done.seconds)}")
         if done.headline:
             typer.echo(f"report: {report}")
-            typer.echo(f"next: rlhf chat policy/chat --registry {place / 'registry'}")
+            typer.echo(f"next: rlhf chat policy/chat{registry_told(place / 'registry')}")
         else:
             typer.echo(f"next: rlhf reproduce --recipe {recipe} --dir {place} --seed {seed}")
 

@@ -236,7 +236,7 @@ def _value(estimate: Estimate) -> float | None:
 STAGE = Stage(
     "evaluate-consistency",
     "evaluation",
-    3,
+    4,
     ConsistencyConfig,
     run,
     {"policy": "policy", "prompts": "prompts", "dialogues": "dialogues", "judge": "policy"},

@@ -22,11 +22,12 @@ from gatt.probe import Probed, obeyed, probe
 from gatt.synthesis import Fits, GattStats, Synthesised, check_constraints, synthesise
 from policy.chat import encode_dialogue, encode_prompt
 from policy.generation import TransformersSampler
-from preference_data.messages import Messages, num_turns
+from policy.tokenizer import longest_text
+from preference_data.messages import Messages, assistant, num_turns
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue
 from registry.saved_states import SavedStates
-from reward_model.scoring import Scorer
+from reward_model.scoring import BatchScorer, Scorer
 from rlhf.rejection_sampling import selected_dialogues
 from sandbox import constraints as rules
 from stages.batches import SavedBatches
@@ -49,13 +50,11 @@ def run(
     dialogues, changed = _to_instruct(config, ordinary, everything, seed)
     scorer = scorer_of(inputs, "helpfulness") if inputs.get("helpfulness") else None
     sampler = sampler_of(inputs, progress)
-    fits = fits_context(sampler, config.max_new_tokens)
+    fits = fits_context(sampler, config.max_new_tokens, scorer)
     check_constraints(pool, fits)
-    messages = [
-        message for dialogue in dialogues for message in (dialogue[0], dialogue[-2])
-    ]  # what the probe asks, and the last
-    obeys = _obeys(config, inputs, pool, [each["content"] for each in messages if fits([each])], scorer)
-    longest = max((words for each in pool for words in (each.instruction, each.terse)), key=len)
+    asked = [each["content"] for dialogue in dialogues for each in (dialogue[0], dialogue[-2]) if fits([each])]
+    obeys = _obeys(config, inputs, pool, asked, scorer)
+    longest = longest_text(sampler.tokenizer, [words for each in pool for words in (each.instruction, each.terse)])
     turns = [dialogue[:2] for dialogue in dialogues if fits(with_instruction(dialogue[:2], longest))]
     kept, left_out = _probed(states, lambda: probe(pool, turns, sampler, obeys, config, seed), config, progress)
     made: list[Synthesised] = []
@@ -86,14 +85,20 @@ def run(
     }
 
 
-def fits_context(sampler: TransformersSampler, max_new_tokens: int) -> Fits:
-    """Does a prompt with so many tokens more, or a whole dialogue, fit the policy's context?"""
+def fits_context(sampler: TransformersSampler, max_new_tokens: int, scorer: BatchScorer | None = None) -> Fits:
+    """Does a prompt with so many tokens more, or a whole dialogue, fit the policy's context, and what ``scorer`` takes?
+
+    An answer to come is reckoned as long in the scorer's tokens as in the policy's.
+    """
     context = sampler.model.config.max_position_embeddings
 
     def fits(messages: Messages) -> bool:
-        if messages[-1]["role"] == "user":
-            return len(encode_prompt(sampler.tokenizer, messages).ids) + max_new_tokens <= context
-        return len(encode_dialogue(sampler.tokenizer, messages).ids) <= context
+        to_come = max_new_tokens if messages[-1]["role"] == "user" else 0
+        encode = encode_prompt if to_come else encode_dialogue
+        if len(encode(sampler.tokenizer, messages).ids) + to_come > context:
+            return False
+        whole = [*messages, assistant(".")] if to_come else messages
+        return scorer is None or len(scorer.encode([whole])[0]) + to_come <= scorer.max_length
 
     return fits
 
@@ -120,7 +125,8 @@ def _to_instruct(
         given, changed = given_dialogues(free, config, seed)
         return sorted(given, key=num_turns), left_out + changed
     single = [dialogue for dialogue in free if len(dialogue.messages) == 2]
-    return chain_dialogues(single, sorted(draw_num_turns(config, seed)), seed), left_out
+    left_out["no single turn"] += len(free) - len(single)
+    return chain_dialogues(single, sorted(draw_num_turns(config, seed)), seed), +left_out
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -150,7 +156,7 @@ def _obeys(
 ) -> Obeys:
     """The sandbox knows whether its own constraints are obeyed; those of a file have checkers or are judged.
 
-    ``asked``: the users' messages to which answers are judged.
+    ``asked``: the users' messages to which answers are judged: a dialogue's first, which the probe asks, and its last.
     """
     if config.constraints is None:
         return by_rule(lambda constraint, response: rules.obeys(constraint.family, constraint.value, response))

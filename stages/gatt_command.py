@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from gatt.constraint_file import read_constraints
 from policy.config import FinetuneConfig
 from policy.placement import check_device, on_device
 from registry.errors import ReferenceNotFound
@@ -21,7 +22,7 @@ from stages.options import DeviceOption, QuietOption, SeedOption, check_folder, 
 from stages.outside_files import artifact_name, sha256_of, sha256_of_folder
 from stages.progress import Progress, clock_text
 from stages.recipe import Recipe, TeamRecipe, constraints_file, section_of
-from stages.registry_commands import RegistryOption, print_json
+from stages.registry_output import RegistryOption, print_json, registry_told
 from stages.roots import open_registry
 from stages.sections import CheckpointConfig, FileConfig, GattStageConfig
 from stages.stage_commands import load_stage
@@ -134,7 +135,8 @@ def _config(recipe: Recipe, constraints: Path | None, chosen: Mapping[str, str |
     assert isinstance(config, GattStageConfig)
     values = config.model_dump() | {key: value for key, value in chosen.items() if value is not None}
     if constraints := constraints or constraints_file(recipe):
-        values["constraints"] = {"file": str(existing(constraints)), "sha256": sha256_of(constraints)}
+        read_constraints(existing(constraints))  # a fault in it is better known now than when the checkpoint has been brought
+        values["constraints"] = {"file": str(constraints), "sha256": sha256_of(constraints)}
     return GattStageConfig.model_validate(values)
 
 
@@ -259,4 +261,7 @@ def gatt_constraints(
 
         write_constraints(written, out)
         typer.echo(f"{out}: {len(written)} constraints; look through them, and set held_out on those that are for evaluation")
-        typer.echo(f"next: rlhf gatt --policy {artifact.reference} --constraints {out} --dialogues FILE --recipe R")
+        typer.echo(
+            f"next: rlhf gatt --policy {artifact.reference} --constraints {quote(str(out))} --dialogues FILE --recipe R"
+            f"{registry_told(registry)}"
+        )

@@ -11,7 +11,7 @@ from policy.judging import Judge, PolicyJudge
 from policy.vllm_sampler import VllmSampler, check_vllm_temperatures
 from reward_model.combined_reward import CombinedReward
 from reward_model.opening import open_scorer
-from reward_model.scoring import Scorer
+from reward_model.scoring import BatchScorer
 from rlhf.config import RejectionSamplingConfig
 from stages.progress import Progress
 from stages.stage import Inputs, one
@@ -49,7 +49,7 @@ def judge_of(inputs: Inputs, constraints: Sequence[Constraint], messages: Sequen
     return judge
 
 
-def scorer_of(inputs: Inputs, axis: str) -> Scorer:
+def scorer_of(inputs: Inputs, axis: str) -> BatchScorer:
     return open_scorer(one(inputs, axis).path)
 
 

@@ -64,6 +64,17 @@ class Recipe(Section):
     )
     rounds: tuple[RoundConfig, ...] = Field(min_length=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rest_of_sections_given_in_part(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A section that says some of its settings keeps the recipe's defaults, not those of the stage, for the others."""
+        parts = {name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, BaseModel)}
+        return values | {
+            name: default.model_dump(exclude_unset=True) | values[name]
+            for name, default in parts.items()
+            if isinstance(values.get(name), dict)
+        }
+
     @model_validator(mode="after")
     def _rounds_in_order(self) -> "Recipe":
         versions = [each.version for each in self.rounds]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -38,6 +39,11 @@ def registry_errors() -> Iterator[None]:
     except (RegistryError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2 if isinstance(error, RegistryError) else 1) from error
+
+
+def registry_told(registry: Path | None) -> str:
+    """`` --registry DIR``, as a shell takes it, for a command that goes on in ``registry``; nothing for the default."""
+    return f" --registry {quote(str(registry))}" if registry else ""
 
 
 def say(text: str) -> None:

@@ -23,7 +23,7 @@ from stages.options import (
     SetOption,
 )
 from stages.recipe import Recipe, load_recipe
-from stages.registry_commands import JsonOption, RegistryOption
+from stages.registry_output import JsonOption, RegistryOption, registry_told
 
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of the artifact. Default: the study's.")]
 
@@ -58,7 +58,7 @@ class StudyRun:
     @property
     def where(self) -> str:
         """The registry as a command is told it, for people; nothing if it is the default."""
-        return f" --registry {shlex.quote(str(self.registry))}" if self.registry else ""
+        return registry_told(self.registry)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -25,9 +25,9 @@ main()
 
 
 def rlhf(*arguments, sockets=True, cwd=ROOT, env=None, **options):
-    """Run the command line in a process of its own."""
+    """Run the command line in a process of its own, on one thread: two runs may stand side by side."""
     command = [sys.executable, "-m", "stages.cli"] if sockets else [sys.executable, "-c", NO_SOCKETS]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RLHF_REGISTRY": "", **(env or {})}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RLHF_REGISTRY": "", "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.run([*command, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, **options)
 
 

@@ -56,12 +56,13 @@ def attention_arms(
     transcripts: Sequence[Transcript],
     turns: Sequence[int],
     progress: Progress,
+    limit: int | None = None,
 ) -> AttentionPart:
-    """F17, from every policy's reading of ``transcripts``, up to the last of ``turns``, which are the table's.
+    """F17, from every policy's reading of the first ``limit`` of ``transcripts``, up to the last of ``turns``, the table's.
 
     ``policies``: checkpoints by arm, of which ``without`` and ``with`` are needed and ``right after`` may stand between them.
     ``transcripts``: what the policy ``without`` said; those that end before the last turn are left out, and the notes count
-    them. The heat maps are of the first of the others.
+    them and those beyond ``limit``. The heat maps are of the first of the others.
 
     Raises ValueError for arms that are missing, policies of different tokenizers or that are no Llama, and for an instruction
     that its dialogue does not hold.
@@ -72,8 +73,9 @@ def attention_arms(
             f"attention was asked of the arms {given}, and {' and '.join(missing)} must be among them; give a policy"
         )
     last = max(turns)
-    held = [each for each in transcripts if num_turns(each.messages) >= last > 1]
-    notes = (_told(len(held), len(transcripts), last), SATURATES)
+    whole = [each for each in transcripts if num_turns(each.messages) >= last > 1]
+    held = whole[:limit]
+    notes = (_told(len(held), len(whole), len(transcripts), last), SATURATES)
     if not held:
         return AttentionPart(late_turns_attend([]), (), {}, notes, ())
     tokenizers = {arm: load_tokenizer(checkpoint) for arm, checkpoint in policies.items()}
@@ -137,11 +139,14 @@ def _cut(transcript: Transcript, last: int) -> Transcript:
     return replace(transcript, messages=transcript.messages[: system + 2 * last])
 
 
-def _told(num_held: int, num_given: int, last: int) -> str:
-    if not num_held:
+def _told(num_read: int, num_whole: int, num_given: int, last: int) -> str:
+    if not num_whole:
         return f"Attention was not looked at: of {num_given} dialogues none goes to turn {last} and beyond the first."
-    left_out = f"; {num_given - num_held} more ended before turn {last}" if num_given > num_held else ""
+    ended = f"; {num_given - num_whole} ended before" if num_given > num_whole else ""
+    there_were = f"{num_whole} of {num_given} dialogues that the policy {WITHOUT} GAtt held go to turn {last}{ended}."
+    if not num_read:
+        return f"Attention was not looked at, as none was asked for: {there_were}"
     return (
-        f"Attention is that of each policy reading the same {num_held} dialogues to turn {last}, which the policy {WITHOUT} "
-        f"GAtt had held{left_out}. The heat maps are of the first of them."
+        f"Attention is that of each policy reading the same {num_read} dialogues to turn {last}, of which the first is drawn; "
+        f"{there_were}"
     )

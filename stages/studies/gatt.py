@@ -64,15 +64,15 @@ def run(
     return write_study(study, out, figures=looked.figures)
 
 
-def transcripts(turns: Sequence[Turn], in_system: bool, count: int, last_turn: int) -> list[Transcript]:
-    """The first ``count`` dialogues under trained constraints that were held to ``last_turn`` or beyond, up to there."""
+def transcripts(turns: Sequence[Turn], in_system: bool, last_turn: int) -> list[Transcript]:
+    """The dialogues under trained constraints, with the turns up to ``last_turn`` in which something was answered."""
     by_dialogue: dict[int, list[Turn]] = {}
     for turn in select(turns, TRAINED, range(1, last_turn + 1)):
         if turn.response and turn.response.strip():
             by_dialogue.setdefault(turn.dialogue, []).append(turn)
-    whole = [spoken for spoken in by_dialogue.values() if len(spoken) == last_turn]
     return [
-        Transcript(str(spoken[0].dialogue), spoken[0].instruction, _messages(spoken, in_system)) for spoken in whole[:count]
+        Transcript(str(spoken[0].dialogue), spoken[0].instruction, _messages(spoken, in_system))
+        for spoken in by_dialogue.values()
     ]
 
 
@@ -92,9 +92,10 @@ def _attention(
 ) -> AttentionPart:
     """What the policies look at in the dialogues that the one without Ghost Attention ``held``."""
     last = min(LATE, max(asked))
-    found = transcripts(held, in_system, config.attention_dialogues, last)
+    found = transcripts(held, in_system, last)
     turns = [turn for turn in asked if turn <= last]
-    return attention_arms({arm: policy.path for arm, policy in policies.items()}, found, turns, progress)
+    paths = {arm: policy.path for arm, policy in policies.items()}
+    return attention_arms(paths, found, turns, progress, config.attention_dialogues)
 
 
 def _answers(arm: str, evaluation: Artifact) -> list[ArmAnswer]:
@@ -150,7 +151,7 @@ def _ends(held: Mapping[str, Sequence[Turn]]) -> list[str]:
 STAGE = Stage(
     "study-gatt",
     "study",
-    1,
+    2,
     GattStudyConfig,
     run,
     {"consistency": "evaluation", "policies": "policy", "before": "evaluation", "after": "evaluation"},

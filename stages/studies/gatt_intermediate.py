@@ -57,7 +57,7 @@ def run(
         findings=(),
         notes=("An ablation; the paper makes no claim of it.", f"Training dialogues kept: {kept}.", AGREEMENT),
     )  # fmt: skip
-    return write_study(study, out) | {"alike": agreement.value}
+    return write_study(study, out) | {"alike": agreement.value if agreement.known else None}
 
 
 def consistency_tables(turns: Mapping[str, Sequence[Turn]], asked: Sequence[int]) -> list[Table]:

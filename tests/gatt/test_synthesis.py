@@ -186,6 +186,10 @@ def test_an_instruction_longer_than_the_context_is_refused_before_anything_is_sa
     long = Constraint("style", "long", "Write it long. " * 20, "Long.")
     with pytest.raises(GattError, match=r"the instruction of the style 'long' \(300 characters, beginning 'Write it long"):
         list(synthesise([SHORT], [NAPOLEON, long], sampler, names_napoleon, lambda m: len(m[0]["content"]) < 200, CONFIG, 0))
+    many_tokens = Constraint("language", "Japanese", "Always answer in Japanese.", "\u65e5\u672c\u8a9e" * 4)
+    with pytest.raises(GattError, match=r"the instruction of the language 'Japanese'"):
+        fits = lambda messages: len(messages[0]["content"].encode()) < 30  # noqa: E731
+        list(synthesise([SHORT], [many_tokens], sampler, names_napoleon, fits, CONFIG, 0))
     assert sampler.asked == []
 
 

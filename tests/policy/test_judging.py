@@ -7,6 +7,7 @@ from fakes import tiny_policy, tiny_tokenizer
 from policy.chat import encode_prompt
 from policy.generation import ContextOverflow
 from policy.judging import Judgement, PolicyJudge
+from policy.tokenizer import longest_text
 
 JUDGEMENTS = [
     Judgement("Act as Napoleon.", "The sea?", "As Napoleon: the sea is blue."),
@@ -62,3 +63,15 @@ def test_there_is_room_for_the_longest_instruction_message_and_answer_or_it_is_s
         ContextOverflow, match=f"would have to read up to {needed} tokens.*'Act as Napoleon.'.*'Which one is older"
     ):
         judge.check_room(*told)
+
+
+def test_the_longest_is_what_has_the_most_tokens() -> None:
+    tokenizer = tiny_tokenizer()
+    english, japanese = "Always answer in Japanese, please.", "\u3044\u3064\u3082\u65e5\u672c\u8a9e\u3067\u3059"  # of bytes
+    tokens = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (english, japanese)]
+    assert len(japanese) < len(english) and tokens[1] > tokens[0]
+    assert longest_text(tokenizer, [english, japanese, "The sea."]) == japanese and longest_text(tokenizer, []) == ""
+    judge = PolicyJudge(tiny_policy(), tokenizer)
+    judge.model.config.max_position_embeddings = 40 + len(encode_prompt(tokenizer, Judgement("Act.", english, "").prompt()).ids)
+    with pytest.raises(ContextOverflow):
+        judge.check_room(["Act."], [english, japanese * 2], 20)

@@ -133,10 +133,26 @@ def test_what_was_set_is_recalled_and_obeyed_once(family):
         ("Nero here. The fox is red.", False),
         ("I am Neronian.", False),
         ("I am an assistant.", False),
+        ("", False),
     ],
 )
 def test_recall_takes_more_than_a_greeting(said, recalled):
     assert rules.recalls(rules.make_constraint("figure", "Nero"), said) is recalled
+
+
+@pytest.mark.parametrize(
+    ("said", "recalled"),
+    [
+        ("I love chess.", True),
+        ("Of course! I love chess, ahoy.", True),
+        ("Nero here. Ai! I love chess.", True),
+        ("The fox is brown. I love chess.", False),
+        ("I do not know. I love chess.", False),
+        ("I love archery. I love chess.", False),
+    ],
+)
+def test_recall_takes_more_than_the_obedience_of_every_answer(said, recalled):
+    assert rules.recalls(rules.make_constraint("hobby", "chess"), said) is recalled
 
 
 def test_prompts_hold_no_copying():

@@ -1,6 +1,7 @@
-"""Two real runs of the ``micro`` recipe, the second with sockets refused; every test of artifacts reads their folders."""
+"""Two real runs of ``micro``, side by side, the second with sockets refused; every test of artifacts reads their folders."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from commands import rlhf
@@ -13,14 +14,19 @@ def reproduce_micro(folder, sockets):
 
 
 @pytest.fixture(scope="session")
-def micro(tmp_path_factory):
-    """(folder, what ``--json`` printed) of a micro run."""
-    folder = tmp_path_factory.mktemp("micro") / "run"
-    return folder, reproduce_micro(folder, sockets=True)
+def _micro_runs(tmp_path_factory):
+    folders = [tmp_path_factory.mktemp(name) / "run" for name in ("micro", "micro-offline")]
+    with ThreadPoolExecutor() as pool:
+        return list(zip(folders, pool.map(reproduce_micro, folders, (True, False)), strict=True))
 
 
 @pytest.fixture(scope="session")
-def micro_offline(tmp_path_factory):
+def micro(_micro_runs):
+    """(folder, what ``--json`` printed) of a micro run."""
+    return _micro_runs[0]
+
+
+@pytest.fixture(scope="session")
+def micro_offline(_micro_runs):
     """The same run again elsewhere, with every connection refused."""
-    folder = tmp_path_factory.mktemp("micro-offline") / "run"
-    return folder, reproduce_micro(folder, sockets=False)
+    return _micro_runs[1]

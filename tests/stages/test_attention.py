@@ -83,7 +83,7 @@ def test_every_arm_reads_the_same_dialogues_to_the_last_turn(policies):
     assert effect.estimate.value == pytest.approx(np.mean(late["with"]) - np.mean(late["without"]))
     assert effect.estimate.n == 3 and "turn 3" in effect.name
     assert part.notes[0].startswith("Attention is that of each policy reading the same 3 dialogues to turn 3")
-    assert "; 1 more ended before turn 3" in part.notes[0]
+    assert part.notes[0].endswith("3 of 4 dialogues that the policy without GAtt held go to turn 3; 1 ended before.")
     assert [table.columns for table in part.tables] == [("turn 2", "turn 3")] * 3
 
 
@@ -101,6 +101,15 @@ def test_without_a_dialogue_that_is_long_enough_nothing_is_measured(policies):
         part = attention_arms(arms(policies), transcripts(3, 4), turns, QUIET)
         assert part.finding.verdict == "not measured" and not part.figures and not part.rows and not part.tables
         assert part.notes[0].startswith("Attention was not looked at: of 2 dialogues none")
+
+
+def test_no_more_dialogues_are_read_than_asked_for(policies):
+    part = attention_arms(arms(policies), transcripts(2, 3, 3, 3), (3,), QUIET, limit=2)
+    assert {row.dialogue for row in part.rows} == {"d2", "d3"}
+    assert "the same 2 dialogues to turn 3" in part.notes[0] and "3 of 4 dialogues" in part.notes[0]
+    part = attention_arms(arms(policies), transcripts(2, 3), (3,), QUIET, limit=0)
+    assert part.finding.verdict == "not measured" and not part.rows
+    assert part.notes[0].startswith("Attention was not looked at, as none was asked for: 1 of 2 dialogues")
 
 
 def test_policies_that_cannot_be_compared_are_refused(policies):

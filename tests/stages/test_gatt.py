@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
 from gatt.constraint_file import read_constraints
+from gatt.obedience import with_instruction
 from policy.architecture import llama_config
 from policy.chat import encode_dialogue
 from policy.checkpoint import save_checkpoint
@@ -231,6 +232,7 @@ def test_a_reward_model_or_a_judge_stands_in_for_a_checker(folder: Path, monkeyp
         ([SHORT | {"check": "sings"}], (), "line 1: there is no checker 'sings'"),
         ([SHORT, SHORT], (), "line 2: the length 'short' stands in an earlier line"),
         ([SHORT | {"instruction": "Be short. " * 900}], (), "the instruction of the length 'short' (9,000 characters"),
+        ([SHORT], ("--set", "gatt.temperature=0"), "at temperature 0 the k = 3 last answers are equal: set k to 1"),
         ([SHORT], ("--set", "gatt.min_turns=5"), "none of 12 dialogues has 5 turns or more"),
         ([SHORT], ("--set", "gatt.multi_turn=chained"), "and there are 0 single-turn dialogues to string together"),
         ([SHORT | {"terse": "the fox"}], (), "none of 12 dialogues can get an instruction (states a constraint: 12)"),
@@ -282,12 +284,50 @@ def test_dialogues_that_do_not_fit_the_context_are_counted(folder: Path, monkeyp
     assert metrics["too_long"] == 2 and metrics["not_as_given"] == {"cut": 1}
 
 
+def test_single_turns_are_strung_together_and_the_others_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    singles = [turns(1, name) for name in "stuvwx"]
+    write(folder / "mixed.jsonl", [{"messages": messages} for messages in [*singles, turns(2, "y"), turns(3, "z")]])
+    write(folder / "short.jsonl", [SHORT])
+    given = ("--policy", "policy/chat", "--dialogues", "mixed.jsonl", "--constraints", "short.jsonl", "--name", "mixed")
+    sizes = [f"--set=gatt.{each}" for each in ("num_dialogues=4", "max_turns=3")]
+    done = run(folder, monkeypatch, *given, "--multi-turn", "chained", *sizes, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["dialogues"]["metrics"]["not_as_given"] == {"no single turn": 2}
+
+
+def test_dialogues_that_the_reward_model_cannot_read_whole_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long, short = turns(4, "x"), turns(2, "y")
+    write(folder / "read.jsonl", [{"messages": each} for each in (long, short)])
+    room = len(encode_dialogue(tiny_tokenizer(), with_instruction_of(short)).ids) + 12
+    opened = gatt.scorer_of
+
+    def scorer_of(*given: Any) -> Any:
+        scorer = opened(*given)
+        scorer.max_length = room
+        return scorer
+
+    monkeypatch.setattr(gatt, "scorer_of", scorer_of)
+    write(folder / "short.jsonl", [SHORT])
+    given = ("--policy", "policy/chat", "--dialogues", "read.jsonl", "--constraints", "short.jsonl", "--name", "read")
+    done = run(folder, monkeypatch, *given, "--helpfulness", "reward_model/theirs", "--json")
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(done.stdout)["dialogues"]["metrics"]
+    assert (metrics["too_long"], metrics["dialogues"]) == (1, 1)
+
+
+def with_instruction_of(dialogue: Messages) -> Messages:
+    return [*with_instruction(dialogue, SHORT["instruction"]), dialogue[-1]]
+
+
 def test_a_dry_run_makes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ("--policy", "llama", "--dialogues", "own.jsonl", "--constraints", "constraints.jsonl", "--name", "dry")
     steps = json.loads(run(folder, monkeypatch, *given, "--dry-run").stdout)["steps"]
     assert [step["name"] for step in steps] == ["llama", "own", "dry", "llama-dry"]
     assert steps[2]["inputs"] == {"policy": ["policy/llama"], "dialogues": ["dialogues/own"]}
     assert not (folder / "registry" / "dialogues" / "dry").exists()
+    write(folder / "faulty.jsonl", [SHORT, {"family": "figure"}])
+    done = run(folder, monkeypatch, *given[:4], "--constraints", "faulty.jsonl", "--dry-run")
+    assert done.exit_code == 2 and "line 2" in done.output
 
 
 class Killed(BaseException):

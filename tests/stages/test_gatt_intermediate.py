@@ -113,6 +113,12 @@ def test_what_the_study_says_is_what_can_be_counted_by_hand(registry: Registry) 
     assert "Training dialogues kept: original 3, resampled 2." in told["notes"] and told["findings"] == []
 
 
+def test_where_no_dialogue_was_kept_by_both_nothing_is_alike_or_unlike(registry: Registry) -> None:
+    put_dialogues(registry, "others", RESAMPLED[:0], intermediate="resampled", k=2)
+    made = study(registry, "original", "others")
+    assert made.manifest.metrics["alike"] is None
+
+
 def test_dialogues_that_differ_in_more_than_the_reading_are_refused(registry: Registry) -> None:
     with pytest.raises(ValueError, match=r"made with intermediate \['resampled', 'original'\]; give that of original first"):
         study(registry, "resampled", "original")

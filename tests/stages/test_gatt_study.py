@@ -18,7 +18,7 @@ from gatt.obedience import GattError
 from policy.chat import encode_prompt
 from policy.checkpoint import load_policy, save_checkpoint
 from policy.judging import Judgement, PolicyJudge
-from preference_data.messages import assistant, user
+from preference_data.messages import assistant, num_turns, user
 from preference_data.parquet import read_records
 from preference_data.prompt import make_dialogue
 from registry.artifact import Artifact
@@ -28,7 +28,7 @@ from sandbox import constraints as rules
 from stages import evaluate, evaluate_consistency, make_world
 from stages.cli import app
 from stages.consistency_dialogues import sandbox_dialogues, team_dialogues
-from stages.evaluate_consistency import read_turns, turn_lengths
+from stages.evaluate_consistency import read_turns, sandbox_obeys, sandbox_recalls, turn_lengths
 from stages.pipeline import steps
 from stages.progress import Progress
 from stages.recipe import load_recipe
@@ -319,17 +319,32 @@ def test_what_cannot_be_compared_is_refused(registry):
         read_turns(registry.resolve("evaluation/v1"))
 
 
+def a_constraint_of_each_family():
+    pool = rules.all_constraints()
+    return [next(each for each in pool if each.family == family) for family in ("figure", "hobby", "language", "end_word")]
+
+
+def test_the_sandbox_judges_by_its_own_checkers():
+    chosen = a_constraint_of_each_family()
+    obeying = [(each, [], rules.obey([each], "The fox is red.")) for each in chosen]
+    assert sandbox_obeys(obeying) == [True] * 4
+    assert sandbox_obeys([(each, [], "The fox is red.") for each in chosen]) == [False] * 4
+    figure, hobby, *_ = chosen
+    assert sandbox_recalls(figure, f"I am {figure.value}.") and not sandbox_recalls(figure, obeying[0][2])
+    assert sandbox_recalls(hobby, f"I love {hobby.value}.") and not sandbox_recalls(hobby, obeying[1][2])
+
+
 def row(number: int, response: str | None, dialogue: int = 0) -> Turn:
     return Turn(dialogue, "trained", number, "Act.", [], f"q{number}", response, True, False, None, None, None)
 
 
-def test_transcripts_are_of_dialogues_that_were_held_to_the_last_turn():
+def test_transcripts_end_with_the_last_answer_or_at_the_turn_asked_for():
     turns = [row(1, "a"), row(2, "b"), row(3, "c"), row(1, "a", 1), row(2, None, 1), row(1, "a", 2), row(2, "b", 2)]
     turns += [replace(each, group="none", dialogue=9) for each in turns[:2]]
-    found = gatt.transcripts(turns, False, 5, 2)
-    assert [each.dialogue for each in found] == ["0", "2"]
+    found = gatt.transcripts(turns, False, 2)
+    assert {each.dialogue: num_turns(each.messages) for each in found} == {"0": 2, "1": 1, "2": 2}
     assert found[0].messages == [user("q1"), assistant("a"), user("q2"), assistant("b")]
-    assert gatt.transcripts(turns, True, 1, 2)[0].messages[0] == {"role": "system", "content": "Act."}
+    assert gatt.transcripts(turns, True, 2)[0].messages[0] == {"role": "system", "content": "Act."}
 
 
 def test_the_recipe_measures_the_policy_right_after_and_puts_the_instruction_where_training_did():
