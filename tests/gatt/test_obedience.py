@@ -54,7 +54,9 @@ def test_without_a_judge_the_reward_model_must_prefer_the_answer_to_the_dialogue
 
 
 def test_constraints_that_nobody_can_judge_are_refused() -> None:
-    with pytest.raises(GattError, match=r"1 of 2 constraints have no checker \(figure Plato\), and nothing was given to tell .* give a judge"):
+    with pytest.raises(
+        GattError, match=r"1 of 2 constraints have no checker \(figure Plato\), and nothing was given to tell .* give a judge"
+    ):
         by_checkers_and_models([CHECKED, FREE])
     assert by_checkers_and_models([CHECKED])(ASKED[:1]) == [True]
 
