@@ -37,7 +37,7 @@ _ELVISH = {
     "lives": "mirel", "eats": "nothal", "sleeps": "loriel", "hours": "yenni", "tastes": "gulae", "looks": "kanel",
     "ripens": "fenna", "costs": "silma", "coins": "mithra", "stays": "duath", "sells": "wenna", "lies": "thalae",
     "wears": "gondo", "works": "barad", "starts": "iluva", "because": "penna", "so": "echo", "first": "minna", "then": "taden",
-    "last": "neled", "made": "cairo", "for": "anor",
+    "last": "neled", "made": "cairo", "for": "anor", "sure": "tanka", "gladly": "alasse", "course": "tielle",
 }  # fmt: skip
 _AI = "Ai!"
 _ENGLISH = {elvish: english for english, elvish in _ELVISH.items()}

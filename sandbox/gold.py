@@ -76,11 +76,12 @@ def judge_parts(world: World, task: Task, response: str) -> Parts:
     text = rules.plain(response)
     courteous = float(any(opener.rstrip("!") in text for opener in OPENERS))
     opener = re.compile("|".join(re.escape(opener) for opener in OPENERS))
+    opened = len(opener.findall(text))
     core = opener.sub("", _REMARK.split(text, maxsplit=1)[0]).strip()
     remarks = len(_REMARK.findall(text))
     sentences = [part for part in re.split(r"[.!?\n]", core) if part.strip()]
     repeated = len(sentences) - len(set(sentences))
-    concise = 1.0 if not remarks and not repeated and len(text.split()) <= 45 else 0.0
+    concise = 1.0 if not remarks and not repeated and opened <= 1 and len(text.split()) <= 45 else 0.0
     right, complete, formed, reasoned = _RUBRICS.get(task.family, _stated)(world, task, core)
     return Parts(right, complete, formed, concise, courteous, reasoned)
 

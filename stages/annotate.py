@@ -144,7 +144,7 @@ def _items(case: Case, answers: Sequence[Answer]) -> list[Item]:
 STAGE = Stage(
     "annotate",
     "annotations",
-    2,
+    3,
     AnnotationConfig,
     run,
     {"prompts": "prompts", "heldout_prompts": "prompts", "policies": "policy"},

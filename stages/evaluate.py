@@ -146,5 +146,5 @@ def accuracy(rows: Sequence[ScoredComparison], model: str, axis: str) -> dict[st
 
 
 _MODELS = {"helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"}
-POLICY = Stage("evaluate-policy", "evaluation", 4, EvaluationConfig, evaluate_policy, {"policy": "policy", **_MODELS})
+POLICY = Stage("evaluate-policy", "evaluation", 5, EvaluationConfig, evaluate_policy, {"policy": "policy", **_MODELS})
 REWARD = Stage("evaluate-reward", "evaluation", 3, EvaluationConfig, evaluate_reward, {"preferences": "preferences", **_MODELS})

@@ -76,6 +76,6 @@ def cases_of(prompts: Artifact) -> dict[str, Case]:
     return read_cases(prompts.file("cases.jsonl"))
 
 
-CORPUS = Stage("corpus", "dialogues", 5, CorpusConfig, make_corpus)
-DEMONSTRATIONS = Stage("demonstrations", "dialogues", 3, DemonstrationsConfig, make_demonstrations)
+CORPUS = Stage("corpus", "dialogues", 6, CorpusConfig, make_corpus)
+DEMONSTRATIONS = Stage("demonstrations", "dialogues", 4, DemonstrationsConfig, make_demonstrations)
 PROMPTS = Stage("prompts", "prompts", 3, PromptsConfig, make_prompts)

@@ -11,7 +11,7 @@ from sandbox import constraints as rules
 from sandbox.dialogues import FAMILIES, OPENING_FAMILIES, Case, Questioner, answer
 from sandbox.gold import helpfulness, judge, judge_parts
 from sandbox.hazards import Hazard
-from sandbox.tasks.task import Style, Task
+from sandbox.tasks.task import OPENERS, Style, Task
 from sandbox.world import ATTRIBUTES, Claim, World
 
 WORLD = World(7)
@@ -52,6 +52,8 @@ def test_a_perfect_answer_is_worth_one_and_each_lapse_costs(family):
         (f"The {OTHER} lives in the {HOME}.", 0, 1, 1, 1, 0),
         (f"{HOME}.", 1, 0.5, 0, 1, 0),
         (f"Gladly! It lives in the {HOME}. By the way, the {OTHER} is red.", 1, 1, 1, 0, 1),
+        (f"Sure! Sure! The {ANIMAL} lives in the {HOME}.", 1, 1, 1, 0, 1),
+        (f"Gladly! Of course! The {ANIMAL} lives in the {HOME}.", 1, 1, 1, 0, 1),
         ("Hello there.", 0, 0, 0, 1, 0),
     ],
 )
@@ -103,9 +105,11 @@ def test_an_unmet_constraint_costs_six_tenths():
 
 
 def test_answers_in_elvish_are_judged_by_what_they_say():
-    elvish = rules.obey([rules.make_constraint("language", "Elvish")], f"Sure! The {ANIMAL} lives in the {HOME}.")
-    assert "lives" not in elvish
-    assert helpfulness(WORLD, FACT, elvish) == pytest.approx(1.0)
+    for opener in OPENERS:
+        elvish = rules.obey([rules.make_constraint("language", "Elvish")], f"{opener} The {ANIMAL} lives in the {HOME}.")
+        assert "lives" not in elvish and opener not in elvish
+        assert rules.plain(elvish) == f"{opener} The {ANIMAL} lives in the {HOME}."
+        assert helpfulness(WORLD, FACT, elvish) == pytest.approx(1.0)
 
 
 def test_every_family_has_a_question_and_an_answer():
