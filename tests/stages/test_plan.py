@@ -69,7 +69,7 @@ def test_counts_of_nano_by_hand():
     assert work["study/safety-loss"].passes[1].tokens == pytest.approx(2 * 2 * 5 * 6 * 67 * 46), "held out"
     # the samples of all rounds, the distilled answers, the Ghost Attention dialogues, the demonstrations
     last = work["policy/v5"].passes
-    assert sum(each.count for each in last) * 32 / 2 == 5 * 700 + 200 + 1200 + 800
+    assert sum(each.count for each in last) * 32 / 2 == 5 * 700 + 200 + 2000 + 800
     assert sum(each.count for each in work["policy/v1"].passes) * 32 / 2 == 700 + 200 + 800
     ppo = work["policy/v5-ppo"]
     assert [each.kind for each in ppo.passes] == ["sample", "read", "update"]
