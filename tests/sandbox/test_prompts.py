@@ -126,33 +126,24 @@ def test_what_was_set_is_recalled_and_obeyed_once(family):
 
 
 @pytest.mark.parametrize(
-    ("said", "recalled"),
+    ("family", "value", "said", "recalled"),
     [
-        ("Nero here. I am Nero.", True),
-        ("Of course! I am Nero. I love chess.", True),
-        ("Nero here. The fox is red.", False),
-        ("I am Neronian.", False),
-        ("I am an assistant.", False),
-        ("", False),
+        ("figure", "Nero", "Nero here. I am Nero.", True),
+        ("figure", "Nero", "Of course! I am Nero. I love chess.", True),
+        ("figure", "Nero", "Nero here. The fox is red.", False),
+        ("figure", "Nero", "I am Neronian.", False),
+        ("figure", "Nero", "I am an assistant.", False),
+        ("figure", "Nero", "", False),
+        ("hobby", "chess", "I love chess.", True),
+        ("hobby", "chess", "Of course! I love chess, ahoy.", True),
+        ("hobby", "chess", "Nero here. Ai! I love chess.", True),
+        ("hobby", "chess", "The fox is brown. I love chess.", False),
+        ("hobby", "chess", "I do not know. I love chess.", False),
+        ("hobby", "chess", "I love archery. I love chess.", False),
     ],
 )
-def test_recall_takes_more_than_a_greeting(said, recalled):
-    assert rules.recalls(rules.make_constraint("figure", "Nero"), said) is recalled
-
-
-@pytest.mark.parametrize(
-    ("said", "recalled"),
-    [
-        ("I love chess.", True),
-        ("Of course! I love chess, ahoy.", True),
-        ("Nero here. Ai! I love chess.", True),
-        ("The fox is brown. I love chess.", False),
-        ("I do not know. I love chess.", False),
-        ("I love archery. I love chess.", False),
-    ],
-)
-def test_recall_takes_more_than_the_obedience_of_every_answer(said, recalled):
-    assert rules.recalls(rules.make_constraint("hobby", "chess"), said) is recalled
+def test_recall_takes_more_than_the_obedience_of_every_answer(family, value, said, recalled):
+    assert rules.recalls(rules.make_constraint(family, value), said) is recalled
 
 
 def test_prompts_hold_no_copying():
