@@ -154,13 +154,16 @@ def test_resampled_answers_come_turn_by_turn_under_the_instruction_and_stay_in_t
     assert DIALOGUE[1] == assistant("It is brown.")
 
 
+@pytest.mark.parametrize(("question", "later"), [("fox", ("sea", "owl")), ("sea", ("owl",))])
 @pytest.mark.parametrize("bad", ["  ", "cut", "[INST] more"])
-def test_a_dialogue_goes_no_further_than_an_answer_that_cannot_stand_in_it(bad: str) -> None:
+def test_a_dialogue_goes_no_further_than_an_answer_that_cannot_stand_in_it(
+    bad: str, question: str, later: tuple[str, ...]
+) -> None:
     def answer(messages: Messages, position: int) -> str:
-        return bad if "sea" in messages[-1]["content"] else "Napoleon"
+        return bad if question in messages[-1]["content"] else "Napoleon"
 
     (stats,), asked = made([DIALOGUE, SHORT], answer, RESAMPLED, unfinished=("cut",))
-    assert not any("owl" in messages[-1]["content"] for messages in asked)
+    assert not any(words in messages[-1]["content"] for messages in asked for words in later)
     assert [(one.response, one.obeying, one.too_long) for one in stats.synthesised] == [
         (None, (), False), ("Napoleon", (3,), False)
     ]  # fmt: skip
