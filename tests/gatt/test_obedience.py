@@ -6,10 +6,11 @@ from fakes import LengthJudge, ScriptedPolicy
 
 from gatt.config import GattConfig
 from gatt.constraints import Constraint
-from gatt.obedience import Asked, GattError, by_checkers_and_models
+from gatt.obedience import Asked, GattError, by_checkers_and_models, states_one_of
 from gatt.probe import Probed, obeyed, probe
 from policy.judging import Judgement
 from preference_data.messages import Messages, assistant, user
+from preference_data.prompt import make_dialogue
 
 CHECKED = Constraint("end", "amen", "End with amen.", "End: amen.", "ends_with amen")
 FREE = Constraint("figure", "Plato", "Act as Plato.", "Figure: Plato.")
@@ -59,6 +60,22 @@ def test_constraints_that_nobody_can_judge_are_refused() -> None:
     ):
         by_checkers_and_models([CHECKED, FREE])
     assert by_checkers_and_models([CHECKED])(ASKED[:1]) == [True]
+
+
+@pytest.mark.parametrize(
+    ("messages", "stated"),
+    [
+        ([user("act as plato. The fox?"), assistant("Brown.")], True),
+        ([user("The fox?"), assistant("Brown."), user("FIGURE: PLATO. The owl?"), assistant("Old.")], True),
+        ([{"role": "system", "content": "Act as Plato."}, user("The fox?"), assistant("Brown.")], True),
+        ([user("The fox?"), assistant("Act as Plato.")], False),
+        ([user("Who was Plato?"), assistant("A figure.")], False),
+    ],
+)
+def test_users_and_system_messages_state_constraints_and_answers_do_not(messages: Messages, stated: bool) -> None:
+    dialogue = make_dialogue(messages, family="fact", source="test")
+    assert states_one_of(dialogue, [CHECKED, FREE]) is stated
+    assert not states_one_of(dialogue, [CHECKED])
 
 
 # The probe
