@@ -41,7 +41,7 @@ SLOPPY = Writer(right=0.85, complete=0.65, reasoned=0.5, formed=0.8, concise=0.6
 CORPUS_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "fact": 1.5, "repeat": 1.5, "rhyme": 1.2}
 DEMONSTRATED_REFUSALS = 0.5
 DEMONSTRATED_RECALL = 0.03
-DEMONSTRATION_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "rhyme": 0.6, "repeat": 2.5}
+DEMONSTRATION_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "rhyme": 0.6, "repeat": 5.0}
 
 
 @dataclass(frozen=True, slots=True)

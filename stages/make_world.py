@@ -77,5 +77,5 @@ def cases_of(prompts: Artifact) -> dict[str, Case]:
 
 
 CORPUS = Stage("corpus", "dialogues", 6, CorpusConfig, make_corpus)
-DEMONSTRATIONS = Stage("demonstrations", "dialogues", 4, DemonstrationsConfig, make_demonstrations)
+DEMONSTRATIONS = Stage("demonstrations", "dialogues", 5, DemonstrationsConfig, make_demonstrations)
 PROMPTS = Stage("prompts", "prompts", 3, PromptsConfig, make_prompts)

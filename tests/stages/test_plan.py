@@ -53,7 +53,7 @@ def test_counts_of_nano_by_hand():
         ("encode documents", 132_000, 1, 0),
     ]  # fmt: skip
     (sft,) = work["policy/sft"].passes
-    assert (sft.count, sft.rows, sft.length) == (2 * 2400 / 32, 32, 46)
+    assert (sft.count, sft.rows, sft.length) == (2 * 2900 / 32, 32, 46)
     search, sampling, scoring = work["samples/v1"].passes
     assert search.count * search.rows == 9 * 64 * 8, "nine temperatures"
     assert sampling.count * sampling.rows == 700 * 8
@@ -69,8 +69,8 @@ def test_counts_of_nano_by_hand():
     assert work["study/safety-loss"].passes[1].tokens == pytest.approx(2 * 2 * 5 * 6 * 67 * 46), "held out"
     # the samples of all rounds, the distilled answers, the Ghost Attention dialogues, the demonstrations
     last = work["policy/v5"].passes
-    assert sum(each.count for each in last) * 32 / 2 == 5 * 700 + 200 + 2000 + 800
-    assert sum(each.count for each in work["policy/v1"].passes) * 32 / 2 == 700 + 200 + 800
+    assert sum(each.count for each in last) * 16 / 2 == 5 * 700 + 200 + 1500 + 800
+    assert sum(each.count for each in work["policy/v1"].passes) * 16 / 2 == 700 + 200 + 800
     ppo = work["policy/v5-ppo"]
     assert [each.kind for each in ppo.passes] == ["sample", "read", "update"]
     assert ppo.passes[2].count == 30 * 4
