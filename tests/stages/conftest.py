@@ -1,10 +1,13 @@
 """Two real runs of ``micro``, side by side, the second with sockets refused; every test of artifacts reads their folders."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from commands import rlhf
+from filelock import FileLock
 
 
 def reproduce_micro(folder, sockets):
@@ -15,9 +18,17 @@ def reproduce_micro(folder, sockets):
 
 @pytest.fixture(scope="session")
 def _micro_runs(tmp_path_factory):
-    folders = [tmp_path_factory.mktemp(name) / "run" for name in ("micro", "micro-offline")]
-    with ThreadPoolExecutor() as pool:
-        return list(zip(folders, pool.map(reproduce_micro, folders, (True, False)), strict=True))
+    """Made once, by the first of pytest's workers that needs them."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    made = shared / "micro-runs.json"
+    with FileLock(shared / "micro-runs.lock"):
+        if not made.is_file():
+            folders = [shared / name / "run" for name in ("micro", "micro-offline")]
+            with ThreadPoolExecutor() as pool:
+                printed = list(pool.map(reproduce_micro, folders, (True, False)))
+            made.write_text(json.dumps([[str(folder), each] for folder, each in zip(folders, printed, strict=True)]))
+    return [(Path(folder), printed) for folder, printed in json.loads(made.read_text())]
 
 
 @pytest.fixture(scope="session")
