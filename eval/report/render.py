@@ -42,7 +42,7 @@ def render_html(data: ReportData) -> str:
         loader=_TEMPLATES, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters.update(pct=percent, interval=interval, num=number, time=duration, words=_words)
-    environment.filters.update(signed=signed, plain=plain, drawn=drawn, described=described)
+    environment.filters.update(signed=signed, plain=plain, drawn=drawn, described=described, thousands=_thousands)
     findings = scorecard(data)
     return environment.get_template("template.html").render(
         data=data,
@@ -191,6 +191,10 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _thousands(count: int) -> str:
+    return f"{count:,}"
 
 
 def _words(name: str) -> str:

@@ -10,6 +10,7 @@ from eval.findings.study import Row, Study, Table, study_from_json, study_json
 from eval.findings.verdict import Effect, Finding
 from eval.intervals import Estimate, rate
 from eval.report.data import (
+    AnnotationTable,
     ConsistencyMeasures,
     ConsistencyRow,
     DialoguePair,
@@ -312,6 +313,24 @@ def test_the_papers_row_stands_under_ours(html):
         ["paper", "64.5", "90.4"],
     ]
     assert rows[3:] == [["", "Spearman"], ["gold", "−0.25 −0.50 to 0.00 n 30"]], "no paper, no row; and no minus before a zero"
+
+
+def test_a_studys_table_reads_as_words_and_a_wide_one_is_set_closely():
+    def page(num_columns: int) -> str:
+        columns = tuple(f"column_{number}" for number in range(num_columns))
+        table = Table("table", columns, (Row("end_word, with", {columns[0]: share(0.5, 1698)}),))
+        return section(
+            render_html(ReportData(run=BARE, studies=(StudyReport("s", Study("t", (table,), (), ()), ""),))), "studies"
+        )
+
+    assert "end word, with" in page(8) and "end_word" not in page(8)
+    assert "n 1,698" in page(8)
+    assert '"study-table"' in page(8) and '"study-table wide"' in page(9)
+
+
+def test_counts_of_annotators_have_separators():
+    annotations = (AnnotationTable("safety", {}, agreement=share(0.5, 1698)),)
+    assert ">1,698<" in section(render_html(ReportData(run=BARE, annotations=annotations)), "annotators")
 
 
 def test_a_study_says_how_it_was_made_and_links_to_what_it_judges(html):
