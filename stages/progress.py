@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import rich.progress
 from rich.console import Console
@@ -25,7 +25,14 @@ from stages.trackers import TrackedRun, Tracking
 SECONDS_BETWEEN_LINES = 10.0
 
 Item = TypeVar("Item")
-Show = Callable[[float], None]
+Show = Callable[[float, float | None], None]
+"""Shows how much is done, and of how much where that has become known."""
+
+
+class Advance(Protocol):
+    """Logs ``item`` and shows that ``amount`` more is done; ``total``, where the loop learns it only once it runs."""
+
+    def __call__(self, item: Any, amount: float = 1, total: float | None = None) -> None: ...
 
 
 class Progress:
@@ -115,17 +122,17 @@ class Progress:
                 yield item
 
     @contextmanager
-    def meter(self, total: float | None, label: str, unit: str = "step") -> Iterator[Callable[[Any, float], None]]:
+    def meter(self, total: float | None, label: str, unit: str = "step") -> Iterator[Advance]:
         """As ``track``, for loops that call back: within it, ``advance(item, amount)`` logs and shows one item."""
         with self.log(label) as log, self._shown(total, label, unit) as show, self._tracked or nullcontext():
             done = 0.0
 
-            def advance(item: Any, amount: float = 1) -> None:
+            def advance(item: Any, amount: float = 1, total: float | None = None) -> None:
                 nonlocal done
                 if dataclasses.is_dataclass(item):
                     log(item)
                 done += amount
-                show(done)
+                show(done, total)
 
             yield advance
 
@@ -155,7 +162,7 @@ class Progress:
 
     def _shown(self, total: float | None, label: str, unit: str) -> AbstractContextManager[Show]:
         if self.quiet or self._listener:
-            return nullcontext(lambda done: None)
+            return nullcontext(lambda done, total: None)
         if self._console.is_terminal:
             return _Bar(self._console, total, label, unit)
         return _Lines(self.say, self._clock, total, label, unit)
@@ -177,7 +184,7 @@ class _Bar:
 
     def __enter__(self) -> Show:
         self._bar.start()
-        return lambda done: self._bar.update(self._task, completed=done)
+        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
 
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
@@ -200,8 +207,8 @@ class _Lines:
         self._started = self._last = self._clock()
         return self._show
 
-    def _show(self, done: float) -> None:
-        self._done = done
+    def _show(self, done: float, total: float | None) -> None:
+        self._done, self._total = done, total or self._total
         now = self._clock()
         if now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now

@@ -87,7 +87,9 @@ def tuned(
     ordered = list(dialogues)
     random.Random(f"tune:{seed}").shuffle(ordered)
     with progress.meter(None, label, "step") as advance:
-        result = finetune(model, tokenizer, ordered, config, seed, lambda stats: advance(stats, 1), states, on_merge)
+        result = finetune(
+            model, tokenizer, ordered, config, seed, lambda stats: advance(stats, 1, stats.num_steps), states, on_merge
+        )
     return model, tokenizer, result
 
 

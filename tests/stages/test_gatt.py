@@ -1,6 +1,7 @@
 """Ghost Attention on a team's own checkpoint, dialogues and constraints, by the command line, with a random policy."""
 
 import json
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str, command: str = "gatt") -> Any:
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str, command: str = "gatt", quiet: bool = True) -> Any:
     monkeypatch.chdir(folder)
     recipe = ["--recipe", "team.yaml"] if command == "gatt" else []
-    return CliRunner().invoke(app, [command, *recipe, *words, "--registry", "registry", "--quiet"])
+    return CliRunner().invoke(app, [command, *recipe, *words, "--registry", "registry", *["--quiet"] * quiet])
 
 
 def made_of(registry: Registry, reference: str) -> list[Dialogue]:
@@ -138,7 +139,8 @@ def test_a_teams_checkpoint_and_dialogues_become_dialogues_and_a_policy(folder: 
 
 def test_what_is_shown_of_them_is_trained_on_the_last_answer_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ("--policy", "policy/chat", "--dialogues", "own.jsonl", "--constraints", "constraints.jsonl", "--name", "system")
-    assert run(folder, monkeypatch, *given, "--instruction-in", "system").exit_code == 0
+    done = run(folder, monkeypatch, *given, "--instruction-in", "system", quiet=False)
+    assert done.exit_code == 0 and re.search(r"fine-tuning: (\d+)/\1 step in", done.stderr), "the reader saw how far it was"
     registry = ["--registry", "registry", "--model", "policy/chat-system", "--json"]
     shown = json.loads(CliRunner().invoke(app, ["data", "show", "dialogues/system", *registry]).stdout)["shown"][0]
     assert [message["role"] for message in shown["messages"][:2]] == ["system", "user"]

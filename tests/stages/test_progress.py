@@ -36,6 +36,20 @@ def test_plain_lines_come_every_ten_seconds_and_at_the_end() -> None:
     ]
 
 
+def test_a_loop_may_say_how_much_there_is_once_it_runs() -> None:
+    clock, screen, terminal = Clock(), io.StringIO(), io.StringIO()
+    for console in (Console(file=screen), Console(file=terminal, force_terminal=True, width=120)):
+        with Progress(console=console, clock=clock).meter(None, "fine-tuning") as advance:
+            for _ in range(11):
+                clock.now += 1
+                advance(None, 1, 20)
+    assert screen.getvalue().splitlines() == [
+        "fine-tuning: 10/20 step, 1 step/s, 0:10 left",
+        "fine-tuning: 11/20 step in 0:11 (1 step/s)",
+    ]
+    assert "11/20" in terminal.getvalue()
+
+
 def test_a_loop_left_early_says_where() -> None:
     screen = io.StringIO()
     tracked = Progress(console=Console(file=screen), clock=Clock()).track(range(9), None, "ppo", unit="iteration")
