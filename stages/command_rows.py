@@ -42,6 +42,7 @@ class Setting:
 class StageCommand:
     """A row: ``stage`` is ``module:NAME``; ``section`` of the recipe; ``name`` of the artifact; ``next`` command.
 
+    Without ``name`` the artifact is called after the axis, or as the one that is given for the role ``named_after``.
     ``axis``: the section is that of ``--axis``, helpfulness or safety. ``trains``: it trains, so that trackers can follow.
     ``settings`` by the name of their option. ``part``: the keys of the section that the stage takes, where not all.
     """
@@ -54,6 +55,7 @@ class StageCommand:
     roles: Mapping[str, Role]
     next: str
     example: str
+    named_after: str = ""
     axis: bool = False
     trains: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
@@ -149,9 +151,9 @@ COMMANDS = (
 
 EVALUATIONS = (
     StageCommand(
-        "policy", "Answer the evaluation prompts; score and judge the answers.", "stages.evaluate:POLICY", "evaluation", "sft",
+        "policy", "Answer the evaluation prompts; score and judge the answers.", "stages.evaluate:POLICY", "evaluation", "",
         {"policy": Role("policy that answers", "policy/chat"), **_REWARD_MODELS, "prompts": _EVALUATION},
-        "rlhf registry show {ref}", "rlhf evaluate policy --policy policy/chat --name chat",
+        "rlhf registry show {ref}", "rlhf evaluate policy --policy policy/chat", named_after="policy",
     ),
     StageCommand(
         "reward", "Accuracy of both reward models on held-out comparisons (paper Table 7, 8).", "stages.evaluate:REWARD",

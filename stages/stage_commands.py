@@ -51,11 +51,9 @@ def _function(row: StageCommand) -> Callable[..., None]:
     if row.axis:
         axis = Annotated[str, typer.Option("--axis", metavar="AXIS", help="helpfulness or safety.")]
         parameters.insert(0, inspect.Parameter("axis", inspect.Parameter.KEYWORD_ONLY, annotation=axis))
+    named = row.name or (f"that of the {row.named_after}" if row.named_after else "the axis")
     shared: dict[str, tuple[Any, Any]] = {
-        "name": (
-            Annotated[str | None, typer.Option("--name", help=f"Name of the artifact. Default: {row.name or 'the axis'}.")],
-            None,
-        ),
+        "name": (Annotated[str | None, typer.Option("--name", help=f"Name of the artifact. Default: {named}.")], None),
         "recipe": (RecipeOption, "nano"),
         "set_": (SetOption, None),
         "registry": (RegistryOption, None),
@@ -126,8 +124,8 @@ def _run(row: StageCommand, given: dict[str, Any]) -> None:
     if row.axis and given["axis"] not in ("helpfulness", "safety"):
         raise ValueError(f"--axis is {given['axis']!r}; it is helpfulness or safety")
     config, next_ = _with_settings(section_of(recipe, given["axis"] if row.axis else row.section), row, given)
-    name = given["name"] or row.name or given["axis"]
     registry = open_registry(given["registry"])
+    name = given["name"] or row.name or _name_of(row, given, registry)
     inputs = {role: _texts(given[role]) for role in row.roles if given[role]}
     inputs |= {role: each for role in row.roles if role not in inputs and (each := _looked_for(row.roles[role], registry))}
     save_every = SaveEvery.parse(given["save_every"])
@@ -150,6 +148,11 @@ def _run(row: StageCommand, given: dict[str, Any]) -> None:
         return
     typer.echo(f"{reference}{' (up to date)' if result.up_to_date else f' in {clock_text(result.seconds)}'}")
     typer.echo(f"next: {next_.format(ref=reference, path=result.artifact.path)}")
+
+
+def _name_of(row: StageCommand, given: Mapping[str, Any], registry: Registry) -> str:
+    """What the artifact is called where neither ``--name`` nor the row says: the axis, or the name of what it is of."""
+    return registry.follow(given[row.named_after]).name if row.named_after else given["axis"]
 
 
 def _looked_for(role: Role, registry: Registry) -> tuple[str, ...]:

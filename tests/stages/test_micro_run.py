@@ -4,6 +4,7 @@ import json
 
 import pytest
 from commands import ROOT, rlhf
+from typer.testing import CliRunner
 
 from preference_data.comparison import AXES
 from preference_data.messages import messages_id
@@ -11,6 +12,7 @@ from preference_data.parquet import read_records
 from preference_data.prompt import Dialogue, Document, Prompt
 from registry.store import Registry
 from rlhf.rejection_sampling import Sample
+from stages.cli import app
 from stages.import_annotations import comparisons_of
 from stages.pipeline import steps
 from stages.recipe import load_recipe
@@ -216,6 +218,12 @@ def test_chat_answers_and_asks_again_when_a_message_cannot_be_encoded(micro):
     assert done.returncode == 0
     assert "please say it again" in done.stdout
     assert done.stdout.count("> ") == 4
+
+
+@pytest.mark.parametrize(("policy", "name"), [("policy/v1", "v1"), ("policy/sft@1", "sft"), ("policy/chat", "v2-ppo")])
+def test_an_evaluation_is_called_as_its_policy_so_that_none_takes_anothers_place(micro, policy, name):
+    asked = ("evaluate", "policy", "--policy", policy, "--recipe", "micro", "--registry", str(micro[0] / "registry"))
+    assert json.loads(CliRunner().invoke(app, [*asked, "--dry-run"]).stdout)["name"] == name
 
 
 def test_single_stage_commands_run_on_the_artifacts_of_a_run(micro_offline):
