@@ -369,8 +369,8 @@ class Stopping(Progress):
         self.labels.append(label)
         with super().meter(total, label, unit) as advance:
 
-            def advancing(item: Any, amount: float = 1) -> None:
-                advance(item, amount)
+            def advancing(item: Any, amount: float = 1, total: float | None = None) -> None:
+                advance(item, amount, total)
                 self.left, self.advances = self.left - 1, self.advances + 1
                 if self.left == 0:
                     raise Killed
