@@ -3,6 +3,8 @@
 It is asked of the sandbox's constraints, or of a team's own, on its own dialogues.
 """
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ import typer
 
 from gatt.constraint_file import read_constraints
 from policy.placement import check_device
+from registry.artifact import Artifact
 from registry.saved_states import SaveEvery
 from stages.options import existing, plain_errors
 from stages.outside_files import artifact_name, sha256_of
@@ -20,6 +23,7 @@ from stages.roots import open_registry
 from stages.sections import ConsistencyConfig, FileConfig
 from stages.stage_commands import load_stage
 from stages.study_options import StudyRun, run_options
+from stages.study_output import print_measured
 
 
 @run_options()
@@ -91,7 +95,29 @@ def consistency(
             )
             return
         typer.echo(f"{reference}{' (up to date)' if result.up_to_date else f' in {clock_text(result.seconds)}'}")
+        _print_shares(result.artifact, config.turns)
         typer.echo(f"next: rlhf registry show {reference}{run.where}")
+
+
+def _print_shares(evaluation: Artifact, asked: Sequence[int]) -> None:
+    """What was obeyed, and recalled, by turn."""
+    from eval.consistency_turns import HELD_OUT, TRAINED, UNINSTRUCTED, obeyed, recalled, select, share
+    from eval.findings.study import Row, Table
+    from stages.evaluate_consistency import read_turns
+
+    turns = read_turns(evaluation)
+    shown = {
+        "trained constraints": (TRAINED, obeyed),
+        "held-out constraints": (HELD_OUT, obeyed),
+        "nobody asked": (UNINSTRUCTED, obeyed),
+        "recalled when asked": (TRAINED, recalled),
+    }
+    rows = [
+        Row(name, {f"turn {number}": share(select(turns, group, (number,)), pick) for number in asked})
+        for name, (group, pick) in shown.items()
+    ]
+    measured = tuple(row for row in rows if any(estimate.known for estimate in row.measured.values()))
+    print_measured(asdict(Table("Answers that obey", tuple(f"turn {number}" for number in asked), measured)))
 
 
 def _config(recipe: Recipe, constraints: Path | None) -> ConsistencyConfig:

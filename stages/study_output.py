@@ -1,4 +1,4 @@
-"""A study on the terminal: its tables, each line of ours followed by the paper's, and the verdicts of its findings."""
+"""What was measured, on the terminal: tables, each line of ours followed by the paper's; of a study also its verdicts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +15,7 @@ def print_study(told: Mapping[str, Any]) -> None:
         typer.echo(note)
     typer.echo("")
     for table in told["tables"]:
-        typer.echo(table["title"])
-        unit = " (%)" if table["percent"] else ""
-        print_table(["", *(f"{column.replace('_', ' ')}{unit}" for column in table["columns"])], _lines(table))
-        typer.echo("")
+        print_measured(table)
     for finding in told["findings"]:
         typer.echo(f"{finding['id']} {finding['verdict']}: {finding['claim']} ({finding['source']})")
         for effect in finding["effects"]:
@@ -29,6 +26,14 @@ def print_study(told: Mapping[str, Any]) -> None:
                 f"{effect['threshold']:g}{paper}"
             )
     typer.echo("The intervals are over prompts, for the models trained here.")
+
+
+def print_measured(table: Mapping[str, Any]) -> None:
+    """A ``Table`` as JSON values, and an empty line."""
+    typer.echo(table["title"])
+    unit = " (%)" if table["percent"] else ""
+    print_table(["", *(f"{column.replace('_', ' ')}{unit}" for column in table["columns"])], _lines(table))
+    typer.echo("")
 
 
 def _lines(table: Mapping[str, Any]) -> list[list[str]]:

@@ -213,7 +213,13 @@ def test_a_team_measures_by_checkers_and_by_its_judge(registry, tmp_path, monkey
                 " Bo " in f" {row.response} " if row.families == ["figure"] else "ahoy" in row.response
             )
             assert row.obeyed == held
-    assert "evaluation/mine@1 (up to date)" in run(*both, "--judge", "policy/v1")
+    shown = run(*both, "--judge", "policy/v1")
+    assert "evaluation/mine@1 (up to date)" in shown and "recalled when asked" not in shown
+    for name, group, count in (("trained constraints", "trained", 4), ("held-out constraints", "held_out", 2)):
+        (cells,) = [line.split("\t")[1:] for line in shown.splitlines() if line.startswith(name)]
+        shares = [f"{100 * value:.1f} [" for value in artifact.manifest.metrics["obeying"][group].values()]
+        assert all(map(str.startswith, cells, shares)) and all(cell.endswith(f"] n={count}") for cell in cells)
+        assert len(cells) == len(shares) == 2
     (tmp_path / "c.jsonl").write_text((tmp_path / "c.jsonl").read_text().replace("Always act as Bo.", "Be Bo."))
     assert "evaluation/mine@2" in run(*both, "--judge", "policy/v1"), "an edited file is another input"
 
