@@ -117,7 +117,11 @@ def _print_shares(evaluation: Artifact, asked: Sequence[int]) -> None:
         for name, (group, pick) in shown.items()
     ]
     measured = tuple(row for row in rows if any(estimate.known for estimate in row.measured.values()))
-    print_measured(asdict(Table("Answers that obey", tuple(f"turn {number}" for number in asked), measured)))
+    print_measured(
+        asdict(
+            Table("Answers that obey, or that recall the instruction", tuple(f"turn {number}" for number in asked), measured)
+        )
+    )
 
 
 def _config(recipe: Recipe, constraints: Path | None) -> ConsistencyConfig:

@@ -134,7 +134,10 @@ def _by_family(group: str, held: Held, asked: Sequence[int]) -> Table:
     """A line for each arm and family."""
     numbers = [number for number in asked if select(held[WITH], group, (number,))]
     rows = [
-        Row(f"{family}, {arm}", {f"turn {number}": share(select(turns, group, (number,), family)) for number in numbers})
+        Row(
+            f"{family.replace('_', ' ')}, {arm}",
+            {f"turn {number}": share(select(turns, group, (number,), family)) for number in numbers},
+        )
         for family in families(held[WITH], group)
         for arm, turns in held.items()
     ]

@@ -201,3 +201,5 @@ def test_measures_and_tables_tell_of_the_last_turn_recall_held_out_and_false_obe
     assert nobody.columns[4:] == ("all turns",)
     assert nobody.rows[1].measured["all turns"].value == 1 / 16
     assert [row.name for row in by_family.rows] == ["figure, without", "figure, with"]
+    *_, others = consistency_tables({"without": held_out(0.1, 0.2), "with": held_out(0.5, 0.7)}, ASKED)
+    assert [row.name for row in others.rows][:2] == ["end word, without", "end word, with"]

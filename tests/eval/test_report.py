@@ -315,15 +315,15 @@ def test_the_papers_row_stands_under_ours(html):
     assert rows[3:] == [["", "Spearman"], ["gold", "−0.25 −0.50 to 0.00 n 30"]], "no paper, no row; and no minus before a zero"
 
 
-def test_a_studys_table_reads_as_words_and_a_wide_one_is_set_closely():
+def test_a_studys_columns_read_as_words_its_rows_as_they_are_named_and_a_wide_table_is_set_closely():
     def page(num_columns: int) -> str:
         columns = tuple(f"column_{number}" for number in range(num_columns))
-        table = Table("table", columns, (Row("end_word, with", {columns[0]: share(0.5, 1698)}),))
+        table = Table("table", columns, (Row("my_policy", {columns[0]: share(0.5, 1698)}),))
         return section(
             render_html(ReportData(run=BARE, studies=(StudyReport("s", Study("t", (table,), (), ()), ""),))), "studies"
         )
 
-    assert "end word, with" in page(8) and "end_word" not in page(8)
+    assert "my_policy" in page(8) and "column 0" in page(8)
     assert "n 1,698" in page(8)
     assert '"study-table"' in page(8) and '"study-table wide"' in page(9)
 
