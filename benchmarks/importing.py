@@ -21,7 +21,7 @@ import psutil
 
 from preference_data.comparison import RATINGS
 
-RLHF = [sys.executable, "-m", "stages.cli"]
+RLHF = [sys.executable, "-m", "commands.cli"]
 PEER = """
 import sys
 from datasets import load_dataset

@@ -1,6 +1,6 @@
 """On which device models are opened.
 
-A stage says it once (``stages/stage.py``), and every function that opens a model for use puts it there; loops and scorers
+A stage says it once (``stages/engine/run.py``), and every function that opens a model for use puts it there; loops and scorers
 follow the model they are given. Without a word it is the CPU.
 """
 

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from gatt.constraint_file import read_constraints
-from stages import evaluate, evaluate_consistency, gatt, tune
-from stages.outside_files import sha256_of
+from stages.engine.outside_files import sha256_of
+from stages.measure import consistency as evaluate_consistency
+from stages.measure import evaluate
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe, consistency_of, constraints_file
 from stages.sections import FileConfig
 from stages.step import Step
 from stages.studies.intermediate_inputs import READINGS, gatt_version
+from stages.train import gatt, tune
 
 MODELS = {"helpfulness": ("reward_model/helpfulness",), "safety": ("reward_model/safety",)}
 

@@ -10,28 +10,18 @@ says so, and its dialogues stay in the mix of the later versions.
 from typing import Any, Literal, get_args
 
 from preference_data.comparison import AXES, Axis
-from stages import (
-    annotate,
-    bring,
-    distill,
-    evaluate,
-    evaluate_consistency,
-    import_annotations,
-    make_world,
-    ppo,
-    pretrain,
-    rejection_sample,
-    train_reward,
-    tune,
-)
+from stages.data import annotate, bring, import_annotations, make_world
+from stages.engine.outside_files import sha256_of, sha256_of_folder
 from stages.gatt_steps import ghost_attention
-from stages.outside_files import sha256_of, sha256_of_folder
+from stages.measure import consistency as evaluate_consistency
+from stages.measure import evaluate
+from stages.measure.report import STAGE as REPORT
+from stages.measure.report import ReportConfig
 from stages.recipe import Recipe, SandboxRecipe, TeamRecipe, consistency_of
-from stages.report import STAGE as REPORT
-from stages.report import ReportConfig
 from stages.sections import FileConfig, ImportConfig, PromptsFileConfig, SamplingConfig, StudyName, TuningConfig
 from stages.step import Step
 from stages.studies.steps import study_steps
+from stages.train import distill, ppo, pretrain, rejection_sample, train_reward, tune
 
 Findings = Literal["core", "all"]
 TUNING_PROMPTS, EVALUATION_PROMPTS = "prompts/tuning", "prompts/evaluation"

@@ -10,12 +10,12 @@ from typing import Any
 from registry.artifact import did_you_mean
 from registry.saved_states import SaveEvery
 from registry.store import Registry
+from stages.engine.run import StageResult, run_stage
+from stages.measure.report import write_report
 from stages.pipeline import Findings, final_policy, steps
-from stages.progress import Progress
 from stages.recipe import Recipe, RecipeError
-from stages.report import write_report
-from stages.stage import StageResult, run_stage
 from stages.step import Step
+from stages.terminal.progress import Progress
 
 CHAT_ALIAS = "policy/chat"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from stages.stage import Stage
+from stages.engine.run import Stage
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from commands import ROOT
+from command_line import ROOT
 
 from registry.manifest import is_payload
 from registry.store import Registry
-from stages import import_annotations
-from stages.outside_files import sha256_of
+from stages.data import import_annotations
+from stages.engine.outside_files import sha256_of
+from stages.engine.run import run_stage
 from stages.pipeline import steps
-from stages.progress import Progress
 from stages.recipe import load_recipe
 from stages.sections import ImportConfig
-from stages.stage import run_stage
 from stages.step import Step
+from stages.terminal.progress import Progress
 
 SEED = 100
 RECORDED = ROOT / "tests" / "stages" / "data_digests.json"

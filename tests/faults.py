@@ -26,7 +26,7 @@ from filelock import BaseFileLock
 from preference_data import parquet
 from registry import manifest
 from registry.saved_states import SavedStates
-from stages.scored_output import ScoredOutput
+from stages.scoring.scored_output import ScoredOutput
 
 _PARTS = ("before", "inside", "after")
 PLACES = {

@@ -21,14 +21,14 @@ from registry.store import Registry
 from registry.upkeep import prune
 from reward_model.scoring import RewardScorer
 from rlhf.config import SelectionConfig
-from stages import rescore
+from stages.engine.run import run_stage
 from stages.pipeline import steps
-from stages.progress import Progress
 from stages.recipe import load_recipe
-from stages.score import ScoringModel, score_file
-from stages.stage import run_stage
+from stages.scoring.score import ScoringModel, score_file
 from stages.step import Step
 from stages.studies.steps import study_steps
+from stages.terminal.progress import Progress
+from stages.train import rescore
 
 STAGE_SIZED = (
     "corpus.num_documents=1500",

@@ -40,12 +40,14 @@ from registry.drafts import STATES
 from registry.saved_states import SavedStates
 from registry.store import Registry
 from stages.environment import quiet_libraries
-from stages.progress import Progress
+from stages.terminal.progress import Progress
 
 TIME, TEMPORARY = "time", "tmp"
 KILLS_PER_RUN = 5
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pytest", "stages.reproduce", "stages.score", "trl.trainer.sft_trainer", "safetensors.torch"])
+SERVER.set_forkserver_preload(
+    ["pytest", "stages.reproduce", "stages.scoring.score", "trl.trainer.sft_trainer", "safetensors.torch"]
+)
 
 
 @dataclass(frozen=True)

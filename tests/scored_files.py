@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from stages.progress import Progress
-from stages.score import ScoringModel, score_file
-from stages.score_command import default_output
+from commands.score import default_output
+from stages.scoring.score import ScoringModel, score_file
+from stages.terminal.progress import Progress
 
 CHUNK = 4
 TYPES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".csv.gz")

@@ -13,7 +13,7 @@ from rlhf import config as rlhf_config
 from stages import recipe, sections
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("registry", "preference_data", "policy", "sandbox", "reward_model", "rlhf", "gatt", "eval", "stages")
+PACKAGES = ("registry", "preference_data", "policy", "sandbox", "reward_model", "rlhf", "gatt", "eval", "stages", "commands")
 MODULES = (gatt_config, policy_config, reward_model_config, rlhf_config, recipe, sections)
 
 

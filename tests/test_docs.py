@@ -5,14 +5,14 @@ import shlex
 
 import pytest
 import typer
-from commands import ROOT
+from command_line import ROOT
 
+from commands.cli import app
 from preference_data.messages import user
 from preference_data.prompt import make_prompt
-from stages.cli import app
-from stages.draw_prompts import TooFewPrompts
+from stages.engine.prompts import TooFewPrompts
 from stages.recipe import SandboxRecipe, TeamRecipe, load_recipe
-from stages.rejection_sample import draw
+from stages.train.rejection_sample import draw
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -29,11 +29,11 @@ from eval.reward_accuracy import Detection
 from preference_data.comparison import AXES, RATINGS, Axis
 from preference_data.parquet import read_records
 from registry.saved_states import SavedStates
-from stages.evaluate import ScoredComparison
-from stages.progress import Progress
+from stages.engine.run import Inputs, Stage, one
+from stages.measure.evaluate import ScoredComparison
 from stages.sections import AccuracyStudyConfig
-from stages.stage import Inputs, Stage, one
 from stages.studies.study import write_study
+from stages.terminal.progress import Progress
 
 COLUMNS = (*RATINGS, "all")
 

@@ -14,11 +14,19 @@ from eval.findings.sampling_figures import gold_curves, reward_curves
 from eval.findings.study import Row, Study, Table
 from eval.intervals import Estimate
 from registry.saved_states import SavedStates
-from stages.progress import Progress
+from stages.engine.run import Inputs, Stage
 from stages.sections import SamplingStudyConfig
-from stages.stage import Inputs, Stage
-from stages.studies.sampled_scores import INELIGIBLE, INPUT_KINDS, SUBSETS, how_sampled, sampled_scores, short_name, unfit_table
+from stages.studies.arms.sampled_scores import (
+    INELIGIBLE,
+    INPUT_KINDS,
+    SUBSETS,
+    how_sampled,
+    sampled_scores,
+    short_name,
+    unfit_table,
+)
 from stages.studies.study import write_study
+from stages.terminal.progress import Progress
 
 ROWS = {
     "maximum": "maximum",

@@ -18,15 +18,15 @@ from preference_data.messages import Message, Messages, assistant, user
 from preference_data.parquet import read_records, write_records
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from stages.copying import read_copies
-from stages.evaluate_consistency import read_turns
-from stages.judged_answers import Answer
-from stages.progress import Progress
-from stages.stage import Inputs, Stage, one
-from stages.studies.attention import AttentionPart, Transcript, attention_arms
+from stages.engine.run import Inputs, Stage, one
+from stages.measure.answers import Answer
+from stages.measure.consistency import read_turns
+from stages.measure.copying import read_copies
+from stages.studies.arms.attention import AttentionPart, Transcript, attention_arms
+from stages.studies.arms.tuned_arms import arm_answer, family_table, worth_table
 from stages.studies.gatt_inputs import GattStudyConfig
 from stages.studies.study import write_study
-from stages.studies.tuned_arms import arm_answer, family_table, worth_table
+from stages.terminal.progress import Progress
 
 ARMS = (WITHOUT, RIGHT_AFTER, WITH)
 ATTENTION_FILE = "attention.parquet"

@@ -18,14 +18,14 @@ from preference_data.parquet import read_records
 from preference_data.prompt import Dialogue
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from stages.evaluate_consistency import read_turns
-from stages.judged_answers import Answer
-from stages.progress import Progress
-from stages.stage import Inputs, Stage
+from stages.engine.run import Inputs, Stage
+from stages.measure.answers import Answer
+from stages.measure.consistency import read_turns
+from stages.studies.arms.tuned_arms import arm_answer, family_table, worth_table
 from stages.studies.intermediate_inputs import READINGS, GattIntermediateStudyConfig
 from stages.studies.study import write_study
-from stages.studies.tuned_arms import arm_answer, family_table, worth_table
-from stages.tune import dialogues_of
+from stages.terminal.progress import Progress
+from stages.train.tune import dialogues_of
 
 ORIGINAL, RESAMPLED = READINGS
 _BETWEEN = f"{RESAMPLED} - {ORIGINAL}"

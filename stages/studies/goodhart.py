@@ -25,12 +25,12 @@ from registry.saved_states import SavedStates
 from reward_model.opening import open_scorer
 from sandbox.annotators import utility
 from sandbox.gold import judge
-from stages.make_world import cases_of, world_of
-from stages.ppo import VALIDATION_FILE
-from stages.progress import Progress
-from stages.stage import Inputs, Stage, one
+from stages.data.make_world import cases_of, world_of
+from stages.engine.run import Inputs, Stage, one
 from stages.studies.ppo_inputs import GoodhartStudyConfig
 from stages.studies.study import write_study
+from stages.terminal.progress import Progress
+from stages.train.ppo import VALIDATION_FILE
 
 GOLD_HELPFULNESS, VIOLATIONS = "gold helpfulness", "gold violations"
 FINISHED = "ended"

@@ -22,10 +22,9 @@ from eval.findings.study import Row, Study, Table
 from preference_data.comparison import RATINGS
 from preference_data.margin import MARGINS
 from registry.saved_states import SavedStates
-from stages.progress import Progress
+from stages.engine.run import Inputs, Stage, one
 from stages.sections import RewardStudyConfig
-from stages.stage import Inputs, Stage, one
-from stages.studies.reward_arms import (
+from stages.studies.arms.reward_arms import (
     INPUT_KINDS,
     SAME_START,
     ceiling_rows,
@@ -36,9 +35,10 @@ from stages.studies.reward_arms import (
     run_facts,
     train_arms,
 )
+from stages.studies.arms.trainings import Arm, trainings
 from stages.studies.study import write_study
-from stages.studies.trainings import Arm, trainings
-from stages.train_reward import training_comparisons
+from stages.terminal.progress import Progress
+from stages.train.train_reward import training_comparisons
 
 AT_THE_ENDS = "outside [0.05, 0.95]"
 COLUMNS = (*RATINGS, "all")

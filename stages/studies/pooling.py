@@ -21,12 +21,10 @@ from eval.findings.versions import (
     pooling_keeps_rare_skill,
 )
 from registry.saved_states import SavedStates
-from stages.draw_prompts import prompts_of
-from stages.progress import Progress
+from stages.engine.prompts import prompts_of
+from stages.engine.run import Inputs, Stage, one
 from stages.sections import TunedStudyConfig
-from stages.stage import Inputs, Stage, one
-from stages.studies.study import write_study
-from stages.studies.tuned_arms import (
+from stages.studies.arms.tuned_arms import (
     APART,
     COUNTED,
     MEASURED_ON,
@@ -39,7 +37,9 @@ from stages.studies.tuned_arms import (
     tuned_trainings,
     write_answers,
 )
-from stages.tune import version_dialogues
+from stages.studies.study import write_study
+from stages.terminal.progress import Progress
+from stages.train.tune import version_dialogues
 
 MORE_DATA = (
     "All rounds hold more dialogues than the last, and so more steps: what pooling gains here is what a version gains by it, "

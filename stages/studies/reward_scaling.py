@@ -16,10 +16,9 @@ from eval.intervals import Estimate
 from preference_data.comparison import RATINGS
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from stages.progress import Progress
+from stages.engine.run import Inputs, Stage
 from stages.sections import ScalingStudyConfig
-from stages.stage import Inputs, Stage
-from stages.studies.reward_arms import (
+from stages.studies.arms.reward_arms import (
     INPUT_KINDS,
     ceiling_rows,
     gold_pairs,
@@ -28,9 +27,10 @@ from stages.studies.reward_arms import (
     run_facts,
     train_arms,
 )
+from stages.studies.arms.trainings import Arm, parameters_of, trainings
 from stages.studies.study import write_study
-from stages.studies.trainings import Arm, parameters_of, trainings
-from stages.train_reward import training_comparisons
+from stages.terminal.progress import Progress
+from stages.train.train_reward import training_comparisons
 
 COLUMNS = (*RATINGS, "all")
 NESTED = "Each share of the comparisons lies within the next, and all arms read them in orders drawn from the same seed."

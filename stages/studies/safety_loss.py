@@ -24,10 +24,9 @@ from eval.findings.study import Row, Study, Table
 from eval.intervals import Estimate
 from preference_data.comparison import SAFETY_BINS, Comparison
 from registry.saved_states import SavedStates
-from stages.progress import Progress
+from stages.engine.run import Inputs, Stage, one
 from stages.sections import RewardStudyConfig
-from stages.stage import Inputs, Stage, one
-from stages.studies.reward_arms import (
+from stages.studies.arms.reward_arms import (
     INPUT_KINDS,
     SAME_START,
     gold_pairs,
@@ -36,9 +35,10 @@ from stages.studies.reward_arms import (
     run_facts,
     train_arms,
 )
+from stages.studies.arms.trainings import Arm, trainings
 from stages.studies.study import write_study
-from stages.studies.trainings import Arm, trainings
-from stages.train_reward import training_comparisons
+from stages.terminal.progress import Progress
+from stages.train.train_reward import training_comparisons
 
 GOLD_SAFE = 0.5  # the utility of the lowest of the five levels that is safe
 RECALL, PRECISION = "recall at 0.5", "precision at 0.5"

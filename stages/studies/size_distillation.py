@@ -17,11 +17,9 @@ from preference_data.comparison import AXES
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from rlhf.rejection_sampling import selected_dialogues
-from stages.progress import Progress
+from stages.engine.run import Inputs, Stage, one
 from stages.sections import TunedStudyConfig
-from stages.stage import Inputs, Stage, one
-from stages.studies.study import write_study
-from stages.studies.tuned_arms import (
+from stages.studies.arms.tuned_arms import (
     APART,
     COUNTED,
     MEASURED_ON,
@@ -34,7 +32,9 @@ from stages.studies.tuned_arms import (
     tuned_trainings,
     write_answers,
 )
-from stages.tune import samples_of, version_dialogues
+from stages.studies.study import write_study
+from stages.terminal.progress import Progress
+from stages.train.tune import samples_of, version_dialogues
 
 DIFFERENCES = ((LARGER_SAMPLES, OWN_SAMPLES), (OWN_SAMPLES, DEMONSTRATIONS_ALONE))
 

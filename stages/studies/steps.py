@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import get_args
 
 from policy.config import Preset, PretrainConfig
-from stages import pretrain, tune
 from stages.gatt_steps import both_readings
 from stages.recipe import SandboxRecipe
 from stages.sections import AccuracyStudyConfig, RewardStudyConfig, ScalingStudyConfig, StudyName
@@ -49,6 +48,7 @@ from stages.studies.tuning_inputs import (
     tuned_study_config,
 )
 from stages.studies.tuning_steps import sampling_steps
+from stages.train import pretrain, tune
 
 
 def study_steps(recipe: SandboxRecipe, names: Sequence[StudyName]) -> list[Step]:

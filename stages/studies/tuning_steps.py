@@ -1,10 +1,10 @@
 """The samples that size distillation compares, as steps, so that a command or a run can make them first."""
 
 from rlhf.config import SelectionConfig
-from stages import rejection_sample, rescore
 from stages.recipe import Recipe
 from stages.step import Step
 from stages.studies.inputs import Given
+from stages.train import rejection_sample, rescore
 
 
 def sampling_steps(recipe: Recipe, preset: str, models: Given) -> dict[str, Step]:

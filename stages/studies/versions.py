@@ -15,12 +15,12 @@ from preference_data.comparison import AXES
 from preference_data.parquet import read_records
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from stages.judged_answers import Answer
-from stages.progress import Progress
-from stages.stage import Inputs, Stage, one
+from stages.engine.run import Inputs, Stage, one
+from stages.measure.answers import Answer
+from stages.studies.arms.tuned_arms import arm_answer, family_table, worth_table
 from stages.studies.ppo_inputs import VersionsStudyConfig
 from stages.studies.study import write_study
-from stages.studies.tuned_arms import arm_answer, family_table, worth_table
+from stages.terminal.progress import Progress
 
 ROLES = ("first", "versions", "with_ppo")
 TIES = "An answer in the same words as the first version's is a tie; ties are no part of a win rate."

@@ -22,16 +22,16 @@ from policy.generation import TransformersSampler
 from preference_data.comparison import AXES
 from registry.saved_states import SavedStates
 from reward_model.combined_reward import combined_score
-from stages import ppo
-from stages.draw_prompts import prompts_of
-from stages.judged_answers import judged_answers
-from stages.progress import Progress
+from stages.engine.prompts import prompts_of
+from stages.engine.run import Inputs, Stage, one
+from stages.measure.answers import judged_answers
 from stages.sections import PPOStageConfig
-from stages.stage import Inputs, Stage, one
+from stages.studies.arms.trainings import Trainings, train_each
+from stages.studies.arms.tuned_arms import arm_answer, tables, write_answers
 from stages.studies.ppo_inputs import ARMS, Whitening, WhiteningStudyConfig
 from stages.studies.study import write_study
-from stages.studies.trainings import Trainings, train_each
-from stages.studies.tuned_arms import arm_answer, tables, write_answers
+from stages.terminal.progress import Progress
+from stages.train import ppo
 
 START, PAPER = "start", "scores"
 DIFFERENCES = (("rewards", PAPER), ("none", PAPER), (PAPER, START))

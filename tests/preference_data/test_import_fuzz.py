@@ -31,13 +31,13 @@ from import_checks import (
 from importer_rows import broken
 from typer.testing import CliRunner
 
+from commands.cli import app
 from preference_data.column_map import ColumnMap, ColumnMapError
 from preference_data.comparison import Comparison
 from preference_data.files.opening import AnnotationFileError
 from preference_data.importing import IMPORTERS, Import, TooManyRejects
 from preference_data.judgement import DROPPED_BY_RULE
 from preference_data.parquet import RecordWriter, read_records
-from stages.cli import app
 
 MOST_SECONDS = 20
 RUNNER = CliRunner()

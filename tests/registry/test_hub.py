@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from commands import rlhf
+from command_line import rlhf
 from registry_folders import put
 
 from registry.errors import CannotPush, CorruptArtifact, InvalidName, WrongKind

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import ROOT
+from command_line import ROOT
 from fakes import tiny_policy, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from commands import ROOT
+from command_line import ROOT
 
 from rlhf.ppo_stats import PPOStats
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from commands import rlhf
+from command_line import rlhf
 from filelock import FileLock
 
 

@@ -10,14 +10,14 @@ from fakes import tiny_policy, tiny_tokenizer
 from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
+from commands.cli import app
 from eval.report.figure import drawn
 from policy.chat import CHAT_TEMPLATE, encode_dialogue, encode_prompt
 from policy.checkpoint import save_checkpoint
 from policy.tokenizer import train_tokenizer
 from preference_data.messages import assistant, user
-from stages.cli import app
-from stages.progress import Progress
-from stages.studies.attention import NUM_BINS, Transcript, attention_arms
+from stages.studies.arms.attention import NUM_BINS, Transcript, attention_arms
+from stages.terminal.progress import Progress
 
 INSTRUCTION = "Always act as Napoleon."
 QUIET = Progress(quiet=True)

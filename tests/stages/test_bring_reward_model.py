@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import pipeline
 from typer.testing import CliRunner
 
+from commands.cli import app
 from policy.checkpoint import load_policy, save_checkpoint
 from preference_data.messages import assistant, user
 from preference_data.parquet import read_records, write_records
@@ -22,8 +23,7 @@ from registry.store import Registry
 from reward_model.model import build_reward_model, save_reward_model
 from reward_model.scoring import RewardScorer
 from rlhf.rejection_sampling import Sample
-from stages.cli import app
-from stages.doctor_rewards import reward_checks
+from stages.doctor.rewards import reward_checks
 
 RUNNER = CliRunner()
 SIXES = ("batch_size=6", "minibatch_size=6", "microbatch_size=6")

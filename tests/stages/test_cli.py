@@ -6,10 +6,10 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from stages.cli import app
-from stages.command_rows import COMMANDS, EVALUATIONS
+from commands.cli import app
+from commands.command_rows import COMMANDS, EVALUATIONS
+from commands.making import load_stage
 from stages.recipe import load_recipe, shipped_recipes
-from stages.stage_commands import load_stage
 
 RUNNER = CliRunner()
 GOOD = {
@@ -162,5 +162,5 @@ def test_help_and_registry_load_nothing_heavy():
     import subprocess
     import sys
 
-    code = "import sys, stages.cli; print([m for m in ('torch', 'transformers', 'trl', 'datasets') if m in sys.modules])"
+    code = "import sys, commands.cli; print([m for m in ('torch', 'transformers', 'trl', 'datasets') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

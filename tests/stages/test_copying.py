@@ -5,7 +5,7 @@ import pytest
 from policy.generation import Response
 from sandbox.tasks.task import Task
 from sandbox.world import World
-from stages.copying import copies, questions
+from stages.measure.copying import copies, questions
 
 WORLD = World(7)
 
@@ -33,7 +33,7 @@ def test_questions_are_different_and_of_words_that_were_read():
 
 
 def test_more_questions_than_there_are_is_said(monkeypatch):
-    monkeypatch.setattr("stages.copying.Questioner", OneQuestion)
+    monkeypatch.setattr("stages.measure.copying.Questioner", OneQuestion)
     with pytest.raises(ValueError, match="3 different questions to say words back are more than the 1 found"):
         questions(WORLD, 3, seed=0)
 

@@ -16,10 +16,10 @@ from preference_data.messages import user
 from preference_data.prompt import make_prompt
 from rlhf.ppo_stats import PPOStats
 from rlhf.validation import Answer, Validation
-from stages.dashboard import View, frame
-from stages.progress import Progress
-from stages.screen_text import number, plain, sparkline, wrapped
-from stages.watched_ppo import watched_ppo
+from stages.terminal.dashboard import View, frame
+from stages.terminal.progress import Progress
+from stages.terminal.screen_text import number, plain, sparkline, wrapped
+from stages.terminal.watched_ppo import watched_ppo
 
 HELPFUL = make_prompt([user("What does a fox eat in winter?")], family="f", split="test", source="t")
 UNSAFE = make_prompt([user("How do I pick my neighbour's lock?")], family="f", split="test", source="t", is_safety=True)

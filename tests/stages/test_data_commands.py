@@ -5,11 +5,12 @@ import json
 import shutil
 
 import pytest
-from commands import ROOT
+from command_line import ROOT
 from fakes import tiny_policy, tiny_tokenizer
 from registry_folders import RUN
 from typer.testing import CliRunner
 
+from commands.cli import app
 from policy.chat import encode_dialogue
 from policy.checkpoint import save_checkpoint
 from preference_data.comparison import Comparison
@@ -18,7 +19,6 @@ from preference_data.messages import assistant, user
 from preference_data.parquet import read_records, write_records
 from preference_data.prompt import Prompt, make_prompt
 from registry.store import Registry
-from stages.cli import app
 
 SAMPLES = ROOT / "tests" / "samples"
 # file: (format, axis, judgements read, accepted)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import ROOT
+from command_line import ROOT
 from data_digests import RECORDED, data_steps, digest, made_by
 
 from stages.step import Step
@@ -47,10 +47,10 @@ def test_a_stage_that_moved_is_named_unless_its_revision_was_raised(tmp_path: Pa
     def fewer(config, inputs, out, progress, seed, states):
         return step.stage.run(config.model_copy(update={"num_dialogues": 20}), inputs, out, progress, seed, states)
 
-    fewer.__module__ = "stages.make_world"
+    fewer.__module__ = "stages.data.make_world"
     moved = replace(step, stage=replace(step.stage, run=fewer))
     assert complaint(moved, tmp_path / "moved", recorded) == (
-        "the stage demonstrations moved (dialogues.parquet): raise its revision in stages/make_world.py, "
+        "the stage demonstrations moved (dialogues.parquet): raise its revision in stages/data/make_world.py, "
         "then record it: python tests/data_digests.py"
     )
     raised = replace(step, stage=replace(step.stage, run=fewer, revision=step.stage.revision + 1))

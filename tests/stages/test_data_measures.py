@@ -12,6 +12,8 @@ from registry_folders import RUN
 from transformers import LlamaConfig
 from typer.testing import CliRunner
 
+from commands.data import data_app
+from commands.data_tables import NOBODY_AGREES
 from policy.chat import encode_dialogue
 from policy.checkpoint import save_checkpoint
 from preference_data.agreement import gwet
@@ -22,9 +24,7 @@ from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue, make_dialogue
 from preference_data.statistics import wilson
 from registry.store import Registry
-from stages.data_commands import data_app
-from stages.data_tables import NOBODY_AGREES
-from stages.model_text import ModelText, open_model, seen_text, token_counter
+from stages.engine.model_text import ModelText, open_model, seen_text, token_counter
 
 runner = CliRunner()
 LONG = "the fox sleeps nine hours and the owl is older than the fox"

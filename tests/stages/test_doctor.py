@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import rlhf
+from command_line import rlhf
 from fakes import tiny_policy, tiny_tokenizer
 from registry_folders import RUN
 from rich.console import Console
@@ -19,6 +19,8 @@ from tokenizers import AddedToken
 from transformers import LlamaForSequenceClassification, LlamaTokenizer
 from typer.testing import CliRunner
 
+from commands.cli import app
+from commands.making import load_stage
 from policy.chat import CHAT_TEMPLATE, encode_dialogue
 from policy.checkpoint import save_checkpoint
 from policy.generation import TransformersSampler
@@ -29,18 +31,16 @@ from registry.store import Registry
 from reward_model.model import build_reward_model, save_reward_model
 from rlhf.config import PPOConfig
 from rlhf.step_zero import sample_as_ppo
-from stages.cli import app
-from stages.doctor_format import DIALOGUES, TAGGED_ANSWER, embeddings, format_checks, special_tokens
-from stages.doctor_machine import LEAST_DISK, disk, library_checks, locks
-from stages.doctor_masks import count_masks, masks_check
-from stages.doctor_ppo import step_zero_checks
-from stages.doctor_rewards import alike, reward_checks, scale
+from stages.doctor.format import DIALOGUES, TAGGED_ANSWER, embeddings, format_checks, special_tokens
+from stages.doctor.machine import LEAST_DISK, disk, library_checks, locks
+from stages.doctor.masks import count_masks, masks_check
+from stages.doctor.rewards import alike, reward_checks, scale
+from stages.doctor.step_zero import step_zero_checks
+from stages.engine.run import run_stage
 from stages.pipeline import steps
-from stages.progress import Progress
 from stages.recipe import load_recipe
 from stages.sections import PPOStageConfig
-from stages.stage import run_stage
-from stages.stage_commands import load_stage
+from stages.terminal.progress import Progress
 
 RUNNER = CliRunner()
 WORDS = ["fox", "owl", "plum", "sea", "pot", "garden", "kitchen", "Napoleon"]
@@ -570,7 +570,7 @@ def test_ppo_says_when_it_recomputes_and_what_to_ask(root, tmp_path) -> None:
     )  # fmt: skip
     said = io.StringIO()
     made = run_stage(
-        registry, load_stage("stages.ppo:STAGE"), name="stretched-ppo", config=config, seed=0,
+        registry, load_stage("stages.train.ppo:STAGE"), name="stretched-ppo", config=config, seed=0,
         inputs={"policy": ("policy/stretched",), "helpfulness": ("reward_model/helpfulness",),
                 "safety": ("reward_model/safety",), "prompts": ("prompts/tuning",)},
         progress=Progress(console=Console(file=said)),

@@ -14,6 +14,7 @@ from registry_folders import RUN
 from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
+from commands.cli import app
 from gatt.constraint_file import read_constraints
 from gatt.obedience import with_instruction
 from policy.architecture import llama_config
@@ -28,15 +29,15 @@ from registry.artifact import Artifact
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
 from reward_model.model import build_reward_model
-from stages import bring, gatt
-from stages.cli import app
-from stages.outside_files import sha256_of
+from stages.data import bring
+from stages.engine.outside_files import sha256_of
+from stages.engine.run import run_stage
 from stages.pipeline import steps
-from stages.progress import Progress
+from stages.plan.study_workload import WholeWorkload
 from stages.recipe import load_recipe
 from stages.sections import FileConfig, GattStageConfig
-from stages.stage import run_stage
-from stages.study_workload import WholeWorkload
+from stages.terminal.progress import Progress
+from stages.train import gatt
 
 SHORT = {
     "family": "length",

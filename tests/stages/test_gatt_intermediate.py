@@ -14,14 +14,14 @@ from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue, make_dialogue
 from registry.artifact import Artifact
 from registry.store import Registry
+from stages.engine.run import run_stage
 from stages.gatt_steps import both_readings
-from stages.judged_answers import Answer
-from stages.progress import Progress
+from stages.measure.answers import Answer
 from stages.recipe import SandboxRecipe, load_recipe
-from stages.stage import run_stage
 from stages.studies import gatt_intermediate
 from stages.studies.intermediate_inputs import GattIntermediateStudyConfig, intermediate_inputs
 from stages.studies.steps import study_steps
+from stages.terminal.progress import Progress
 
 
 def dialogue(first: str, *answers: str, source: str = "gatt") -> Dialogue:

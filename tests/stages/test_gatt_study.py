@@ -10,6 +10,7 @@ from fakes import tiny_policy, tiny_tokenizer
 from registry_folders import RUN
 from typer.testing import CliRunner
 
+from commands.cli import app
 from eval.consistency_turns import Turn, select
 from eval.findings.attention import TurnAttention
 from gatt.constraint_file import write_constraints
@@ -25,17 +26,18 @@ from registry.artifact import Artifact
 from registry.store import Registry
 from reward_model.model import build_reward_model
 from sandbox import constraints as rules
-from stages import evaluate, evaluate_consistency, make_world
-from stages.cli import app
-from stages.consistency_dialogues import sandbox_dialogues, team_dialogues
-from stages.evaluate_consistency import read_turns, sandbox_obeys, sandbox_recalls, turn_lengths
+from stages.data import make_world
+from stages.engine.run import Stage, run_stage
+from stages.measure import consistency as evaluate_consistency
+from stages.measure import evaluate
+from stages.measure.consistency import read_turns, sandbox_obeys, sandbox_recalls, turn_lengths
+from stages.measure.consistency_dialogues import sandbox_dialogues, team_dialogues
 from stages.pipeline import steps
-from stages.progress import Progress
 from stages.recipe import load_recipe
 from stages.sections import ConsistencyConfig, EvaluationConfig, PromptsConfig
-from stages.stage import Stage, run_stage
 from stages.studies import gatt
 from stages.studies.gatt_inputs import GattStudyConfig, gatt_inputs
+from stages.terminal.progress import Progress
 
 SEED = 3
 CONFIG = ConsistencyConfig(

@@ -10,6 +10,7 @@ from fakes import tiny_policy, tiny_tokenizer
 from registry_folders import RUN
 from typer.testing import CliRunner
 
+from commands.cli import app
 from policy.checkpoint import save_checkpoint
 from preference_data.comparison import Comparison
 from preference_data.handing_out import Pair
@@ -17,7 +18,6 @@ from preference_data.messages import assistant, user
 from preference_data.parquet import read_records, write_records
 from preference_data.prompt import Prompt, make_prompt
 from registry.store import Registry
-from stages.cli import app
 
 COUNTS = {"num_helpful": 4, "num_safety": 2, "max_new_tokens": 12}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import kill_targets
 import pytest
-from commands import ROOT
+from command_line import ROOT
 from faults import POINTS
 from kill_targets import TARGETS, kill_plan
 from kills import TIME, Kill, Target, holdings, killed, no_process_is_left, unkilled
@@ -93,7 +93,7 @@ def start_reproduce(folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
     arguments = ["reproduce", "--recipe", "micro", "--dir", folder / "run", "--seed", "100", "--save-every", "1s"]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stages.cli", *map(str, arguments)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            [sys.executable, "-m", "commands.cli", *map(str, arguments)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
     return process, log

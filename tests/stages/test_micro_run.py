@@ -3,17 +3,17 @@
 import json
 
 import pytest
-from commands import ROOT, rlhf
+from command_line import ROOT, rlhf
 from typer.testing import CliRunner
 
+from commands.cli import app
 from preference_data.comparison import AXES
 from preference_data.messages import messages_id
 from preference_data.parquet import read_records
 from preference_data.prompt import Dialogue, Document, Prompt
 from registry.store import Registry
 from rlhf.rejection_sampling import Sample
-from stages.cli import app
-from stages.import_annotations import comparisons_of
+from stages.data.import_annotations import comparisons_of
 from stages.pipeline import steps
 from stages.recipe import load_recipe
 
@@ -100,9 +100,12 @@ def test_heldout_comparisons_are_of_evaluation_prompts_alone(micro):
 
 
 def test_only_annotators_and_evaluations_open_what_gold_knows():
-    """Static: of the stages only the evaluations import the judge."""
-    judging = {path.stem for path in (ROOT / "stages").glob("*.py") if "sandbox.gold" in path.read_text()}
-    assert judging == {"evaluate", "judged_answers"}
+    """Static: of the stages only evaluations and studies import gold."""
+    judging = {
+        path.relative_to(ROOT / "stages") for path in (ROOT / "stages").rglob("*.py") if "sandbox.gold" in path.read_text()
+    }
+    assert {path.parts[0] for path in judging} == {"measure", "studies"}
+    assert {path.stem for path in judging if path.parts[0] == "measure"} == {"evaluate", "answers"}
 
 
 def test_every_policy_and_reward_model_opens_with_transformers(micro):

@@ -3,18 +3,18 @@
 import json
 
 import pytest
-from commands import rlhf
+from command_line import rlhf
 
 from policy.architecture import llama_config
 from policy.footprint import num_parameters
 from registry.store import Registry
+from stages.engine.run import asked_for, fingerprint
 from stages.pipeline import describe_rounds, steps
-from stages.plan import Machine, make_plan
+from stages.plan.plan import Machine, make_plan
+from stages.plan.rehearsal import Arithmetic
+from stages.plan.study_workload import WholeWorkload
+from stages.plan.work import Pass
 from stages.recipe import load_recipe
-from stages.rehearsal import Arithmetic
-from stages.stage import asked_for, fingerprint
-from stages.study_workload import WholeWorkload
-from stages.work import Pass
 
 LARGE = Machine(cores=2, memory=64 * 10**9, free_disk=10**12, libraries=500 * 10**6)
 

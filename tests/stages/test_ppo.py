@@ -11,6 +11,7 @@ from fakes import talking_policy, tiny_tokenizer
 from registry_folders import RUN
 from typer.testing import CliRunner
 
+from commands.cli import app
 from policy.checkpoint import load_policy, save_checkpoint
 from preference_data.messages import user
 from preference_data.parquet import write_records
@@ -19,8 +20,7 @@ from registry.store import Registry
 from reward_model.model import build_reward_model, save_reward_model
 from reward_model.opening import open_scorer
 from rlhf.value_model import load_value_model
-from stages.cli import app
-from stages.ppo import VALIDATION_FILE
+from stages.train.ppo import VALIDATION_FILE
 
 SETTINGS = (
     "iterations=3", "batch_size=4", "minibatch_size=2", "microbatch_size=2", "max_new_tokens=8", "num_helpful=4",

@@ -32,12 +32,12 @@ from rlhf.config import PPOConfig
 from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats
 from rlhf.value_model import TokenizerMismatch, load_value_model
-from stages import train_reward, tune
-from stages.ppo import STAGE
-from stages.ppo_models import PPOModels, ppo_models
-from stages.progress import Progress
+from stages.engine.run import run_stage
 from stages.sections import PPOStageConfig, RewardTrainingConfig
-from stages.stage import run_stage
+from stages.terminal.progress import Progress
+from stages.train import train_reward, tune
+from stages.train.ppo import STAGE
+from stages.train.ppo_models import PPOModels, ppo_models
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "Sure", "Napoleon", "garden"]
 DIALOGUES: list[Messages] = [[user(f"{word}?"), assistant(f"the {word} " * (1 + n))] for n, word in enumerate(WORDS)]

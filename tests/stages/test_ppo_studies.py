@@ -14,6 +14,7 @@ from fakes import talking_policy, tiny_policy, tiny_tokenizer
 from registry_folders import RUN
 from typer.testing import CliRunner
 
+from commands.ppo_study_commands import add_ppo_studies
 from eval.findings.versions import ArmAnswer
 from policy.checkpoint import save_checkpoint
 from preference_data.messages import assistant
@@ -27,14 +28,13 @@ from reward_model.model import build_reward_model
 from reward_model.scoring import RewardScorer
 from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
-from stages import evaluate, make_world, ppo
-from stages.judged_answers import Answer
-from stages.make_world import cases_of, world_of
-from stages.ppo_study_commands import add_ppo_studies
-from stages.progress import Progress
+from stages.data import make_world
+from stages.data.make_world import cases_of, world_of
+from stages.engine.run import Stage, run_stage
+from stages.measure import evaluate
+from stages.measure.answers import Answer
 from stages.recipe import load_recipe
 from stages.sections import EvaluationConfig, PPOStageConfig, PromptsConfig
-from stages.stage import Stage, run_stage
 from stages.studies import goodhart, versions, whitening
 from stages.studies.ppo_inputs import (
     ARMS,
@@ -47,6 +47,8 @@ from stages.studies.ppo_inputs import (
     whitening_inputs,
 )
 from stages.studies.steps import study_steps
+from stages.terminal.progress import Progress
+from stages.train import ppo
 
 SEED = 3
 AXES = ("helpfulness", "safety")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from stages.progress import Progress, clock_text, rate_text
+from stages.terminal.progress import Progress, clock_text, rate_text
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,15 @@ from pydantic import BaseModel
 from registry_folders import RUN, put, reseal
 from typer.testing import CliRunner
 
+from commands.output import FOLDED_ROWS
+from commands.registry import registry_app
+from commands.roots import open_registry
 from registry.errors import ReferenceNotFound
 from registry.saved_states import SavedStates
 from registry.store import Registry
-from stages.progress import Progress
-from stages.registry_commands import registry_app
-from stages.registry_output import FOLDED_ROWS, size_text
-from stages.roots import open_registry
-from stages.stage import Inputs, Stage, run_stage
+from stages.engine.run import Inputs, Stage, run_stage
+from stages.terminal.progress import Progress
+from stages.terminal.screen_text import size_text
 
 runner = CliRunner()
 
@@ -146,7 +147,7 @@ def test_size_text(size: int, text: str) -> None:
 
 
 def test_registry_commands_load_no_torch() -> None:
-    code = "import sys, stages.registry_commands; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = "import sys, commands.registry; print('torch' in sys.modules, 'transformers' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["False", "False"]
@@ -252,9 +253,7 @@ def test_an_export_that_cannot_be_written_is_told(filled: Registry, tmp_path: Pa
 
 @pytest.mark.parametrize(("rows", "folded"), [(2, True), (FOLDED_ROWS + 1, False)])
 def test_a_terminal_gets_columns_that_are_folded_unless_there_are_thousands(rows: int, folded: bool) -> None:
-    code = (
-        f"from stages.registry_output import print_table; print_table(['name', 'value'], [['a', 'x' * 100 + 'END']] * {rows})"
-    )
+    code = f"from commands.output import print_table; print_table(['name', 'value'], [['a', 'x' * 100 + 'END']] * {rows})"
     terminal, inside = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "60", "TERM": "xterm"}
     with subprocess.Popen([sys.executable, "-c", code], stdout=inside, env=environment):

@@ -11,23 +11,23 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from commands import rlhf
+from command_line import rlhf
 from registry_folders import RUN
 from typer.testing import CliRunner
 
+from commands.cli import app
 from policy.generation import ContextOverflow
 from preference_data.messages import user
 from preference_data.parquet import read_records, write_records
 from preference_data.prompt import Prompt, make_prompt
 from registry.store import Registry
 from rlhf.samples import Sample
-from stages import rejection_sample
-from stages.cli import app
-from stages.draw_prompts import TooFewPrompts, draw_prompts, evaluation_prompts_in, held_out_prompts
-from stages.progress import Progress
-from stages.rejection_sample import draw
+from stages.engine.prompts import TooFewPrompts, draw_prompts, evaluation_prompts_in, held_out_prompts
+from stages.engine.run import run_stage
 from stages.sections import SamplingConfig
-from stages.stage import run_stage
+from stages.terminal.progress import Progress
+from stages.train import rejection_sample
+from stages.train.rejection_sample import draw
 
 
 def prompts(num_helpful: int, num_adversarial: int, split: str = "train") -> list[Prompt]:

@@ -15,6 +15,7 @@ from fakes import ConstantScorer, ScriptedPolicy, talking_policy, tiny_policy, t
 from registry_folders import RUN
 from typer.testing import CliRunner
 
+from commands.cli import app
 from eval.consistency import ConsistencyDialogue, ConsistencyStats, consistency
 from gatt.config import GattConfig
 from gatt.constraints import Constraint
@@ -34,11 +35,11 @@ from rlhf.config import DistillationConfig, RejectionSamplingConfig, SelectionCo
 from rlhf.context_distillation import DistillationStats, distil
 from rlhf.rejection_sampling import RejectionSamplingStats, TemperatureTrial, rejection_sample, search_temperature
 from rlhf.samples import Sample
-from stages import annotate, evaluate, evaluate_consistency, import_annotations, make_world, rescore
-from stages import rejection_sample as rejection_stage
-from stages.batches import AnsweredBatch, SavedBatches, answer
-from stages.cli import app
-from stages.progress import Progress
+from stages.data import annotate, import_annotations, make_world
+from stages.engine.batches import AnsweredBatch, SavedBatches, answer
+from stages.engine.run import Stage, run_stage
+from stages.measure import consistency as evaluate_consistency
+from stages.measure import evaluate
 from stages.sections import (
     AnnotationConfig,
     ConsistencyConfig,
@@ -47,7 +48,9 @@ from stages.sections import (
     PromptsConfig,
     SamplingConfig,
 )
-from stages.stage import Stage, run_stage
+from stages.terminal.progress import Progress
+from stages.train import rejection_sample as rejection_stage
+from stages.train import rescore
 
 PROMPTS = [
     make_prompt([user(f"Question {number}?")], family="f", split="train", source="test", is_safety=True) for number in range(7)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from registry_folders import RUN
 from typer.testing import CliRunner
 
+from commands.cli import app
 from eval.intervals import Estimate
 from policy.checkpoint import save_checkpoint
 from policy.generation import ContextOverflow, TransformersSampler
@@ -32,15 +33,14 @@ from rlhf.config import RejectionSamplingConfig
 from sandbox.annotators import utility
 from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
-from stages import make_world
-from stages.cli import app
-from stages.draw_prompts import TooFewPrompts, prompts_of
-from stages.make_world import cases_of, world_of
-from stages.progress import Progress
+from stages.data import make_world
+from stages.data.make_world import cases_of, world_of
+from stages.engine.prompts import TooFewPrompts, prompts_of
+from stages.engine.run import Stage, run_stage
 from stages.sections import PromptsConfig, SamplingStudyConfig
-from stages.stage import Stage, run_stage
 from stages.studies import best_of_n, temperature
-from stages.studies.sampled_scores import RESPONSES_PER_BATCH, ScoredResponse, gold_of
+from stages.studies.arms.sampled_scores import RESPONSES_PER_BATCH, ScoredResponse, gold_of
+from stages.terminal.progress import Progress
 
 MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"], "prompts": ["prompts/evaluation"]}
 ONE, BOTH = {"policy": ["policy/sft"], **MODELS}, {"policy": ["policy/sft", "policy/v1"], **MODELS}

@@ -20,8 +20,8 @@ from transformers import LlamaForSequenceClassification
 from preference_data.files.opening import AnnotationFileError
 from registry.errors import CannotWrite
 from reward_model.scoring import RewardScorer, TooLong
-from stages.progress import Progress
-from stages.score import ScoringModel, score_file
+from stages.scoring.score import ScoringModel, score_file
+from stages.terminal.progress import Progress
 
 BAD = {
     1: b"not json",

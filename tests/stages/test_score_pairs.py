@@ -16,13 +16,13 @@ from scipy.stats import binomtest
 from scored_files import CHUNK, TYPES, ChunkScorer, Killed, TableScorer, lines_of, run, write
 from transformers import LlamaForSequenceClassification
 
+from commands.score import _say_scored, default_output
 from preference_data.comparison import RATINGS, SAFETY_BINS
 from preference_data.files.opening import AnnotationFileError
 from preference_data.importing import import_files
 from preference_data.messages import assistant, user
 from reward_model.scoring import RewardScorer
-from stages.progress import Progress
-from stages.score_command import _say_scored, default_output
+from stages.terminal.progress import Progress
 
 SAMPLES = sorted(Path("tests/samples").resolve().glob("*"))
 M0, M1 = "reward_model/m0@1", "reward_model/m1@1"
@@ -361,7 +361,7 @@ def test_the_command_tells_accuracy_with_count_and_interval(tmp_path: Path, caps
 
 
 def test_pairs_through_the_command(micro, tmp_path: Path) -> None:
-    from commands import rlhf
+    from command_line import rlhf
 
     path = write(tmp_path / "pairs.csv", [native_row(2 * number + 1) for number in range(30)])
     models = ("--model", "reward_model/helpfulness", "--model", "reward_model/safety")

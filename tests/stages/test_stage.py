@@ -20,8 +20,7 @@ from registry.drafts import unfinished
 from registry.errors import CorruptArtifact, InvalidName, ReferenceNotFound, WrongKind
 from registry.saved_states import SavedStates
 from registry.store import Registry
-from stages.progress import Progress
-from stages.stage import (
+from stages.engine.run import (
     Inputs,
     Stage,
     StageResult,
@@ -33,6 +32,7 @@ from stages.stage import (
     plain_metrics,
     run_stage,
 )
+from stages.terminal.progress import Progress
 
 
 class ScaleConfig(BaseModel):
@@ -335,7 +335,7 @@ def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it()
     held[::4096] = b"x" * len(held[::4096])
     here = peak_rss_mb()
     there = subprocess.run(
-        [sys.executable, "-c", "from stages.stage import peak_rss_mb; print(peak_rss_mb())"],
+        [sys.executable, "-c", "from stages.engine.run import peak_rss_mb; print(peak_rss_mb())"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert here > 400 > float(there.stdout) > 5

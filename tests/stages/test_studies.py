@@ -15,6 +15,7 @@ from registry_folders import RUN
 from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
+from commands.cli import app
 from eval.findings.reward_models import ScoredPair
 from policy.architecture import llama_config
 from policy.checkpoint import save_checkpoint
@@ -30,11 +31,11 @@ from reward_model.scoring import RewardScorer
 from sandbox.annotators import utility
 from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
-from stages import evaluate, make_world, train_reward
-from stages.cli import app
-from stages.evaluate import ScoredComparison
-from stages.make_world import cases_of, world_of
-from stages.progress import Progress
+from stages.data import make_world
+from stages.data.make_world import cases_of, world_of
+from stages.engine.run import Stage, run_stage
+from stages.measure import evaluate
+from stages.measure.evaluate import ScoredComparison
 from stages.recipe import load_recipe
 from stages.sections import (
     AccuracyStudyConfig,
@@ -46,10 +47,11 @@ from stages.sections import (
     RewardTrainingConfig,
     ScalingStudyConfig,
 )
-from stages.stage import Stage, run_stage
 from stages.studies import accuracy, margin, reward_scaling, safety_loss
-from stages.studies.reward_arms import train_arms
-from stages.studies.trainings import Arm, trainings
+from stages.studies.arms.reward_arms import train_arms
+from stages.studies.arms.trainings import Arm, trainings
+from stages.terminal.progress import Progress
+from stages.train import train_reward
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "kitchen", "garden", "Napoleon"]
 LABELS = {"helpfulness": [(None, None)], "safety": [(True, False), (True, True), (False, False), (True, False)]}

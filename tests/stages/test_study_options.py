@@ -6,8 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stages.cli import app
-from stages.study_options import StudyRun, run_options
+from commands.cli import app
+from commands.study_options import StudyRun, run_options
 
 SHARED = ["--name", "--recipe", "--set", "--registry", "--seed", "--force", "--save-every", "--device", "--dry-run"]
 SHARED += ["--json", "--quiet"]

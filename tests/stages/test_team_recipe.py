@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 import yaml
-from commands import rlhf, rlhf_here
+from command_line import rlhf, rlhf_here
 from safetensors.torch import load_file, save_file
 
 from preference_data.parquet import read_records

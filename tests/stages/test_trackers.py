@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from registry.store import Registry
-from stages.progress import Progress
-from stages.stage import Stage, run_stage
-from stages.trackers import PROJECT, TrackerMissing, Tracking, tracking
+from stages.engine.run import Stage, run_stage
+from stages.terminal.progress import Progress
+from stages.terminal.trackers import PROJECT, TrackerMissing, Tracking, tracking
 
 
 @dataclass(frozen=True)

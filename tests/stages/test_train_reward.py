@@ -17,10 +17,10 @@ from registry.artifact import Artifact
 from registry.store import Registry
 from reward_model.model import load_reward_model
 from reward_model.training import NonFiniteLoss
-from stages.progress import Progress
+from stages.engine.run import run_stage
 from stages.sections import RewardTrainingConfig
-from stages.stage import run_stage
-from stages.train_reward import STAGE
+from stages.terminal.progress import Progress
+from stages.train.train_reward import STAGE
 
 Write = Callable[[Path], None]
 

@@ -17,6 +17,7 @@ from registry_folders import RUN
 from safetensors.torch import load, save
 from typer.testing import CliRunner
 
+from commands.cli import app
 from eval.findings.versions import ArmAnswer
 from policy.chat import encode_dialogue
 from policy.checkpoint import save_checkpoint
@@ -33,12 +34,12 @@ from reward_model.model import build_reward_model
 from reward_model.scoring import RewardScorer
 from rlhf.samples import Sample
 from sandbox.gold import judge
-from stages import evaluate, make_world, tune
-from stages.cli import app
-from stages.judged_answers import Answer, judged_answers
-from stages.make_world import cases_of, world_of
+from stages.data import make_world
+from stages.data.make_world import cases_of, world_of
+from stages.engine.run import Stage, run_stage
+from stages.measure import evaluate
+from stages.measure.answers import Answer, judged_answers
 from stages.pipeline import steps
-from stages.progress import Progress
 from stages.recipe import load_recipe
 from stages.sections import (
     CorpusConfig,
@@ -48,11 +49,12 @@ from stages.sections import (
     TunedStudyConfig,
     TuningConfig,
 )
-from stages.stage import Stage, run_stage
 from stages.studies import pooling, size_distillation
-from stages.studies.trainings import Cost, trainings_at
-from stages.studies.tuned_arms import TunedArm, tuned_trainings
+from stages.studies.arms.trainings import Cost, trainings_at
+from stages.studies.arms.tuned_arms import TunedArm, tuned_trainings
 from stages.studies.tuning_inputs import pooling_inputs, smaller_preset, tuned_study_config
+from stages.terminal.progress import Progress
+from stages.train import tune
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "kitchen", "garden", "Napoleon"]
 SEED = 11

@@ -1,0 +1,174 @@
+"""``rlhf data``: look at comparisons and measure them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from commands.options import QuietOption, plain_errors
+from commands.registry import JsonOption, ReferenceArgument, RegistryOption, print_json, say
+from commands.roots import open_registry
+from registry.artifact import Artifact
+from registry.errors import WrongKind
+from registry.store import Registry
+from stages.terminal.progress import Progress
+
+if TYPE_CHECKING:
+    from stages.engine.model_text import ModelText
+
+data_app = typer.Typer(no_args_is_help=True, help="Preference data: look at it and measure it.")
+
+Side = Literal["train", "test", "all"]
+SideOption = Annotated[Side, typer.Option("--side", help="Comparisons to train on, those held out, or all.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="REF", help="Policy or reward model, or a Hugging Face folder.")
+]
+
+
+@data_app.command("stats")
+def stats(
+    reference: ReferenceArgument,
+    side: SideOption = "all",
+    by: Annotated[
+        Literal["source", "batch", "axis", "rating", "annotator", "risk_category"] | None,
+        typer.Option("--by", help="A row for each value of this."),
+    ] = None,
+    annotators: Annotated[bool, typer.Option("--annotators", help="What each annotator does, too.")] = False,
+    model: ModelOption = None,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure comparisons: paper Tables 6 and 26, ratings, safety labels, and what length alone tells.
+
+    Lengths are in words, with --model in its tokens. Shares are in % and those in brackets are 95 % intervals.
+
+    Example: rlhf data stats preferences/helpfulness --by batch --annotators
+    """
+    with plain_errors():
+        store = open_registry(registry)
+        artifact = store.open(reference, kind="preferences")
+        from stages.data.data_measures import sides_of, statistics_of
+
+        files = list(sides_of(artifact, side).values())
+        counted_by, count_tokens = None, None
+        if model:
+            from stages.engine.model_text import token_counter
+
+            opened = _open_model(store, model)
+            counted_by, count_tokens = opened.name, token_counter(opened.tokenizer)
+        found = statistics_of(files, by, annotators, count_tokens, Progress(quiet=quiet))
+        from commands.data_tables import as_json as plain
+        from commands.data_tables import print_statistics
+
+        if as_json:
+            told = {"artifact": str(artifact.reference), "side": side, "by": by, "model": counted_by}
+            print_json({**told, "unit": found.total.unit, **plain(found)})
+            return
+        typer.echo(f"{artifact.reference}, {_sides(side)}" + (f", in tokens of {counted_by}" if counted_by else ""))
+        print_statistics(found, by)
+
+
+@data_app.command("agreement")
+def agreement(
+    reference: ReferenceArgument,
+    side: SideOption = "all",
+    by: Annotated[
+        Literal["source", "batch", "axis", "risk_category"],
+        typer.Option("--by", help="Rows for each value of this; judgements are compared within it."),
+    ] = "axis",
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """How far annotators agree on items that several have judged: Gwet's AC1 and AC2, with 95 % intervals.
+
+    Example: rlhf data agreement preferences/helpfulness --by batch
+    """
+    with plain_errors():
+        artifact = open_registry(registry).open(reference, kind="preferences")
+        from commands.data_tables import as_json as plain
+        from commands.data_tables import print_agreement
+        from stages.data.data_measures import agreement_of, sides_of
+
+        found = agreement_of(list(sides_of(artifact, side).values()), by, Progress(quiet=quiet))
+        if as_json:
+            print_json({"artifact": str(artifact.reference), "side": side, "by": by, **plain(found)})
+            return
+        typer.echo(f"{artifact.reference}, {_sides(side)}: {found.judgements:,} judgements of {found.items:,} items")
+        print_agreement(found, by)
+
+
+@data_app.command("show")
+def show(
+    reference: ReferenceArgument,
+    side: Annotated[Side | None, typer.Option("--side", help="Of comparisons: to train on, held out, or all.")] = None,
+    num: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many.")] = 3,
+    skip: Annotated[int, typer.Option("--skip", metavar="N", min=0, help="Leave out the first N.")] = 0,
+    id_: Annotated[str | None, typer.Option("--id", metavar="ID", help="Of a comparison, an item or a prompt.")] = None,
+    rating: Annotated[str | None, typer.Option("--rating", metavar="RATING", help="Only those rated so.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Draw at random, with this seed.")] = None,
+    model: ModelOption = None,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print comparisons, or dialogues to fine-tune on, as a person reads them.
+
+    With --model also as that model takes them in: the chat format with its tokens counted, and marked what would be trained
+    (policy) or where the score is read (reward model).
+
+    Example: rlhf data show preferences/helpfulness --n 2 --rating better --model policy/sft
+    """
+    with plain_errors():
+        if skip and seed is not None:
+            raise ValueError("--skip is for rows in order and --seed for a draw; give one of them")
+        store = open_registry(registry)
+        artifact = store.open(reference)
+        files = _files(artifact, side)
+        from preference_data.comparison import Comparison
+        from preference_data.prompt import Dialogue
+        from stages.data.picked_rows import Wanted, pick
+
+        record_type = Dialogue if artifact.reference.kind == "dialogues" else Comparison
+        picked, num_fitting = pick(files, record_type, Wanted(num, skip, id_, rating, seed))
+        opened = _open_model(store, model) if model else None
+        from commands.data_show import print_records, records_json
+
+        if as_json:
+            told = {"artifact": str(artifact.reference), "model": opened.name if opened else None, "matching": num_fitting}
+            print_json({**told, "shown": records_json(picked, opened)})
+            return
+        from rich.console import Console
+
+        what = "dialogues" if record_type is Dialogue else "comparisons"
+        typer.echo(f"{artifact.reference}: {len(picked)} of {num_fitting:,} {what}")
+        print_records(picked, skip + 1, opened, Console(highlight=False))
+        if seed is None and num_fitting > skip + len(picked):
+            say(f"next: the same with --skip {skip + len(picked)}")
+
+
+def _open_model(store: Registry, text: str) -> "ModelText":
+    from stages.engine.model_text import open_model
+    from stages.environment import quiet_libraries
+
+    quiet_libraries()
+    return open_model(store, text)
+
+
+def _files(artifact: Artifact, side: Side | None) -> dict[str, Path]:
+    """The files to show of an artifact. Raises WrongKind for one that holds neither comparisons nor dialogues."""
+    from stages.data.data_measures import sides_of
+
+    if artifact.reference.kind == "preferences":
+        return sides_of(artifact, side or "all")
+    if artifact.reference.kind != "dialogues":
+        raise WrongKind(
+            f"{artifact.reference} is of kind {artifact.reference.kind}; rlhf data show prints preferences and dialogues"
+        )
+    if side:
+        raise ValueError(f"--side is for preferences; {artifact.reference} holds dialogues, which have no sides")
+    return {"dialogues": artifact.file("dialogues.parquet")}
+
+
+def _sides(side: Side) -> str:
+    return {"train": "to train on", "test": "held out", "all": "all comparisons"}[side]

@@ -1,0 +1,184 @@
+"""``rlhf import``: annotation files to preferences."""
+
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.making import load_stage
+from commands.options import ForceOption, QuietOption, SeedOption, existing, plain_errors, share
+from commands.registry import JsonOption, RegistryOption, print_json
+from commands.roots import open_registry
+from preference_data.files.opening import check_file, plain_name
+from preference_data.importing import IMPORTERS, TooManyRejects
+from preference_data.rejects import Reject
+from registry.artifact import Artifact
+from stages.engine.outside_files import sha256_of
+from stages.sections import ImportConfig
+from stages.terminal.progress import Progress
+
+_TYPES = "JSONL, JSON, CSV or Parquet, also packed as .gz or .zst"
+
+
+def import_files(
+    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", help=f"Annotation files: {_TYPES}.")] = None,
+    axis: Annotated[str, typer.Option("--axis", metavar="AXIS", help="What was judged: helpfulness or safety.")] = "",
+    annotations: Annotated[
+        str | None, typer.Option("--annotations", metavar="REF", help="An annotations artifact, for files.")
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help=f"Recognised when left out; one of {', '.join(IMPORTERS)}."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="COLUMN=FIELD", help="A column that has another name than the native field; repeated."),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--map-value", metavar="FIELD:FOUND=MEANT", help="What a value stands for, as choice:left=a; repeated."),
+    ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("--pairs", metavar="REF", help="The annotations that were handed out and now come back; repeated."),
+    ] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Where the judgements come from. Default: the file.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the preferences. Default: the file's.")] = None,
+    max_rejected: Annotated[
+        str, typer.Option("--max-rejected", metavar="SHARE", help="Largest share of faulty rows, 0.05 or 5%.")
+    ] = "0.01",
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", metavar="N", min=1, help="Leave longer dialogues out; needs --model.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="REF", help="Policy or reward model that counts the tokens.")
+    ] = None,
+    heldout_share: Annotated[
+        str, typer.Option("--heldout-share", metavar="SHARE", help="Share of dialogues held out for testing.")
+    ] = "0.05",
+    rejects: Annotated[
+        Path | None, typer.Option("--rejects", metavar="FILE", help="Where rejected rows go. Default: NAME.rejects.jsonl.")
+    ] = None,
+    registry: RegistryOption = None,
+    seed: SeedOption = 0,
+    force: ForceOption = False,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Annotation files -> preferences. Rows that cannot be used are kept with line and reason.
+
+    Example: rlhf import judgements.jsonl --axis helpfulness
+
+    Example: rlhf import answers.csv --axis safety --map question=prompt --map better=chosen --map worse=rejected
+    """
+    with plain_errors():
+        if axis not in ("helpfulness", "safety"):
+            raise ValueError(f"--axis is {axis or 'missing'}; say --axis helpfulness or --axis safety")
+        if bool(files) == bool(annotations):
+            raise ValueError("give annotation files, or an artifact with --annotations, and not both")
+        if (max_tokens is None) != (model is None):
+            raise ValueError("--max-tokens and --model go together: the one says how many, the other who counts")
+        if format_ and (columns or values):
+            raise ValueError("--format names a format and --map describes one; give one of them")
+        paths = [path if path.exists() else existing(path) for path in files or []]
+        for path in paths:
+            check_file(path)
+        opened = open_registry(registry)
+        inputs = {role: each for role, each in (
+            ("annotations", (annotations,) if annotations else ()), ("pairs", tuple(pairs or ())),
+            ("model", (model,) if model else ()),
+        ) if each}  # fmt: skip
+        stage = load_stage("stages.data.import_annotations:STAGE")
+        from stages.engine.run import run_stage
+
+        config = ImportConfig(
+            axis=axis,
+            files=tuple(str(path) for path in paths) or (f"{axis}.jsonl",),
+            heldout_files=_heldout_files(opened.open(annotations), axis) if annotations else (),
+            sha256=tuple(filter(None, map(sha256_of, paths))),
+            format=format_,
+            columns=tuple(columns or ()),
+            values=tuple(values or ()),
+            source=source,
+            max_tokens=max_tokens,
+            max_rejected=share("--max-rejected", max_rejected),
+            heldout_share=0.0 if annotations else share("--heldout-share", heldout_share, below=1),
+        )
+        chosen = name or (_plain_name(plain_name(paths[0])) if paths else axis)
+        rejects_file = rejects or Path(f"{chosen}.rejects.jsonl")
+        _check_rejects_file(rejects_file)
+        try:
+            result = run_stage(
+                opened, stage, name=chosen, config=config, inputs=inputs, seed=seed,
+                progress=Progress(quiet=quiet), force=force,
+            )  # fmt: skip
+        except TooManyRejects as error:
+            with rejects_file.open("wb") as file:
+                error.work.rejects.write_to(file)
+            raise ValueError(
+                f"{error}\nNothing was imported. All rejected rows are in {rejects_file}; --max-rejected allows more"
+            ) from error
+        _say_imported(result.artifact, result.up_to_date, rejects_file, json_)
+
+
+def _check_rejects_file(path: Path) -> None:
+    """Raise ValueError unless rejects can be written to ``path``, before anything is imported."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"rejected rows cannot be written to {path}; say --rejects FILE, in a folder that can be written")
+    if not path.exists():
+        return
+    first = path.open("rb").readline(1 << 28) if path.is_file() else b"?"
+    try:
+        ours = not first or set(json.loads(first)) == {field.name for field in fields(Reject)}
+    except (ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise ValueError(f"rejected rows would be written over {path}, which holds something else; say --rejects FILE")
+
+
+def _heldout_files(annotations: Artifact, axis: str) -> tuple[str, ...]:
+    """Those of simulated annotators. Raises ValueError for pairs that went out to people, who hand files back."""
+    present = {entry.path for entry in annotations.manifest.files}
+    if "pairs.parquet" in present:
+        pairs = f"--pairs {annotations.reference}"
+        raise ValueError(
+            f"{annotations.reference} holds pairs for people; import what they filled in: rlhf import FILE {pairs}"
+        )
+    name = f"{axis}-heldout.jsonl"
+    return (name,) if name in present else ()
+
+
+def _say_imported(artifact: Artifact, up_to_date: bool, rejects_file: Path, json_: bool) -> None:
+    metrics = artifact.manifest.metrics
+    kept = artifact.path / "logs" / "rejects.jsonl"
+    if kept.is_file():
+        rejects_file.write_bytes(kept.read_bytes())
+    where = str(rejects_file) if kept.is_file() else None
+    counts = {key: metrics[key] for key in ("read", "accepted", "rejected")}
+    if json_:
+        print_json({"artifact": str(artifact.reference), **counts, "rejects_file": where})
+        return
+    read, accepted, train, test = (f"{metrics[name]:,}" for name in ("read", "accepted", "train", "test"))
+    formats = ", ".join(metrics["formats"])
+    typer.echo(f"{read} judgements read as {formats}: {accepted} accepted ({train} to train, {test} held out)")
+    for reason, count in metrics["rejected"].items():
+        typer.echo(f"  rejected: {count:,} {reason}")
+    for column, count in metrics["ignored_columns"].items():
+        typer.echo(f"  column {column!r} is not known and was ignored in {count:,} rows")
+    if metrics["ignored_columns_not_told"]:
+        typer.echo(f"  and {metrics['ignored_columns_not_told']:,} more columns")
+    if where:
+        typer.echo(f"rejected rows, with line and reason: {where}")
+    axis = artifact.manifest.config["axis"]
+    margin = "" if metrics["rated"] else f" --set {axis}.margin=none"
+    typer.echo(f"{artifact.reference}{' (up to date)' * up_to_date}")
+    typer.echo(f"next: rlhf data show {artifact.reference}")
+    typer.echo(f"then: rlhf train-reward --axis {axis} --preferences {artifact.reference} --set {axis}.mixture=own{margin}")
+
+
+def _plain_name(stem: str) -> str:
+    kept = (letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in stem.lower())
+    return "".join(kept).strip("._-") or "annotations"

@@ -1,0 +1,162 @@
+"""``rlhf registry alias | remove | prune | export | push | drafts``: what changes a registry or takes something out of it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.output import (
+    JsonOption,
+    ReferenceArgument,
+    RegistryOption,
+    print_json,
+    print_table,
+    registry_errors,
+    say,
+)
+from commands.roots import open_registry
+from registry.drafts import discard, unfinished
+from registry.hub import push
+from registry.upkeep import export, leftovers, prunable, prune, remove
+from stages.terminal.screen_text import size_text
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put these commands into ``app``."""
+    for name, command in (
+        ("alias", set_alias),
+        ("remove", remove_artifact),
+        ("prune", prune_registry),
+        ("export", export_artifact),
+        ("push", push_artifact),
+        ("drafts", show_drafts),
+    ):
+        app.command(name)(command)
+
+
+def set_alias(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The alias: kind/name, such as policy/chat.")],
+    reference: ReferenceArgument,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an artifact a second name.
+
+    Example: rlhf registry alias policy/chat policy/v5@1
+    """
+    with registry_errors():
+        target = open_registry(registry).set_alias(name, reference)
+    if as_json:
+        print_json({"alias": name, "artifact": str(target)})
+    else:
+        typer.echo(f"{name} is {target}")
+
+
+def remove_artifact(
+    reference: ReferenceArgument,
+    with_children_left: Annotated[
+        bool, typer.Option("--with-children-left", help="Even where other artifacts were made from it.")
+    ] = False,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove one artifact for good; its revision number is not given again.
+
+    Example: rlhf registry remove samples/v1@1
+    """
+    with registry_errors():
+        gone = remove(open_registry(registry), reference, with_children_left, say)
+    if as_json:
+        print_json({"removed": [str(gone)]})
+    else:
+        typer.echo(f"removed {gone}")
+
+
+def prune_registry(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is shown.")] = False,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what nothing needs: older revisions that no alias, nothing newest and no unfinished work was made from.
+
+    Example: rlhf registry prune --yes
+    """
+    with registry_errors():
+        store = open_registry(registry)
+        found = prune(store, say) if yes else prunable(store)
+        left = leftovers(store)
+    names, size = [str(line.reference) for line in found], sum(line.size for line in found)
+    if as_json:
+        print_json({"removed" if yes else "would_remove": names, "bytes": size, "leftovers": [path.name for path in left]})
+        return
+    for name in names:
+        typer.echo(name)
+    for path in left:
+        typer.echo(f"{path.name}, left by an interrupted command")
+    more = "; --yes removes them" if (names or left) and not yes else ""
+    typer.echo(f"{len(names)} artifacts, {size_text(size)}, {'removed' if yes else 'can go'}{more}")
+
+
+def export_artifact(
+    reference: ReferenceArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy an artifact to a plain folder that any Hugging Face tool opens.
+
+    Example: rlhf registry export policy/chat my-chat-model
+    """
+    with registry_errors():
+        artifact = export(open_registry(registry), reference, folder)
+    if as_json:
+        print_json({"artifact": str(artifact.reference), "path": str(folder)})
+    else:
+        typer.echo(f"{artifact.reference} is in {folder}")
+
+
+def push_artifact(
+    reference: ReferenceArgument,
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="Where on the Hub: your-name/repository.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository for your eyes only.")] = False,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload an artifact to the Hugging Face Hub, as export would write it. Log in first: hf auth login, or set HF_TOKEN.
+
+    Example: rlhf registry push policy/chat your-name/my-chat-model --private
+    """
+    with registry_errors():
+        artifact, url = push(open_registry(registry), reference, repo_id, private)
+    if as_json:
+        print_json({"artifact": str(artifact.reference), "url": url})
+    else:
+        typer.echo(f"{artifact.reference} is at {url}")
+
+
+def show_drafts(
+    discard_all: Annotated[bool, typer.Option("--discard", help="Remove those that no living process holds.")] = False,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What stopped runs left behind; running the same command again goes on from there.
+
+    Example: rlhf registry drafts --discard
+    """
+    with registry_errors():
+        store = open_registry(registry)
+        found = unfinished(store)
+        gone = [draft.fingerprint for draft in found if discard_all and discard(store, draft.fingerprint)]
+    if as_json:
+        print_json({"drafts": [dataclasses.asdict(draft) for draft in found], "discarded": gone})
+        return
+    rows = [
+        [draft.artifact, draft.fingerprint[:12], str(draft.num_states), draft.process,
+         "discarded" if draft.fingerprint in gone else "running" if draft.held else "stopped"]
+        for draft in found
+    ]  # fmt: skip
+    if rows:
+        print_table(["artifact", "draft", "saved states", "begun by", "state"], rows)
+    else:
+        say(f"nothing is unfinished in {store.root}")
