@@ -115,9 +115,10 @@ def theirs(policy: Path, comparisons: list[Comparison], out: Path) -> None:
     rows = [{"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "margin": pair.margin} for pair in pairs]
     arguments = RewardConfig(
         str(out), per_device_train_batch_size=BATCH_SIZE, num_train_epochs=1, learning_rate=CONFIG.learning_rate,
-        weight_decay=CONFIG.weight_decay, adam_beta1=CONFIG.beta1, adam_beta2=CONFIG.beta2, adam_epsilon=CONFIG.epsilon,
-        lr_scheduler_type="cosine", warmup_steps=CONFIG.min_warmup_steps, bf16=False, gradient_checkpointing=False,
-        max_length=None, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True,
+        weight_decay=CONFIG.weight_decay, adam_beta1=CONFIG.adam_beta1, adam_beta2=CONFIG.adam_beta2,
+        adam_epsilon=CONFIG.adam_epsilon, lr_scheduler_type="cosine", warmup_steps=CONFIG.min_warmup_steps, bf16=False,
+        gradient_checkpointing=False, max_length=None, report_to="none", save_strategy="no",
+        logging_strategy="no", disable_tqdm=True, use_cpu=True,
     )  # fmt: skip
     RewardTrainer(model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer).train()
 

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from commands.options import DeviceOption, check_folder, existing, plain_errors
-from commands.registry import JsonOption, RegistryOption, print_json
-from commands.roots import open_registry
+from commands.options import DeviceOption, JsonOption, RegistryOption, check_folder, existing, open_registry, plain_errors
+from commands.output import print_json
 from policy.placement import check_device, on_device
 
 
@@ -50,7 +49,7 @@ def attention(
         store = open_registry(registry)
         from eval.report.attention_page import render_attention
         from stages.environment import quiet_libraries
-        from stages.measure.attention import attention_page, reader_of, transcript_in
+        from stages.measure.attention_page import attention_page, reader_of, transcript_in
 
         quiet_libraries()
         transcript = transcript_in(file, row, instruction)

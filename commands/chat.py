@@ -1,46 +1,44 @@
 """``rlhf chat``: talk to a policy. Defaults are the reference code's (temperature 0.6, top-p 0.9)."""
 
-from collections.abc import Callable
+from typing import Annotated
 
-from policy.chat import encode_prompt
-from policy.generation import TransformersSampler
-from preference_data.messages import Messages, MessagesError, assistant, check_prompt, user
+import typer
+
+from commands.options import DeviceOption, ReferenceArgument, RegistryOption, SeedOption, open_registry, plain_errors
+from policy.placement import check_device, on_device
 
 
-def converse(
-    sampler: TransformersSampler,
-    read: Callable[[], str | None],
-    write: Callable[[str], None],
-    system: str | None = None,
-    temperature: float = 0.6,
-    top_p: float = 0.9,
-    max_new_tokens: int = 256,
-    seed: int = 0,
+def chat(
+    reference: ReferenceArgument = "policy/chat",
+    system: Annotated[str | None, typer.Option("--system", help="A system message.")] = None,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 0.6,
+    top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0)] = 0.9,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 256,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    registry: RegistryOption = None,
 ) -> None:
-    """Read what the user says until ``read`` returns None; answer each. A message that cannot be encoded is asked for again.
+    """Talk to a policy; Ctrl-D ends.
 
-    When the context is full the oldest turns are left out, and that is said.
+    Example: rlhf chat policy/chat --registry runs/nano-0/registry
     """
-    start: Messages = [{"role": "system", "content": system}] if system else []
-    turns: Messages = []
-    context = sampler.model.config.max_position_embeddings
-    # A tiny model's context is short: the answer gets at most a third of it.
-    room = min(max_new_tokens, context // 3)
-    while (said := read()) is not None:
-        if not said.strip():
-            continue
-        asked = [*turns, user(said)]
-        try:
-            check_prompt([*start, *asked])
-        except MessagesError as error:
-            write(f"({error}; please say it again)")
-            continue
-        while len(encode_prompt(sampler.tokenizer, [*start, *asked]).ids) + room > context and len(asked) > 2:
-            asked = asked[2:]
-            write("(the context is full; the oldest turn is left out)")
-        if len(encode_prompt(sampler.tokenizer, [*start, *asked]).ids) + room > context:
-            write(f"(that is longer than the policy's context of {context} tokens; please say less)")
-            continue
-        response = sampler.sample([[*start, *asked]], 1, temperature, top_p, room, seed)[0][0]
-        write(response.text or "(no answer)")
-        turns = [*asked, assistant(response.text)] if response.text else asked[:-1]
+    with plain_errors():
+        check_device(device)
+        artifact = open_registry(registry).open(reference, kind="policy")
+        from commands.chat_loop import converse
+        from policy.checkpoint import load_policy
+        from policy.generation import TransformersSampler
+        from stages.environment import quiet_libraries
+
+        quiet_libraries()
+        typer.echo(f"talking to {artifact.reference}; Ctrl-D ends", err=True)
+
+        def read() -> str | None:
+            try:
+                return input("> ")
+            except EOFError:
+                return None
+
+        with on_device(device):
+            sampler = TransformersSampler(*load_policy(artifact.path))
+        converse(sampler, read, typer.echo, system, temperature, top_p, max_new_tokens, seed)

@@ -1,47 +1,12 @@
-"""``rlhf plan`` and ``rlhf doctor``: what one asks before hours are spent."""
+"""``rlhf doctor``: what one asks before hours are spent."""
 
-import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from commands.options import RecipeOption, SeedOption, SetOption, plain_errors
-from commands.registry import JsonOption, RegistryOption, print_json
-from commands.roots import open_registry
+from commands.options import JsonOption, RecipeOption, RegistryOption, SeedOption, SetOption, open_registry, plain_errors
+from commands.output import print_json
 from stages.recipe import load_recipe
-
-
-def plan(
-    recipe: RecipeOption = "nano",
-    folder: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Default: runs/<recipe>-<seed>.")] = None,
-    seed: SeedOption = 0,
-    set_: SetOption = None,
-    json_: JsonOption = False,
-) -> None:
-    """What a recipe would do here: steps, tokens, memory, disk and time. Exit code 1 when it cannot fit.
-
-    Example: rlhf plan --recipe nano
-    """
-    with plain_errors():
-        chosen = load_recipe(recipe, set_ or [])
-        place = folder or Path("runs") / f"{chosen.name}-{seed}"
-        from commands.plan_table import print_plan
-        from stages.environment import quiet_libraries
-        from stages.plan.plan import make_plan, plan_json, this_machine
-        from stages.plan.rehearsal import clock
-        from stages.plan.workload import Workload
-
-        quiet_libraries()
-        machine = this_machine(place)
-        made = make_plan(chosen, place, seed, clock(Workload(chosen).model), machine)
-        if json_:
-            print_json(plan_json(made))
-        else:
-            changes = "".join(f" --set {shlex.quote(each)}" for each in set_ or [])
-            print_plan(made, f"rlhf reproduce --recipe {recipe} --dir {shlex.quote(str(place))} --seed {seed}{changes}")
-    if made.problems:
-        raise typer.Exit(1)
 
 
 def doctor(

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from commands.options import QuietOption, plain_errors
-from commands.registry import JsonOption, ReferenceArgument, RegistryOption, print_json, say
-from commands.roots import open_registry
+from commands.options import JsonOption, QuietOption, ReferenceArgument, RegistryOption, open_registry, plain_errors
+from commands.output import print_json, say
 from registry.artifact import Artifact
 from registry.errors import WrongKind
 from registry.store import Registry
 from stages.terminal.progress import Progress
 
 if TYPE_CHECKING:
+    from preference_data.measuring.measures import Track
     from stages.engine.model_text import ModelText
 
 data_app = typer.Typer(no_args_is_help=True, help="Preference data: look at it and measure it.")
@@ -48,7 +48,8 @@ def stats(
     with plain_errors():
         store = open_registry(registry)
         artifact = store.open(reference, kind="preferences")
-        from stages.data.data_measures import sides_of, statistics_of
+        from preference_data.measuring.measures import statistics_of
+        from stages.data.import_annotations import sides_of
 
         files = list(sides_of(artifact, side).values())
         counted_by, count_tokens = None, None
@@ -57,7 +58,7 @@ def stats(
 
             opened = _open_model(store, model)
             counted_by, count_tokens = opened.name, token_counter(opened.tokenizer)
-        found = statistics_of(files, by, annotators, count_tokens, Progress(quiet=quiet))
+        found = statistics_of(files, by, annotators, count_tokens, _tracked(quiet))
         from commands.data_tables import as_json as plain
         from commands.data_tables import print_statistics
 
@@ -89,9 +90,10 @@ def agreement(
         artifact = open_registry(registry).open(reference, kind="preferences")
         from commands.data_tables import as_json as plain
         from commands.data_tables import print_agreement
-        from stages.data.data_measures import agreement_of, sides_of
+        from preference_data.measuring.measures import agreement_of
+        from stages.data.import_annotations import sides_of
 
-        found = agreement_of(list(sides_of(artifact, side).values()), by, Progress(quiet=quiet))
+        found = agreement_of(list(sides_of(artifact, side).values()), by, _tracked(quiet))
         if as_json:
             print_json({"artifact": str(artifact.reference), "side": side, "by": by, **plain(found)})
             return
@@ -126,8 +128,8 @@ def show(
         artifact = store.open(reference)
         files = _files(artifact, side)
         from preference_data.comparison import Comparison
+        from preference_data.picked_rows import Wanted, pick
         from preference_data.prompt import Dialogue
-        from stages.data.picked_rows import Wanted, pick
 
         record_type = Dialogue if artifact.reference.kind == "dialogues" else Comparison
         picked, num_fitting = pick(files, record_type, Wanted(num, skip, id_, rating, seed))
@@ -147,6 +149,12 @@ def show(
             say(f"next: the same with --skip {skip + len(picked)}")
 
 
+def _tracked(quiet: bool) -> "Track":
+    """Shows how many comparisons were read, and how fast."""
+    progress = Progress(quiet=quiet)
+    return lambda batches, num_rows: progress.track(batches, num_rows, "comparisons", "row", len)
+
+
 def _open_model(store: Registry, text: str) -> "ModelText":
     from stages.engine.model_text import open_model
     from stages.environment import quiet_libraries
@@ -157,7 +165,7 @@ def _open_model(store: Registry, text: str) -> "ModelText":
 
 def _files(artifact: Artifact, side: Side | None) -> dict[str, Path]:
     """The files to show of an artifact. Raises WrongKind for one that holds neither comparisons nor dialogues."""
-    from stages.data.data_measures import sides_of
+    from stages.data.import_annotations import sides_of
 
     if artifact.reference.kind == "preferences":
         return sides_of(artifact, side or "all")

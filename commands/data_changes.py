@@ -1,26 +1,39 @@
-"""``rlhf data mix``, ``split``, ``overlap`` and ``export``: other preferences out of those there are, and files of them."""
+"""``rlhf data mix``, ``split``, ``overlap`` and ``export``: new preferences made from others, and files of them."""
 
 import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import BaseModel
 
-from commands.making import load_stage
-from commands.options import ForceOption, QuietOption, SeedOption, plain_errors, share
-from commands.registry import JsonOption, ReferenceArgument, RegistryOption, print_json, print_table
-from commands.roots import open_registry
+from commands.making import make
+from commands.options import (
+    TRACKING,
+    JsonOption,
+    QuietOption,
+    ReferenceArgument,
+    RegistryOption,
+    RunOptions,
+    open_registry,
+    plain_errors,
+    run_options,
+    share,
+)
+from commands.output import print_json, print_table
 from preference_data.export import HELD_BACK, ROWS
 from preference_data.mixture import MixtureError
-from registry.manifest import Manifest
+from registry.artifact import Artifact
+from stages.catalog import STAGES
 from stages.sections import MixConfig, OverlapConfig, SplitConfig
+from stages.stage import Step
 from stages.terminal.progress import Progress
 
-NameOption = Annotated[str, typer.Option("--name", help="Name of what is made.")]
 SideOption = Annotated[str, typer.Option("--side", metavar="SIDE", help="train, test or all.")]
 
 
+@run_options("recipe", "set_", "save_every", "device", *TRACKING, default_name="mix")
 def mix(
     shares: Annotated[
         list[str] | None, typer.Argument(metavar="[REF=SHARE...]", help="Preferences and their shares, which sum to 1.")
@@ -32,12 +45,8 @@ def mix(
     own: Annotated[list[str] | None, typer.Option("--own", metavar="REF", help="Preferences of the model's axis.")] = None,
     rest: Annotated[list[str] | None, typer.Option("--rest", metavar="REF", help="Preferences to draw from.")] = None,
     size: Annotated[int | None, typer.Option("--size", metavar="N", min=1, help="Comparisons in a mix by shares.")] = None,
-    name: NameOption = "mix",
-    registry: RegistryOption = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    run: RunOptions,
 ) -> None:
     """Mix preferences: by shares, or as the paper does (section 3.2.2).
 
@@ -54,21 +63,18 @@ def mix(
             raise ValueError(
                 "--size is for mixes by shares; the paper's takes all of --own, and of --rest as many as go with them"
             )
-        parted = [_with_share(each) for each in shares or ()]
-        config = MixConfig(axis=axis, shares=tuple(part for _, part in parted), size=size)
-        inputs = {"own": own, "rest": rest} if axis else {"preferences": [reference for reference, _ in parted]}
-        _make("stages.data.mix:STAGE", name, config, inputs, registry, seed, force, json_, quiet)
+        parts = [_with_share(text) for text in shares or ()]
+        config = MixConfig(axis=axis, shares=tuple(part for _, part in parts), size=size)
+        inputs = {"own": own, "rest": rest} if axis else {"preferences": [reference for reference, _ in parts]}
+        _make("mix", run.name or "mix", config, inputs, run, _show_mix)
 
 
+@run_options("recipe", "set_", "save_every", "device", *TRACKING, default_name="the same")
 def split(
     reference: ReferenceArgument,
     heldout_share: Annotated[str, typer.Option("--heldout-share", metavar="SHARE", help="Share of dialogues held out.")],
-    name: Annotated[str | None, typer.Option("--name", help="Name of what is made. Default: the same.")] = None,
-    registry: RegistryOption = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    run: RunOptions,
 ) -> None:
     """Hold out another share of dialogues; those that share their first user message stay together.
 
@@ -76,10 +82,11 @@ def split(
     """
     with plain_errors():
         config = SplitConfig(heldout_share=share("--heldout-share", heldout_share, below=1))
-        made = name or open_registry(registry).open(reference, kind="preferences").reference.name
-        _make("stages.data.split:STAGE", made, config, {"preferences": [reference]}, registry, seed, force, json_, quiet)
+        name = run.name or run.open_registry().open(reference, kind="preferences").reference.name
+        _make("split", name, config, {"preferences": [reference]}, run)
 
 
+@run_options("recipe", "set_", "seed", "save_every", "device", "dry_run", *TRACKING, default_name="the same")
 def overlap(
     reference: Annotated[str, typer.Argument(metavar="REF", help="Preferences or prompts to look through.")],
     evaluation: Annotated[list[str], typer.Option("--with", metavar="REF", help="Evaluation prompts; may be repeated.")],
@@ -88,49 +95,46 @@ def overlap(
         str, typer.Option("--share", metavar="SHARE", help="Share of a prompt's runs that make an overlap.")
     ] = "0.8",
     remove: Annotated[bool, typer.Option("--remove", help="Make an artifact without the rows that overlap.")] = False,
-    name: Annotated[str | None, typer.Option("--name", help="Name of what is made. Default: the same.")] = None,
-    registry: RegistryOption = None,
-    force: ForceOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    run: RunOptions,
 ) -> None:
-    """Which evaluation prompts are in training data already, by runs of words; --remove leaves their rows out.
+    """Find evaluation prompts in training data, by runs of words; --remove leaves their rows out.
 
     Example: rlhf data overlap preferences/mine --with prompts/evaluation --remove --name clean
     """
     with plain_errors():
-        opened = open_registry(registry)
-        artifact = opened.open(reference)
+        registry = run.open_registry()
+        artifact = registry.open(reference)
         if artifact.reference.kind not in ("preferences", "prompts"):
             raise ValueError(f"{artifact.reference} is of kind {artifact.reference.kind}; give preferences or prompts")
-        if artifact.reference in [opened.open(each, kind="prompts").reference for each in evaluation]:
+        if artifact.reference in [registry.open(text, kind="prompts").reference for text in evaluation]:
             raise ValueError(f"{artifact.reference} overlaps with itself; give other prompts with --with")
         config = OverlapConfig(n=n, share=share("--share", share_, least=1e-9))
         if remove:
-            stage = f"stages.data.overlap:{artifact.reference.kind.upper()}"
+            stage = "overlap" if artifact.reference.kind == "preferences" else "overlap-prompts"
             inputs = {"data": [reference], "evaluation": evaluation}
-            _make(stage, name or artifact.reference.name, config, inputs, registry, 0, force, json_, quiet)
+            _make(stage, run.name or artifact.reference.name, config, inputs, run)
             return
-        from stages.data.overlap import checked_rows, told
+        from stages.data.overlap import checked_rows, overlap_record
 
-        rows = Progress(quiet=quiet).track(
-            checked_rows(artifact, [opened.open(each, kind="prompts") for each in evaluation], config), None, "overlap", "row"
-        )
-        read, found = 0, []
-        for row in rows:
-            read += 1
+        prompts = [registry.open(text, kind="prompts") for text in evaluation]
+        num_read, records = 0, []
+        for row in Progress(quiet=run.quiet).track(checked_rows(artifact, prompts, config), None, "overlap", "row"):
+            num_read += 1
             if row.overlaps:
-                found.append(told(row))
-        if json_:
-            print_json({"artifact": str(artifact.reference), "read": read, "overlapping": len(found), "rows": found})
+                records.append(overlap_record(row))
+        if run.json_:
+            print_json({"artifact": str(artifact.reference), "read": num_read, "overlapping": len(records), "rows": records})
             return
-        rows_read = "comparisons to train on" if artifact.reference.kind == "preferences" else "prompts"
-        typer.echo(f"{len(found):,} of {read:,} {rows_read} of {artifact.reference} hold an evaluation prompt")
-        for each in found[:10]:
-            typer.echo(f"  {each['id']} holds {each['share']:.0%} of {each['evaluation_prompt']}: {each['text'][:80]!r}")
-        if found:
-            asked = " ".join([*(f"--with {each}" for each in evaluation), f"--words {n}", f"--share {share_}"])
-            typer.echo(f"next: rlhf data overlap {artifact.reference} {asked} --remove --name {artifact.reference.name}-clean")
+        what = "comparisons to train on" if artifact.reference.kind == "preferences" else "prompts"
+        typer.echo(f"{len(records):,} of {num_read:,} {what} of {artifact.reference} hold an evaluation prompt")
+        for record in records[:10]:
+            shown = f"{record['share']:.0%} of {record['evaluation_prompt']}: {record['text'][:80]!r}"
+            typer.echo(f"  {record['id']} holds {shown}")
+        if records:
+            options = " ".join([*(f"--with {text}" for text in evaluation), f"--words {n}", f"--share {share_}"])
+            name = f"{artifact.reference.name}-clean"
+            typer.echo(f"next: rlhf data overlap {artifact.reference} {options} --remove --name {name}{run.same_registry}")
 
 
 def export(
@@ -196,35 +200,28 @@ def _with_share(text: str) -> tuple[str, float]:
 
 
 def _make(
-    stage: str, name: str, config: BaseModel, inputs: dict[str, Any], registry: Path | None, seed: int, force: bool,
-    json_: bool, quiet: bool,
-) -> None:  # fmt: skip
-    loaded = load_stage(stage)
-    from stages.engine.run import run_stage
-
-    result = run_stage(
-        open_registry(registry), loaded, name=name, config=config, inputs=inputs, seed=seed,
-        progress=Progress(quiet=quiet), force=force,
-    )  # fmt: skip
-    manifest, made = result.artifact.manifest, str(result.artifact.reference)
-    if json_:
-        print_json({"artifact": made, "digest": manifest.digest, "metrics": manifest.metrics, "seconds": result.seconds})
-        return
-    if "drawn" in manifest.metrics:
-        _say_mixed(manifest)
-    else:
-        typer.echo(", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in manifest.metrics.items()))
-    typer.echo(f"{made}{' (up to date)' * result.up_to_date}")
-    typer.echo(f"next: rlhf data stats {made}" if made.startswith("preferences/") else f"next: rlhf registry show {made}")
+    stage: str,
+    name: str,
+    config: BaseModel,
+    inputs: Mapping[str, Sequence[str] | None],
+    run: RunOptions,
+    show: Callable[[Artifact], None] | None = None,
+) -> None:
+    given = {role: tuple(references or ()) for role, references in inputs.items()}
+    make(run, [Step(STAGES[stage], name, config, given)], show=show or _show_counts)
 
 
-def _say_mixed(manifest: Manifest) -> None:
-    """What was drawn from where, and where there was less than asked for."""
-    metrics, parents = manifest.metrics, manifest.parents
+def _show_counts(artifact: Artifact) -> None:
+    typer.echo(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in artifact.manifest.metrics.items()))
+
+
+def _show_mix(artifact: Artifact) -> None:
+    """How many comparisons were drawn from each source, and where there were fewer than asked for."""
+    metrics, parents = artifact.manifest.metrics, artifact.manifest.parents
     names = (
-        [" + ".join(each.reference for each in parents[role]) for role in ("own", "rest")]
+        [" + ".join(parent.reference for parent in parents[role]) for role in ("own", "rest")]
         if "own" in parents
-        else [each.reference for each in parents["preferences"]]
+        else [parent.reference for parent in parents["preferences"]]
     )
     drawn, shares, asked = metrics["drawn"], metrics["shares"], metrics["asked"]
     rows = [(name, f"{count:,}", f"{share:.1%}") for name, count, share in zip(names, drawn, shares, strict=True)]
@@ -232,7 +229,7 @@ def _say_mixed(manifest: Manifest) -> None:
     for name, count, wanted in zip(names, drawn, asked, strict=True):
         if count < wanted:
             typer.echo(f"{name}: {wanted:,} were asked for, and there are only {count:,}")
-    for key, what in (("repeated", "were in already"), ("held_out_elsewhere", "belong to dialogues that are held out")):
+    for key, what in (("repeated", "are repeated"), ("held_out_elsewhere", "belong to dialogues that are held out")):
         if metrics[key]:
             typer.echo(f"left out: {metrics[key]:,} comparisons that {what}")
     typer.echo(f"held out for testing: {metrics['test']:,}")

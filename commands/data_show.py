@@ -11,8 +11,8 @@ from commands.data_tables import visible
 from preference_data.comparison import Comparison
 from preference_data.margin import margin
 from preference_data.messages import Messages, num_turns
+from preference_data.picked_rows import Picked
 from preference_data.prompt import Dialogue
-from stages.data.picked_rows import Picked
 
 if TYPE_CHECKING:
     from stages.engine.model_text import ModelText, SeenText

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from preference_data.agreement import Agreement, AgreementError, PairwiseAgreement
-from preference_data.annotator_table import AnnotatorRow
 from preference_data.comparison import RATINGS
-from preference_data.statistics import Share, Statistics
-from stages.data.data_measures import DataAgreement, DataStatistics, Found
+from preference_data.measuring.agreement import Agreement, AgreementError, PairwiseAgreement
+from preference_data.measuring.annotator_table import AnnotatorRow
+from preference_data.measuring.measures import DataAgreement, DataStatistics, Measured
+from preference_data.measuring.statistics import Share, Statistics
 
 PAPERS_AGREEMENT = "the paper's evaluators: AC2 0.37-0.55 helpfulness, 0.92 safety (3.4.2, A.3.7)"
 NOBODY_AGREES = "no item was judged twice, so there is no agreement to measure: let several annotators judge the same items"
@@ -114,18 +114,18 @@ def print_agreement(found: DataAgreement, by: str) -> None:
     typer.echo(f"\n{PAPERS_AGREEMENT}")
 
 
-def _again(found: Found) -> str:
+def _again(found: Measured) -> str:
     return _count(found.repeated) if isinstance(found, Agreement) else "0"
 
 
-def _coefficient(found: Found) -> str:
+def _coefficient(found: Measured) -> str:
     if not isinstance(found, Agreement):
         return _NONE
     half = max(found.high - found.coefficient, found.coefficient - found.low)  # one end may be cut at 1 or -1
     return f"{round(found.coefficient, 2) + 0.0:.2f} ±{half:.2f}"
 
 
-def _same(found: Found) -> str:
+def _same(found: Measured) -> str:
     if not isinstance(found, PairwiseAgreement):
         return _NONE
     return f"{100 * found.share:.0f} ({100 * found.low:.0f}-{100 * found.high:.0f})"

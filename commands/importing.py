@@ -8,21 +8,30 @@ from typing import Annotated
 
 import typer
 
-from commands.making import load_stage
-from commands.options import ForceOption, QuietOption, SeedOption, existing, plain_errors, share
-from commands.registry import JsonOption, RegistryOption, print_json
-from commands.roots import open_registry
+from commands.making import run_steps
+from commands.options import (
+    TRACKING,
+    RunOptions,
+    existing,
+    plain_errors,
+    run_options,
+    share,
+)
+from commands.output import print_json
 from preference_data.files.opening import check_file, plain_name
-from preference_data.importing import IMPORTERS, TooManyRejects
+from preference_data.formats import IMPORTERS
+from preference_data.importing import TooManyRejects
 from preference_data.rejects import Reject
 from registry.artifact import Artifact
-from stages.engine.outside_files import sha256_of
+from stages.catalog import STAGES
+from stages.external_files import sha256_of
 from stages.sections import ImportConfig
-from stages.terminal.progress import Progress
+from stages.stage import Step
 
-_TYPES = "JSONL, JSON, CSV or Parquet, also packed as .gz or .zst"
+_TYPES = "JSONL, JSON, CSV or Parquet, also compressed as .gz or .zst"
 
 
+@run_options("recipe", "set_", "save_every", "device", *TRACKING, default_name="the file's")
 def import_files(
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", help=f"Annotation files: {_TYPES}.")] = None,
     axis: Annotated[str, typer.Option("--axis", metavar="AXIS", help="What was judged: helpfulness or safety.")] = "",
@@ -46,7 +55,6 @@ def import_files(
         typer.Option("--pairs", metavar="REF", help="The annotations that were handed out and now come back; repeated."),
     ] = None,
     source: Annotated[str | None, typer.Option("--source", help="Where the judgements come from. Default: the file.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the preferences. Default: the file's.")] = None,
     max_rejected: Annotated[
         str, typer.Option("--max-rejected", metavar="SHARE", help="Largest share of faulty rows, 0.05 or 5%.")
     ] = "0.01",
@@ -62,11 +70,8 @@ def import_files(
     rejects: Annotated[
         Path | None, typer.Option("--rejects", metavar="FILE", help="Where rejected rows go. Default: NAME.rejects.jsonl.")
     ] = None,
-    registry: RegistryOption = None,
-    seed: SeedOption = 0,
-    force: ForceOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    *,
+    run: RunOptions,
 ) -> None:
     """Annotation files -> preferences. Rows that cannot be used are kept with line and reason.
 
@@ -86,18 +91,12 @@ def import_files(
         paths = [path if path.exists() else existing(path) for path in files or []]
         for path in paths:
             check_file(path)
-        opened = open_registry(registry)
-        inputs = {role: each for role, each in (
-            ("annotations", (annotations,) if annotations else ()), ("pairs", tuple(pairs or ())),
-            ("model", (model,) if model else ()),
-        ) if each}  # fmt: skip
-        stage = load_stage("stages.data.import_annotations:STAGE")
-        from stages.engine.run import run_stage
-
+        roles = {"annotations": [annotations] if annotations else [], "pairs": pairs or [], "model": [model] if model else []}
+        inputs = {role: tuple(references) for role, references in roles.items() if references}
         config = ImportConfig(
             axis=axis,
             files=tuple(str(path) for path in paths) or (f"{axis}.jsonl",),
-            heldout_files=_heldout_files(opened.open(annotations), axis) if annotations else (),
+            heldout_files=_heldout_files(run.open_registry().open(annotations), axis) if annotations else (),
             sha256=tuple(filter(None, map(sha256_of, paths))),
             format=format_,
             columns=tuple(columns or ()),
@@ -107,21 +106,19 @@ def import_files(
             max_rejected=share("--max-rejected", max_rejected),
             heldout_share=0.0 if annotations else share("--heldout-share", heldout_share, below=1),
         )
-        chosen = name or (_plain_name(plain_name(paths[0])) if paths else axis)
-        rejects_file = rejects or Path(f"{chosen}.rejects.jsonl")
+        name = run.name or (_plain_name(plain_name(paths[0])) if paths else axis)
+        rejects_file = rejects or Path(f"{name}.rejects.jsonl")
         _check_rejects_file(rejects_file)
         try:
-            result = run_stage(
-                opened, stage, name=chosen, config=config, inputs=inputs, seed=seed,
-                progress=Progress(quiet=quiet), force=force,
-            )  # fmt: skip
+            results = run_steps(run, [Step(STAGES["import"], name, config, inputs)])
         except TooManyRejects as error:
             with rejects_file.open("wb") as file:
                 error.work.rejects.write_to(file)
             raise ValueError(
                 f"{error}\nNothing was imported. All rejected rows are in {rejects_file}; --max-rejected allows more"
             ) from error
-        _say_imported(result.artifact, result.up_to_date, rejects_file, json_)
+        for result in results:
+            _print_imported(result.artifact, result.up_to_date, rejects_file, run)
 
 
 def _check_rejects_file(path: Path) -> None:
@@ -151,14 +148,14 @@ def _heldout_files(annotations: Artifact, axis: str) -> tuple[str, ...]:
     return (name,) if name in present else ()
 
 
-def _say_imported(artifact: Artifact, up_to_date: bool, rejects_file: Path, json_: bool) -> None:
+def _print_imported(artifact: Artifact, up_to_date: bool, rejects_file: Path, run: RunOptions) -> None:
     metrics = artifact.manifest.metrics
     kept = artifact.path / "logs" / "rejects.jsonl"
     if kept.is_file():
         rejects_file.write_bytes(kept.read_bytes())
     where = str(rejects_file) if kept.is_file() else None
     counts = {key: metrics[key] for key in ("read", "accepted", "rejected")}
-    if json_:
+    if run.json_:
         print_json({"artifact": str(artifact.reference), **counts, "rejects_file": where})
         return
     read, accepted, train, test = (f"{metrics[name]:,}" for name in ("read", "accepted", "train", "test"))
@@ -175,8 +172,9 @@ def _say_imported(artifact: Artifact, up_to_date: bool, rejects_file: Path, json
     axis = artifact.manifest.config["axis"]
     margin = "" if metrics["rated"] else f" --set {axis}.margin=none"
     typer.echo(f"{artifact.reference}{' (up to date)' * up_to_date}")
-    typer.echo(f"next: rlhf data show {artifact.reference}")
-    typer.echo(f"then: rlhf train-reward --axis {axis} --preferences {artifact.reference} --set {axis}.mixture=own{margin}")
+    typer.echo(f"next: rlhf data show {artifact.reference}{run.same_registry}")
+    settings = f"--set {axis}.mixture=own{margin}{run.same_registry}"
+    typer.echo(f"then: rlhf train-reward --axis {axis} --preferences {artifact.reference} {settings}")
 
 
 def _plain_name(stem: str) -> str:

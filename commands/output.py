@@ -1,49 +1,18 @@
-"""What the commands of the registry share: their options, their errors, and how they print.
+"""How commands print: tables, JSON, and lines beside the result.
 
 Into a pipe, tables become lines with tab-separated columns; with ``--json`` stdout holds one JSON object and nothing else.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from shlex import quote
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from registry.errors import RegistryError
-
 FOLDED_ROWS = 1000  # folding long values costs 0.3 ms a row
-
-RegistryOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--registry",
-        metavar="DIR",
-        help="Registry folder. Default: $RLHF_REGISTRY, the project folder's registry, ./rlhf-registry.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-ReferenceArgument = Annotated[str, typer.Argument(metavar="REF", help="kind/name@revision, kind/name (newest) or an alias.")]
-
-
-@contextmanager
-def registry_errors() -> Iterator[None]:
-    """Turn a RegistryError into its message on stderr and exit code 2; a disk or a connection that fails into exit code 1."""
-    try:
-        yield
-    except (RegistryError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, RegistryError) else 1) from error
-
-
-def registry_told(registry: Path | None) -> str:
-    """`` --registry DIR``, as a shell takes it, for a command that goes on in ``registry``; nothing for the default."""
-    return f" --registry {quote(str(registry))}" if registry else ""
 
 
 def say(text: str) -> None:

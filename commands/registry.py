@@ -10,17 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from commands import registry_changes
-from commands.output import (
-    JsonOption,
-    ReferenceArgument,
-    RegistryOption,
-    print_json,
-    print_table,
-    registry_errors,
-    say,
-)
-from commands.roots import open_registry
+from commands.options import JsonOption, ReferenceArgument, RegistryOption, open_registry, plain_errors
+from commands.output import print_json, print_table, say
+from commands.registry_changes import add_commands
 from registry.artifact import Problem
 from registry.difference import artifact_differences, leaves
 from registry.drafts import unfinished
@@ -46,7 +38,7 @@ def list_artifacts(
 
     Example: rlhf registry list --kind policy
     """
-    with registry_errors():
+    with plain_errors():
         store = open_registry(registry)
         lines = overview(store, kind)
     aliases = {alias: target for alias, target in _aliases(store).items() if kind is None or alias.startswith(kind + "/")}
@@ -63,7 +55,7 @@ def list_artifacts(
     say(f"{len(lines)} artifacts, {size_text(sum(line.size for line in lines))}")
     for text in _wrong(store, unreadable):
         say(f"error: {text}")
-    if left := [draft for draft in unfinished(store) if not draft.held]:
+    if left := [draft for draft in unfinished(store.root) if not draft.held]:
         say(f"{len(left)} unfinished; see `rlhf registry drafts`")
 
 
@@ -110,7 +102,7 @@ def show(reference: ReferenceArgument, registry: RegistryOption = None, as_json:
 
     Example: rlhf registry show policy/sft
     """
-    with registry_errors():
+    with plain_errors():
         store = open_registry(registry)
         artifact = store.resolve(reference)
     manifest = artifact.manifest
@@ -157,7 +149,7 @@ def lineage(
 
     Example: rlhf registry lineage policy/chat
     """
-    with registry_errors():
+    with plain_errors():
         tree = lineage_tree(open_registry(registry), reference)
     if as_json:
         print_json(lineage_json(tree))
@@ -176,7 +168,7 @@ def diff(
 
     Example: rlhf registry diff policy/v4 policy/v5
     """
-    with registry_errors():
+    with plain_errors():
         store = open_registry(registry)
         pair = store.resolve(left), store.resolve(right)
     found = artifact_differences(pair[0].manifest, pair[1].manifest)
@@ -199,7 +191,7 @@ def verify(
 
     Example: rlhf registry verify policy/chat
     """
-    with registry_errors():
+    with plain_errors():
         store = open_registry(registry)
         found: dict[str, tuple[Problem, ...]] = {}
         for text in references or map(str, store.references()):
@@ -225,4 +217,4 @@ def _print_problems(text: str, problems: Sequence[Problem]) -> None:
         typer.echo(f"  {problem.path}: {problem.text}")
 
 
-registry_changes.add_commands(registry_app)
+add_commands(registry_app)

@@ -6,16 +6,8 @@ from typing import Annotated
 
 import typer
 
-from commands.output import (
-    JsonOption,
-    ReferenceArgument,
-    RegistryOption,
-    print_json,
-    print_table,
-    registry_errors,
-    say,
-)
-from commands.roots import open_registry
+from commands.options import JsonOption, ReferenceArgument, RegistryOption, open_registry, plain_errors
+from commands.output import print_json, print_table, say
 from registry.drafts import discard, unfinished
 from registry.hub import push
 from registry.upkeep import export, leftovers, prunable, prune, remove
@@ -45,7 +37,7 @@ def set_alias(
 
     Example: rlhf registry alias policy/chat policy/v5@1
     """
-    with registry_errors():
+    with plain_errors():
         target = open_registry(registry).set_alias(name, reference)
     if as_json:
         print_json({"alias": name, "artifact": str(target)})
@@ -65,7 +57,7 @@ def remove_artifact(
 
     Example: rlhf registry remove samples/v1@1
     """
-    with registry_errors():
+    with plain_errors():
         gone = remove(open_registry(registry), reference, with_children_left, say)
     if as_json:
         print_json({"removed": [str(gone)]})
@@ -82,7 +74,7 @@ def prune_registry(
 
     Example: rlhf registry prune --yes
     """
-    with registry_errors():
+    with plain_errors():
         store = open_registry(registry)
         found = prune(store, say) if yes else prunable(store)
         left = leftovers(store)
@@ -108,7 +100,7 @@ def export_artifact(
 
     Example: rlhf registry export policy/chat my-chat-model
     """
-    with registry_errors():
+    with plain_errors():
         artifact = export(open_registry(registry), reference, folder)
     if as_json:
         print_json({"artifact": str(artifact.reference), "path": str(folder)})
@@ -127,7 +119,7 @@ def push_artifact(
 
     Example: rlhf registry push policy/chat your-name/my-chat-model --private
     """
-    with registry_errors():
+    with plain_errors():
         artifact, url = push(open_registry(registry), reference, repo_id, private)
     if as_json:
         print_json({"artifact": str(artifact.reference), "url": url})
@@ -144,10 +136,10 @@ def show_drafts(
 
     Example: rlhf registry drafts --discard
     """
-    with registry_errors():
+    with plain_errors():
         store = open_registry(registry)
-        found = unfinished(store)
-        gone = [draft.fingerprint for draft in found if discard_all and discard(store, draft.fingerprint)]
+        found = unfinished(store.root)
+        gone = [draft.fingerprint for draft in found if discard_all and discard(store.root, draft.fingerprint)]
     if as_json:
         print_json({"drafts": [dataclasses.asdict(draft) for draft in found], "discarded": gone})
         return

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from commands.registry import print_table
+from commands.output import print_table
 
 
 def print_study(told: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""Intervals of statistics that are neither a mean nor a ratio: slopes, differences between groups, rank correlations.
+"""Bootstrap intervals of statistics that are neither a mean nor a ratio: slopes, differences of groups, correlations.
 
-The unit is the prompt with all that hangs on it, as in `eval.intervals`: 2,000 draws of units with replacement, the statistic
-computed anew on each. What is paired stays paired, because a prompt brings its observations under every arm, or none of them.
+The unit is the prompt with all of its observations, as in `eval.intervals`: 2,000 draws of units with replacement, with the
+statistic computed again on each. Paired observations stay paired, because a draw takes a prompt with its observations under
+every arm, or none of them.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -10,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from eval.intervals import DRAWS, UNKNOWN, Estimate
-from preference_data.statistics import wilson
+from eval.intervals import DRAWS, UNKNOWN, Estimate, FloatArray, unit_numbers
+from preference_data.measuring.statistics import wilson
 
 Positions = npt.NDArray[np.int64]
 
@@ -20,10 +21,10 @@ def bootstrap(statistic: Callable[[Positions], float], unit_ids: Sequence[Hashab
     """``statistic`` of all observations, with its percentile interval over the units; n counts the observations.
 
     ``statistic`` takes positions in ``unit_ids`` (N,), some of them several times, and may return NaN where it is undefined:
-    such draws are left out, and `UNKNOWN` is returned where it is undefined for the whole. Where all draws agree they claim a
-    certainty that the units do not give, as in `eval.intervals`; the interval is then the value -+ ``reach``, the width of the
-    range that the statistic can have, times Wilson's upper end for none of the units. Where the value is not in the middle of
-    that range the interval may leave it, and only the caller knows its ends: see `clipped`.
+    such draws are left out, and `UNKNOWN` is returned where it is undefined for all observations together. Draws that all
+    agree claim a certainty that the units do not give (see `eval.intervals`). The interval is then the value -+ ``reach``, the
+    width of the range of the statistic, times Wilson's upper end for none of the units. It may leave the range of the
+    statistic; the caller knows that range and limits the interval with `clipped`.
     """
     value = statistic(np.arange(len(unit_ids))) if len(unit_ids) else np.nan
     if np.isnan(value):
@@ -31,9 +32,9 @@ def bootstrap(statistic: Callable[[Positions], float], unit_ids: Sequence[Hashab
     order, starts, counts = _by_unit(unit_ids)
     rng = np.random.default_rng(seed)
     draws = np.empty(DRAWS)
-    for number in range(DRAWS):
-        drawn = rng.integers(len(counts), size=len(counts))
-        draws[number] = statistic(order[_ranges(starts[drawn], counts[drawn])])
+    for draw in range(DRAWS):
+        units = rng.integers(len(counts), size=len(counts))
+        draws[draw] = statistic(order[_ranges(starts[units], counts[units])])
     low, high = np.nanquantile(draws, [0.025, 0.975])
     if np.nanmax(draws) - np.nanmin(draws) < 1e-12:
         spread = reach * wilson(0.0, len(counts))[1]
@@ -41,9 +42,21 @@ def bootstrap(statistic: Callable[[Positions], float], unit_ids: Sequence[Hashab
     return Estimate(float(value), float(low), float(high), len(unit_ids))
 
 
-def clipped(found: Estimate, lowest: float, highest: float) -> Estimate:
-    """``found`` with its interval within the ``lowest`` and ``highest`` that it can be; an unknown one as it is."""
-    return replace(found, low=max(found.low, lowest), high=min(found.high, highest)) if found.known else found
+def clipped(estimate: Estimate, lowest: float, highest: float) -> Estimate:
+    """``estimate`` with its interval limited to [``lowest``, ``highest``]; an unknown estimate is returned as it is."""
+    if not estimate.known:
+        return estimate
+    return replace(estimate, low=max(estimate.low, lowest), high=min(estimate.high, highest))
+
+
+def bounded_mean(values: FloatArray, unit_ids: Sequence[Hashable], bound: float) -> Estimate:
+    """Mean of ``values`` (N,), each within [-``bound``, ``bound``], bootstrapped over ``unit_ids`` (N,).
+
+    Unlike `eval.intervals.bootstrap_mean` it gives an interval with a width where all draws agree. Differences of two shares
+    have the bound 1.
+    """
+    mean = bootstrap(lambda positions: float(values[positions].mean()), unit_ids, 2 * bound)
+    return clipped(mean, -bound, bound)
 
 
 def contrast(
@@ -55,50 +68,73 @@ def contrast(
 ) -> Estimate:
     """Sum over the groups g of ``weights[g]`` * mean of the values in g, bootstrapped over units; n counts the values used.
 
-    With weights 1 and -1 it is the difference of two means, with those of `slope_weights` a least-squares slope. ``values``
-    (N,) lie within [0, 1], ``groups`` and ``unit_ids`` are (N,). The interval lies within what such means can make of the
-    weights: the sum of the negative ones to that of the positive. Not within what the observed values can, because where they
-    are all equal that is one point. `UNKNOWN` when a group with a weight has no value. Raises ValueError on lengths that differ
-    and on values outside [0, 1].
+    With the weights 1 and -1 it is a difference of two means, with those of `slope_weights` a least-squares slope. ``values``
+    (N,) lie within [0, 1]; ``groups`` and ``unit_ids`` are (N,). The interval is limited to what means within [0, 1] can give:
+    from the sum of the negative weights to that of the positive ones. The range of the observed values would not do, because
+    it is a single point where they are all equal. `UNKNOWN` when a group with a weight has no value. Raises ValueError for
+    different lengths and for values outside [0, 1].
     """
     if not len(values) == len(groups) == len(unit_ids):
-        raise ValueError(f"{len(values)} values, {len(groups)} groups and {len(unit_ids)} unit ids; give one of each for all")
-    if wrong := [value for value in values if not 0 <= value <= 1]:
-        raise ValueError(f"{wrong[0]} is not within [0, 1]; a contrast is of shares, and all of its values are")
+        raise ValueError(
+            f"there are {len(values)} values, {len(groups)} groups and {len(unit_ids)} unit ids; give one of each for every "
+            "observation"
+        )
+    if outside := [value for value in values if not 0 <= value <= 1]:
+        raise ValueError(f"{outside[0]} is not within [0, 1]; a contrast compares shares, so give values from 0 to 1")
     names = list(weights)
     used = [position for position, group in enumerate(groups) if group in weights]
-    place = np.array([names.index(groups[position]) for position in used], dtype=np.int64)
-    array = np.array([values[position] for position in used], dtype=np.float64)
+    group_numbers = np.array([names.index(groups[position]) for position in used], dtype=np.int64)
+    used_values = np.array([values[position] for position in used], dtype=np.float64)
     factors = np.array([weights[name] for name in names])
 
     def statistic(positions: Positions) -> float:
-        sums = np.bincount(place[positions], array[positions], len(names))
-        counts = np.bincount(place[positions], minlength=len(names))
+        sums = np.bincount(group_numbers[positions], used_values[positions], len(names))
+        counts = np.bincount(group_numbers[positions], minlength=len(names))
         return float(factors @ (sums / counts)) if counts.all() else float("nan")
 
-    found = bootstrap(statistic, [unit_ids[position] for position in used], float(np.abs(factors).sum()), seed)
-    return clipped(found, float(factors.clip(max=0).sum()), float(factors.clip(min=0).sum()))
+    estimate = bootstrap(statistic, [unit_ids[position] for position in used], float(np.abs(factors).sum()), seed)
+    return clipped(estimate, float(factors.clip(max=0).sum()), float(factors.clip(min=0).sum()))
+
+
+def paired_difference(
+    ours: Sequence[float], theirs: Sequence[float], our_units: Sequence[Hashable], their_units: Sequence[Hashable]
+) -> Estimate:
+    """Mean of ``ours`` minus mean of ``theirs``, all within [0, 1], bootstrapped over units; n counts the pairs.
+
+    Both sides observe the same units equally often, in any order. Raises ValueError as `contrast`.
+    """
+    groups = ["ours"] * len(ours) + ["theirs"] * len(theirs)
+    estimate = contrast([*ours, *theirs], groups, {"ours": 1.0, "theirs": -1.0}, [*our_units, *their_units])
+    return replace(estimate, n=estimate.n // 2)
 
 
 def slope_weights(x: Mapping[str, float]) -> dict[str, float]:
-    """Weights that make a contrast the least-squares slope over ``x``, the place of each group. Raises ValueError for fewer
-    than two places."""
+    """The weights that make a contrast the least-squares slope over ``x``, the place of each group.
+
+    Raises ValueError for fewer than two different places.
+    """
     if len(set(x.values())) < 2:
-        raise ValueError(f"a slope needs two places or more, and these are {dict(x)}")
-    middle = sum(x.values()) / len(x)
-    spread = sum((each - middle) ** 2 for each in x.values())
-    return {group: (each - middle) / spread for group, each in x.items()}
+        raise ValueError(f"a slope needs groups at two different places or more, and the places are {dict(x)}")
+    mean = sum(x.values()) / len(x)
+    variation = sum((place - mean) ** 2 for place in x.values())
+    return {group: (place - mean) / variation for group, place in x.items()}
+
+
+def pearson(rows: FloatArray) -> float:
+    """Pearson's correlation of the two ``rows`` (2, N), in [-1, 1]; NaN where the values of a row are all equal."""
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    scale = float(np.sqrt((centred**2).sum(axis=1).prod()))
+    return float((centred[0] * centred[1]).sum()) / scale if scale > 1e-12 else float("nan")
 
 
 def _by_unit(unit_ids: Sequence[Hashable]) -> tuple[Positions, Positions, Positions]:
-    """All positions (N,), those of a unit side by side; where each unit begins there (U,), and how many it has (U,)."""
-    numbers: dict[Hashable, int] = {}
-    unit = np.array([numbers.setdefault(each, len(numbers)) for each in unit_ids], dtype=np.int64)
-    counts = np.bincount(unit)
-    return np.argsort(unit, kind="stable"), np.cumsum(counts) - counts, counts
+    """All positions (N,), those of a unit side by side; where each unit starts among them (U,), and how many it has (U,)."""
+    units = unit_numbers(unit_ids)
+    counts = np.bincount(units)
+    return np.argsort(units, kind="stable"), np.cumsum(counts) - counts, counts
 
 
 def _ranges(starts: Positions, counts: Positions) -> Positions:
-    """start, start + 1, ... (count of them) for each start, one range after the other."""
-    before = np.cumsum(counts) - counts
-    return np.repeat(starts - before, counts) + np.arange(counts.sum())
+    """For each start the positions start, start + 1, ... (as many as its count), one range after the other."""
+    offsets = np.cumsum(counts) - counts
+    return np.repeat(starts - offsets, counts) + np.arange(counts.sum())

@@ -1,10 +1,10 @@
 """Win rate of one policy against another on the same prompts (paper Figures 2, 11 and 12).
 
-Both policies answer each prompt, a judge puts a number on each response, and the higher number wins. The win rate is
-wins / (wins + losses): ties are taken out, as Figure 2 of the paper does, and reported beside it. The interval comes from a
-bootstrap over prompts (`eval.intervals`), which keeps the two answers to a prompt together.
+Both policies respond to each prompt, a judge rates each response with a number, and the higher number wins. The win rate is
+wins / (wins + losses): ties are left out, as in Figure 2 of the paper, and reported beside it. The interval comes from a
+bootstrap over prompts (`eval.intervals`), which keeps the two responses to a prompt together.
 
-A judge rates one dialogue at a time, so that one call serves the sandbox's gold judge and a reward model alike. A judge that
+A judge rates one dialogue at a time, so that the same call serves the sandbox's gold judge and a reward model. A judge that
 must see both responses side by side (the paper's raters, GPT-4 with swapped order) is left out until there is one to call.
 """
 
@@ -19,16 +19,16 @@ from preference_data.messages import Messages
 
 
 class Judge(Protocol):
-    """Says how good the last response of each dialogue is; higher is better, on whatever scale."""
+    """Rates the last response of each dialogue; higher is better, on any scale."""
 
     def judge(self, dialogues: Sequence[Messages]) -> Sequence[float]:
-        """One finite number a dialogue, in order. Only numbers for the same prompt are compared with each other."""
+        """One finite number per dialogue, in order. Only numbers for the same prompt are compared with each other."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """``estimate`` is wins / (wins + losses), its n the decided comparisons; ``n`` here counts the ties too.
+    """``estimate`` is wins / (wins + losses), its n the decided comparisons; ``n`` here counts ties too.
 
     When all are ties the estimate is `eval.intervals.UNKNOWN`.
     """
@@ -49,13 +49,13 @@ def win_rate(
 ) -> WinRate:
     """The share of decided comparisons that ``ours`` wins.
 
-    ``ours`` and ``theirs`` are (N,) judgements of two responses to the same prompt, ``unit_ids`` (N,) the prompts' ids.
-    A difference of at most ``tie_margin`` (in the judge's unit) is a tie. Raises ValueError on lengths that differ or on
+    ``ours`` and ``theirs`` are (N,) judgements of two responses to the same prompt, ``unit_ids`` (N,) the ids of the prompts.
+    A difference of at most ``tie_margin`` (in the judge's unit) is a tie. Raises ValueError for different lengths and for
     judgements that are not finite.
     """
     if not len(ours) == len(theirs) == len(unit_ids):
         raise ValueError(
-            f"{len(ours)} judgements of ours meet {len(theirs)} of theirs on {len(unit_ids)} prompt ids; "
+            f"there are {len(ours)} judgements of ours, {len(theirs)} of theirs and {len(unit_ids)} prompt ids; "
             "give one of each for every comparison"
         )
     difference = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)

@@ -1,12 +1,12 @@
-"""Checkers: functions that tell from an answer's text alone whether it obeys a constraint. A constraint names one by words.
+"""Checkers: functions that decide from a response's text alone whether it obeys a constraint. A constraint names one by words.
 
     contains TEXT      the words TEXT occur, in any letter case
-    ends_with WORDS    the last words are WORDS, in any letter case; what follows them is punctuation at most
-    one_sentence       one sentence, on one line; a letter with a full stop is an initial, and ends none
-    max_words N        N words at most, for scripts that set them apart
-    language NAME      most likely written in NAME, as lingua-language-detector sees it (an extra: ``llama-rlhf[language]``)
+    ends_with WORDS    the last words are WORDS, in any letter case, followed by punctuation at most
+    one_sentence       one sentence, on one line; a single letter with a full stop is an initial and does not end a sentence
+    max_words N        N words at most, for scripts that separate words
+    language NAME      most likely written in NAME, by lingua-language-detector (an extra: ``llama-rlhf[language]``)
 
-An answer without text obeys none. What no checker can tell is judged by a model: ``gatt/obedience.py``.
+A response without text obeys none of them. A model judges the constraints without a checker: ``gatt/obedience.py``.
 """
 
 import re
@@ -21,11 +21,11 @@ _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)]*(?=\s)|[。！？؟।]")
 
 
 class CheckError(ValueError):
-    """A checker that does not exist, lacks its argument, or cannot be used here."""
+    """A checker does not exist, has no argument where it needs one, or cannot be used here."""
 
 
 def make_checker(check: str) -> Checker:
-    """The checker that ``check`` names, with its argument. Raises CheckError."""
+    """The checker that ``check`` names, with its argument filled in. Raises CheckError."""
     name, _, argument = check.strip().partition(" ")
     if name not in _CHECKERS:
         raise CheckError(f"there is no checker {name!r}; the checkers are {', '.join(_USES.values())}")
@@ -36,40 +36,40 @@ def make_checker(check: str) -> Checker:
 
 
 def known_languages() -> dict[str, Any]:
-    """The languages that ``language`` tells apart, by their English name. Raises CheckError where lingua is not installed."""
+    """The languages that ``language`` distinguishes, by English name. Raises CheckError where lingua is not installed."""
     return {language.name.title(): language for language in _lingua().Language.all()}
 
 
 def _contains(text: str) -> Checker:
     pattern = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)", re.IGNORECASE)
-    return lambda answer: pattern.search(answer) is not None
+    return lambda response: pattern.search(response) is not None
 
 
 def _ends_with(words: str) -> Checker:
-    wanted = _words(words)
-    if not wanted:
-        raise CheckError(f"ends_with {words!r} names no word that an answer could end with")
-    return lambda answer: _words(answer)[-len(wanted) :] == wanted
+    last_words = _words(words)
+    if not last_words:
+        raise CheckError(f"ends_with {words!r} names no word that a response could end with; give one word or more")
+    return lambda response: _words(response)[-len(last_words) :] == last_words
 
 
 def _one_sentence(_: str) -> Checker:
-    return lambda answer: _num_sentences(answer) == 1
+    return lambda response: _num_sentences(response) == 1
 
 
 def _max_words(number: str) -> Checker:
     if not number.isdecimal() or not int(number):
-        raise CheckError(f"max_words takes a number above 0, and was given {number!r}")
-    return lambda answer: 0 < len(_words(answer)) <= int(number)
+        raise CheckError(f"max_words takes a whole number above 0, and got {number!r}")
+    return lambda response: 0 < len(_words(response)) <= int(number)
 
 
 def _language(name: str) -> Checker:
-    known = known_languages()
-    if name.title() not in known:
+    languages = known_languages()
+    if name.title() not in languages:
         raise CheckError(
-            f"the checker does not know the language {name!r}; it knows {', '.join(sorted(known))}. Take one of them, or set "
-            '"check" to null, and a model judges'
+            f"the checker does not know the language {name!r}; it knows {', '.join(sorted(languages))}. Use one of them, or "
+            'set "check" to null to have a model judge'
         )
-    return lambda answer: _detector().detect_language_of(answer) == known[name.title()]
+    return lambda response: _detector().detect_language_of(response) == languages[name.title()]
 
 
 def _words(text: str) -> list[str]:
@@ -77,15 +77,15 @@ def _words(text: str) -> list[str]:
 
 
 def _num_sentences(text: str) -> int:
-    """Stretches of words that end with a full stop, a mark, a line or the text; an abbreviation ends none."""
-    found = 0
+    """Runs of words up to a full stop, another end mark, or the end of a line; an abbreviation does not end a sentence."""
+    num_sentences = 0
     for line in text.splitlines():
         start = 0
-        ends = [end.end() for end in _SENTENCE_END.finditer(line) if not _ABBREVIATION.search(line[: end.end()])]
+        ends = [match.end() for match in _SENTENCE_END.finditer(line) if not _ABBREVIATION.search(line[: match.end()])]
         for end in [*ends, len(line)]:
-            found += bool(_words(line[start:end]))
+            num_sentences += bool(_words(line[start:end]))
             start = end
-    return found
+    return num_sentences
 
 
 @cache
@@ -98,8 +98,8 @@ def _lingua() -> Any:
         import lingua
     except ImportError as error:
         raise CheckError(
-            "the checker of languages needs lingua-language-detector, which is not installed; pip install "
-            "'llama-rlhf[language]', or set \"check\" to null, and a model judges"
+            "the language checker needs lingua-language-detector, which is not installed; pip install "
+            "'llama-rlhf[language]', or set \"check\" to null to have a model judge"
         ) from error
     return lingua
 

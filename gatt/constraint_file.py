@@ -1,4 +1,4 @@
-"""Constraints in a file, one JSON object a line, to be written by hand or by ``gatt/proposals.py`` and edited.
+"""A file of constraints, one JSON object per line, written by hand or by ``gatt/proposals.py`` and then edited.
 
     {"family": "figure", "value": "Napoleon"}
     {"family": "language", "value": "French"}
@@ -6,9 +6,9 @@
     {"family": "length", "value": "one sentence", "instruction": "Answer in one sentence.", "terse": "Length: one sentence.",
      "check": "one_sentence", "held_out": true}
 
-The paper's families (hobby, language, figure) have wordings of their own; any other needs both ``instruction`` and ``terse``.
-``check`` names a checker (``gatt/checkers.py``); without it, or with null, a model judges. A language alone has its own checker
-where ``check`` is left out. ``held_out``: for evaluation, never trained on.
+The paper's families (hobby, language, figure) have default wordings; any other needs both ``instruction`` and ``terse``.
+``check`` names a checker (``gatt/checkers.py``); without it, or with null, a model judges. Only languages have a default
+checker. ``held_out``: for evaluation, never trained on.
 """
 
 import json
@@ -36,27 +36,27 @@ def read_constraints(file: Path) -> list[Constraint]:
     """The constraints of ``file``. Raises RowsError naming every faulty line, or where all are held out; FileNotFoundError."""
     seen: set[tuple[str, str]] = set()
 
-    def once(row: Mapping[str, Any]) -> Constraint:
-        made = constraint_of(row)
-        if (made.family, made.value) in seen:
-            raise ValueError(f"the {made.family} {made.value!r} stands in an earlier line")
-        seen.add((made.family, made.value))
-        return made
+    def unseen_constraint(row: Mapping[str, Any]) -> Constraint:
+        constraint = constraint_of(row)
+        if (constraint.family, constraint.value) in seen:
+            raise ValueError(f"the {constraint.family} {constraint.value!r} stands in an earlier line; remove one of the two")
+        seen.add((constraint.family, constraint.value))
+        return constraint
 
-    found = records_in(file, once, "constraints")
-    if all(each.held_out for each in found):
+    constraints = records_in(file, unseen_constraint, "constraints")
+    if all(constraint.held_out for constraint in constraints):
         raise RowsError(f"every constraint of {file} is held out; give some to train on")
-    return found
+    return constraints
 
 
 def write_constraints(constraints: Iterable[Constraint], file: Path) -> None:
-    """One line a constraint, every key written out, so that each can be edited."""
+    """Write one line per constraint with every key, so that each key can be edited."""
     rows = (json.dumps(asdict(constraint), ensure_ascii=False) + "\n" for constraint in constraints)
     file.write_text("".join(rows), encoding="utf-8")
 
 
 def constraint_of(row: Mapping[str, Any]) -> Constraint:
-    """A constraint of a line's JSON. Raises ValueError, and CheckError for a ``check`` that cannot be used."""
+    """The constraint of a line's JSON. Raises ValueError, and CheckError for a ``check`` that cannot be used."""
     if unknown := sorted(set(row) - set(_KEYS)):
         raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
     texts = {name: row[name] for name in _TEXTS if name in row}
@@ -65,23 +65,24 @@ def constraint_of(row: Mapping[str, Any]) -> Constraint:
         raise ValueError(f"{missing[0]} is missing; a constraint needs a family and a value")
     if not isinstance(row.get("held_out", False), bool):
         raise ValueError(f"held_out must be true, false or left out; it is {row['held_out']!r:.80}")
-    own = named(texts["family"], texts["value"]) if texts["family"] in WORDINGS else None
-    if own is None and (missing := [name for name in ("instruction", "terse") if name not in texts]):
+    default = named(texts["family"], texts["value"]) if texts["family"] in WORDINGS else None
+    if default is None and (missing := [name for name in ("instruction", "terse") if name not in texts]):
         raise ValueError(
-            f"{missing[0]} is missing; the families {', '.join(WORDINGS)} have wordings of their own, and {texts['family']!r} "
+            f"{missing[0]} is missing; only the families {', '.join(WORDINGS)} have default wordings, so {texts['family']!r} "
             "needs an instruction and its terse form"
         )
-    check = row.get("check", own.check if own else None)
+    check = row.get("check", default.check if default else None)
     if check is not None:
         if not isinstance(check, str):
             raise ValueError(f"check must be a checker with its argument, null or left out; it is {check!r:.80}")
         make_checker(check)
-    words = texts if own is None else {"instruction": own.instruction, "terse": own.terse} | texts
-    return Constraint(**words, check=check, held_out=row.get("held_out", False))
+    if default is not None:
+        texts = {"instruction": default.instruction, "terse": default.terse} | texts
+    return Constraint(**texts, check=check, held_out=row.get("held_out", False))
 
 
 def named(family: str, value: str) -> Constraint:
-    """A constraint of one of the paper's families, in its own wording; a language brings its checker."""
+    """A constraint of one of the paper's families, in its default wording; a language has its checker."""
     instruction, terse = (wording.format(value=value) for wording in WORDINGS[family])
     return Constraint(family, value, instruction, terse, f"language {value}" if family == "language" else None)
 
@@ -89,7 +90,7 @@ def named(family: str, value: str) -> Constraint:
 def _check_texts(texts: Mapping[str, Any]) -> None:
     for name, text in texts.items():
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{name} must be a text with something in it; it is {text!r:.80}")
+            raise ValueError(f"{name} must be a non-empty text; it is {text!r:.80}")
         check_text(name, text)
         if tags := tags_in(text):
-            raise ValueError(f"{name} holds the chat-format tag {tags[0]!r}; take it out of the text")
+            raise ValueError(f"{name} holds the chat-format tag {tags[0]!r}; remove it from the text")

@@ -1,8 +1,8 @@
-"""Constraints, and the instructions that are composed of them (paper 3.3, A.3.5).
+"""Constraints, and the instructions composed of them (paper 3.3, A.3.5).
 
 The paper's families are hobbies, languages and public figures. A constraint has two wordings: a sentence ("Act as Napoleon.")
 and a terse key and value ("Figure: Napoleon."). An instruction combines constraints at random and is terse half of the time.
-Which constraints there are is the caller's to say.
+The caller supplies the constraints.
 """
 
 import random
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """One thing to hold to for a whole dialogue: ``family`` "figure", ``value`` "Napoleon", and its two wordings.
+    """A requirement on a whole dialogue: ``family`` "figure", ``value`` "Napoleon", and its two wordings.
 
-    ``check``: the checker that tells whether an answer obeys, by name and argument; None: a model judges. ``held_out``: for
-    evaluation alone.
+    ``check``: the checker that decides whether a response obeys, by name and argument; None: a model judges. ``held_out``: for
+    evaluation only.
     """
 
     family: str
@@ -28,7 +28,7 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """What the user asks for in the first message: one or more constraints of different families, and the text that says so."""
+    """What the user asks for in the first message: one or more constraints of different families, and their text."""
 
     constraints: tuple[Constraint, ...]
     text: str
@@ -45,9 +45,11 @@ def compose_instruction(constraints: Sequence[Constraint], rng: random.Random) -
     Families are drawn first, so that a family with many values is not drawn more often. Raises ValueError without constraints.
     """
     if not constraints:
-        raise ValueError("no constraints to compose an instruction of; give at least one")
+        raise ValueError("there are no constraints to compose an instruction of; give at least one")
     families = sorted({constraint.family for constraint in constraints})
-    drawn = sorted(rng.sample(families, min(rng.choice((1, 2)), len(families))))
-    chosen = tuple(rng.choice([constraint for constraint in constraints if constraint.family == family]) for family in drawn)
-    terse = rng.random() < 0.5
-    return Instruction(chosen, " ".join(constraint.terse if terse else constraint.instruction for constraint in chosen))
+    drawn_families = sorted(rng.sample(families, min(rng.choice((1, 2)), len(families))))
+    drawn = tuple(
+        rng.choice([constraint for constraint in constraints if constraint.family == family]) for family in drawn_families
+    )
+    is_terse = rng.random() < 0.5
+    return Instruction(drawn, " ".join(constraint.terse if is_terse else constraint.instruction for constraint in drawn))

@@ -1,4 +1,4 @@
-"""The multi-turn dialogues that get an instruction: strung together from single turns, or as they were given."""
+"""The multi-turn dialogues that get an instruction: chained from single-turn dialogues, or multi-turn ones as given."""
 
 import random
 from collections import Counter
@@ -12,9 +12,10 @@ from preference_data.prompt import Dialogue
 
 
 def chain_dialogues(single_turn_dialogues: Sequence[Dialogue], num_turns: Sequence[int], seed: int) -> list[Messages]:
-    """Multi-turn dialogues strung together from single-turn ones: one for each entry of ``num_turns``, with that many turns.
+    """Multi-turn dialogues chained from single-turn ones: one for each entry of ``num_turns``, with that many turns.
 
-    Within a dialogue no single-turn dialogue is used twice. Raises GattError for too few of them, and for one with more turns.
+    No single-turn dialogue is used twice in one dialogue. Raises GattError for too few single-turn dialogues, and for one that
+    has more turns.
     """
     for single in single_turn_dialogues:
         if [message["role"] for message in single.messages] != ["user", "assistant"]:
@@ -23,7 +24,7 @@ def chain_dialogues(single_turn_dialogues: Sequence[Dialogue], num_turns: Sequen
     if (longest := max(num_turns, default=0)) > len(single_turn_dialogues):
         raise GattError(
             f"a dialogue of {longest} turns was asked for, and there are {len(single_turn_dialogues)} single-turn dialogues to "
-            "string together; give more of them, ask for fewer turns, or take dialogues of several turns as they are "
+            "string together; give more of them, ask for fewer turns, or give multi-turn dialogues to use as they are "
             "(gatt.multi_turn: given)"
         )
     rng = random.Random(seed)
@@ -35,7 +36,7 @@ def chain_dialogues(single_turn_dialogues: Sequence[Dialogue], num_turns: Sequen
 def draw_num_turns(config: GattConfig, seed: int) -> list[int]:
     """Turns of each of ``config.num_dialogues`` dialogues, from min_turns to max_turns; a number n has the weight 1 / n.
 
-    A dialogue teaches one answer however long it is, so short ones, which cost little, are the more common.
+    A dialogue trains one response however long it is, so short ones, which cost less, are more frequent.
     """
     lengths = range(config.min_turns, config.max_turns + 1)
     return random.Random(seed).choices(lengths, [1 / turns for turns in lengths], k=config.num_dialogues)
@@ -48,26 +49,26 @@ def mean_num_turns(config: GattConfig) -> float:
 
 
 def given_dialogues(dialogues: Sequence[Dialogue], config: GattConfig, seed: int) -> tuple[list[Messages], Counter[str]]:
-    """(``config.num_dialogues`` multi-turn ones at random, or all where there are fewer; counts of those left out or cut).
+    """(``config.num_dialogues`` of the multi-turn dialogues at random, or all if fewer; counts of those dropped or cut).
 
-    Left out are those with a system message, which would compete with the instruction, and those of less than ``min_turns``
-    turns; cut are those of more than ``max_turns``, after their first so many. Raises GattError where none is left.
+    Dialogues with a system message, which would compete with the instruction, and those with fewer than ``min_turns`` turns are
+    dropped; those with more than ``max_turns`` are cut to their first ``max_turns``. Raises GattError where none is left.
     """
     changed: Counter[str] = Counter()
     usable: list[Messages] = []
-    for each in dialogues:
-        if each.messages[0]["role"] == "system":
+    for dialogue in dialogues:
+        if dialogue.messages[0]["role"] == "system":
             changed["system message"] += 1
-        elif turns_of(each.messages) < config.min_turns:
+        elif turns_of(dialogue.messages) < config.min_turns:
             changed["too few turns"] += 1
         else:
-            usable.append(each.messages[: 2 * config.max_turns])
-            changed["cut"] += len(usable[-1]) < len(each.messages)
+            usable.append(dialogue.messages[: 2 * config.max_turns])
+            changed["cut"] += len(usable[-1]) < len(dialogue.messages)
     if not usable:
         raise GattError(
             f"none of {len(dialogues)} dialogues has {config.min_turns} turns or more and no system message "
-            f"({', '.join(f'{name}: {count}' for name, count in changed.items() if count)}); give dialogues of several turns, "
-            "or have single turns strung together (gatt.multi_turn: chained)"
+            f"({', '.join(f'{reason}: {count}' for reason, count in changed.items() if count)}); give multi-turn dialogues, or "
+            "chain single turns (gatt.multi_turn: chained)"
         )
     rng = random.Random(f"given:{seed}")
     return rng.sample(usable, min(config.num_dialogues, len(usable))), +changed

@@ -1,8 +1,8 @@
-"""Does an answer obey a constraint? Told by a checker where the constraint names one, and judged by a model where it does not.
+"""Does a response obey a constraint? A checker decides where the constraint names one; otherwise a model judges.
 
-A judge is a policy that is asked (``policy/judging.py``). Without one the reward model judges, by a stand-in that is ours: an
-answer obeys when the reward model, reading the dialogue with the constraint in front of every user message, scores it above the
-dialogue's own last answer, which was not made under the constraint.
+The judge is a policy that is asked (``policy/judging.py``). Without one the reward model judges, by a substitute of our own: a
+response obeys when the reward model, reading the dialogue with the constraint in front of every user message, scores it above
+the dialogue's own last response, which was not sampled under the constraint.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from reward_model.scoring import Scorer
 
 
 class GattError(ValueError):
-    """Ghost Attention dialogues cannot be made of what was given."""
+    """Ghost Attention dialogues cannot be made from the given inputs."""
 
 
 class Asked(NamedTuple):
-    """An answer to be judged. ``dialogue`` is without the constraint, and ends with its own last answer, not the one judged.
+    """A response to be judged. ``dialogue`` is without the constraint, and ends with its own last response, not this one.
 
-    Where no reward model judges, a prompt will do: what is judged was said to the last user message.
+    Where no reward model judges, ``dialogue`` may be the prompt alone, ending with the user message that was responded to.
     """
 
     constraint: Constraint
@@ -32,11 +32,12 @@ class Asked(NamedTuple):
 
 
 Obeys = Callable[[Sequence[tuple[Constraint, Messages, str]]], list[bool]]
+"""Does each response obey? From (constraint, dialogue, response), as in `Asked`."""
 
 
 def by_rule(rule: Callable[[Constraint, str], bool]) -> Obeys:
-    """Judge each answer by itself, from its text alone."""
-    return lambda asked: [rule(constraint, response) for constraint, _, response in asked]
+    """Check each response by itself, from its text alone."""
+    return lambda responses: [rule(constraint, response) for constraint, _, response in responses]
 
 
 def by_checkers_and_models(
@@ -46,25 +47,25 @@ def by_checkers_and_models(
 
     Raises CheckError for a checker that cannot be used, and GattError where constraints need a model and there is none.
     """
-    checkers = {each: make_checker(each.check) for each in constraints if each.check is not None}
-    unchecked = [each for each in constraints if each.check is None]
+    checkers = {constraint: make_checker(constraint.check) for constraint in constraints if constraint.check is not None}
+    unchecked = [constraint for constraint in constraints if constraint.check is None]
     if unchecked and judge is None and scorer is None:
-        shown = ", ".join(f"{each.family} {each.value}" for each in unchecked[:8])
+        first = ", ".join(f"{constraint.family} {constraint.value}" for constraint in unchecked[:8])
         raise GattError(
-            f"{len(unchecked)} of {len(constraints)} constraints have no checker ({shown}), and nothing was given to tell "
+            f"{len(unchecked)} of {len(constraints)} constraints have no checker ({first}), and there is no model to judge "
             "whether they are obeyed; give a judge (--judge REF), or a check to each constraint"
         )
 
-    def obeys(given: Sequence[tuple[Constraint, Messages, str]]) -> list[bool]:
-        asked = [Asked(*each) for each in given]
-        verdicts = [each.constraint in checkers and checkers[each.constraint](each.response) for each in asked]
-        left = [place for place, each in enumerate(asked) if each.constraint not in checkers and each.response.strip()]
-        if left:
-            rest = [asked[place] for place in left]
-            judged = judge.judge([_judgement(each) for each in rest]) if judge else _preferred(rest, scorer)
-            for place, verdict in zip(left, judged, strict=True):
-                verdicts[place] = verdict
-        return verdicts
+    def obeys(responses: Sequence[tuple[Constraint, Messages, str]]) -> list[bool]:
+        asked = [Asked(*response) for response in responses]
+        results = [entry.constraint in checkers and checkers[entry.constraint](entry.response) for entry in asked]
+        unchecked_places = [i for i, entry in enumerate(asked) if entry.constraint not in checkers and entry.response.strip()]
+        if unchecked_places:
+            to_judge = [asked[i] for i in unchecked_places]
+            judged = judge.judge([_judgement(entry) for entry in to_judge]) if judge else _preferred(to_judge, scorer)
+            for i, result in zip(unchecked_places, judged, strict=True):
+                results[i] = result
+        return results
 
     return obeys
 
@@ -72,32 +73,31 @@ def by_checkers_and_models(
 def with_instruction(dialogue: Messages, instruction: str) -> Messages:
     """The prompt of the dialogue's last turn, with ``instruction`` in front of every user message.
 
-    Raises MessagesError for what is no dialogue, GattError for one with a system message.
+    Raises MessagesError for messages that are no dialogue, GattError for a dialogue with a system message.
     """
     check_dialogue(dialogue)
     if dialogue[0]["role"] == "system":
-        raise GattError("this dialogue has a system message, which would compete with the instruction; give one without")
+        raise GattError("a dialogue has a system message, which would compete with the instruction; give dialogues without one")
     return [user(f"{instruction} {message['content']}") if message["role"] == "user" else message for message in dialogue[:-1]]
 
 
 def states_one_of(dialogue: Dialogue, constraints: Sequence[Constraint]) -> bool:
-    """Does the user, or a system message, state one of the constraints, in one of its two wordings and in any letter case?"""
-    asked = [message["content"].casefold() for message in dialogue.messages if message["role"] != "assistant"]
-    return any(
-        words.casefold() in content for each in constraints for words in (each.instruction, each.terse) for content in asked
-    )
+    """Does a user or system message state one of the constraints, in either wording and in any letter case?"""
+    texts = [message["content"].casefold() for message in dialogue.messages if message["role"] != "assistant"]
+    wordings = [wording for constraint in constraints for wording in (constraint.instruction, constraint.terse)]
+    return any(wording.casefold() in text for wording in wordings for text in texts)
 
 
 def _judgement(asked: Asked) -> Judgement:
-    message = next(each for each in reversed(asked.dialogue) if each["role"] == "user")
-    return Judgement(asked.constraint.instruction, message["content"], asked.response)
+    last_user_message = next(message for message in reversed(asked.dialogue) if message["role"] == "user")
+    return Judgement(asked.constraint.instruction, last_user_message["content"], asked.response)
 
 
 def _preferred(asked: Sequence[Asked], scorer: Scorer | None) -> list[bool]:
-    """Does the reward model, told of the constraint, score the answer above the dialogue's own last one?"""
+    """Does the reward model, reading the constraint in every user message, score the response above the dialogue's own?"""
     assert scorer is not None
-    prompts = [with_instruction(each.dialogue, each.constraint.instruction) for each in asked]
-    own = [[*prompt, each.dialogue[-1]] for prompt, each in zip(prompts, asked, strict=True)]
-    new = [[*prompt, assistant(each.response)] for prompt, each in zip(prompts, asked, strict=True)]
+    prompts = [with_instruction(entry.dialogue, entry.constraint.instruction) for entry in asked]
+    own = [[*prompt, entry.dialogue[-1]] for prompt, entry in zip(prompts, asked, strict=True)]
+    new = [[*prompt, assistant(entry.response)] for prompt, entry in zip(prompts, asked, strict=True)]
     scores = scorer.score([*own, *new])
     return (scores[len(own) :] > scores[: len(own)]).tolist()

@@ -1,7 +1,7 @@
-"""Which constraints can the policy obey at all? Asked of it in a single turn, before anything is synthesised.
+"""Which constraints can the policy obey at all? Measured in single turns, before anything is synthesised.
 
-Each constraint is put in front of some questions, in its sentence and in its terse form by turns, and the policy answers each
-once. A constraint that too few answers obey is left out: its dialogues would be dropped one by one.
+Each constraint is put in front of a few questions, as a sentence and in its terse form alternately, and the policy responds to
+each once. A constraint that too few responses obey is left out: its dialogues would be dropped one by one.
 """
 
 import random
@@ -17,51 +17,57 @@ from preference_data.messages import Messages
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """``obeying`` of ``answers`` single-turn answers obey the constraint."""
+    """``obeying`` of ``answers`` single-turn responses obey the constraint."""
 
     constraint: Constraint
     obeying: int
     answers: int
 
     def told(self) -> str:
+        """The counts in words, as the artifact's metrics have them."""
         return f"{self.constraint.family} {self.constraint.value}: {self.obeying} of {self.answers}"
 
 
 def probe(
     constraints: Sequence[Constraint], turns: Sequence[Messages], sampler: Sampler, obeys: Obeys, config: GattConfig, seed: int
 ) -> list[Probed]:
-    """How many of ``config.probe_answers`` answers obey each constraint. ``turns``: single-turn dialogues to take questions of;
-    where they are fewer, there are fewer answers. Raises GattError where there are none.
+    """How many of ``config.probe_answers`` responses obey each constraint.
+
+    ``turns``: single-turn dialogues whose questions are used; with fewer of them there are fewer responses. Raises GattError
+    where there are none.
     """
     if not turns:
-        raise GattError("there is no question to ask the constraints of; give dialogues whose first turn fits the context")
+        raise GattError("there is no question to try the constraints on; give dialogues whose first turn fits the context")
     rng = random.Random(f"probe:{seed}")
-    asked = [
+    num_questions = min(config.probe_answers, len(turns))
+    probes = [
         (constraint, turn, constraint.terse if position % 2 else constraint.instruction)
         for constraint in constraints
-        for position, turn in enumerate(rng.sample(turns, min(config.probe_answers, len(turns))))
+        for position, turn in enumerate(rng.sample(turns, num_questions))
     ]
-    prompts = [with_instruction(turn, words) for _, turn, words in asked]
+    prompts = [with_instruction(turn, wording) for _, turn, wording in probes]
     groups = sampler.sample(prompts, 1, config.temperature, config.top_p, config.max_new_tokens, seed)
-    verdicts = obeys(
-        [Asked(constraint, turn, response.text) for (constraint, turn, _), (response,) in zip(asked, groups, strict=True)]
+    results = obeys(
+        [Asked(constraint, turn, response.text) for (constraint, turn, _), (response,) in zip(probes, groups, strict=True)]
     )
-    each = len(asked) // len(constraints)
     return [
-        Probed(constraint, sum(verdicts[place * each : (place + 1) * each]), each)
-        for place, constraint in enumerate(constraints)
+        Probed(constraint, sum(results[i * num_questions : (i + 1) * num_questions]), num_questions)
+        for i, constraint in enumerate(constraints)
     ]
 
 
 def obeyed(probed: Sequence[Probed], min_obedience: float) -> tuple[list[Constraint], list[Probed]]:
-    """(the constraints that at least so large a share of answers obeys, the others). Raises GattError where none is left."""
-    kept = [each.constraint for each in probed if each.obeying and each.obeying >= min_obedience * each.answers]
-    left_out = [each for each in probed if each.constraint not in kept]
+    """(the constraints that at least the share ``min_obedience`` of responses obeys, the others).
+
+    Raises GattError where no constraint is left.
+    """
+    kept = [entry.constraint for entry in probed if entry.obeying and entry.obeying >= min_obedience * entry.answers]
+    left_out = [entry for entry in probed if entry.constraint not in kept]
     if not kept:
-        rates = "\n".join(f"  {each.told()}" for each in left_out)
+        rates = "\n".join(f"  {entry.told()}" for entry in left_out)
         raise GattError(
             f"the policy obeys none of {len(probed)} constraints in a single turn often enough (min_obedience "
-            f"{min_obedience:g}), so there is nothing to learn from; take constraints that it can obey, or a policy that "
-            f"follows instructions. Answers that obey:\n{rates}"
+            f"{min_obedience:g}), so there is nothing to learn from; give constraints that it can obey, or a policy that "
+            f"follows instructions. Responses that obey:\n{rates}"
         )
     return kept, left_out

@@ -1,7 +1,7 @@
-"""Constraints that the policy proposes itself, so that it knows what it is asked to be (paper 3.3).
+"""Constraints proposed by the policy itself, so that it knows what it is asked to be (paper 3.3).
 
-It is asked for a list several times, in sampled answers. What only now and then turns up in them it may have made up; a value
-stays when enough of the answers name it. This is our reading of "avoiding instructions that are unknown to the model".
+The policy is asked for a list several times, with sampled responses. A value that few responses name may be made up; a value is
+kept when enough of them name it. This is our reading of "avoiding instructions that are unknown to the model".
 """
 
 import re
@@ -20,12 +20,12 @@ QUESTIONS = {
 }
 assert QUESTIONS.keys() == WORDINGS.keys()
 _MARKER = re.compile(r"^\s*(?:\d+\s*[.):]|[-*•])\s*")
-_LONGEST = 5  # words of a value; what is longer is talk
+_LONGEST = 5  # words of a value; longer lines are not entries of the list
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """``value`` is named by ``mentions`` of ``samples`` answers, in the spelling that is the most common."""
+    """``value`` is named by ``mentions`` of ``samples`` responses; the spelling is the most frequent one."""
 
     family: str
     value: str
@@ -36,21 +36,21 @@ class Proposal:
 def propose(
     sampler: Sampler, family: str, samples: int, count: int, temperature: float, max_new_tokens: int, seed: int
 ) -> list[Proposal]:
-    """What ``samples`` answers to the question for ``count`` values of ``family`` name, the most often named first."""
-    asked = [[user(QUESTIONS[family].format(count=count))]]
-    (responses,) = sampler.sample(asked, samples, temperature, 1.0, max_new_tokens, seed)
-    named = [listed(response.text) for response in responses]
-    mentions = Counter(value.casefold() for values in named for value in {each.casefold(): each for each in values}.values())
-    spellings = Counter(value for values in named for value in values)
-    best: dict[str, str] = {}
+    """The values that ``samples`` responses to the question for ``count`` values of ``family`` name, most often named first."""
+    prompt = [user(QUESTIONS[family].format(count=count))]
+    (responses,) = sampler.sample([prompt], samples, temperature, 1.0, max_new_tokens, seed)
+    lists = [listed(response.text) for response in responses]
+    mentions = Counter(key for values in lists for key in dict.fromkeys(value.casefold() for value in values))
+    spellings = Counter(value for values in lists for value in values)
+    best_spelling: dict[str, str] = {}
     for value, _ in spellings.most_common():
-        best.setdefault(value.casefold(), value)
-    return [Proposal(family, best[key], number, samples) for key, number in mentions.most_common()]
+        best_spelling.setdefault(value.casefold(), value)
+    return [Proposal(family, best_spelling[key], number, samples) for key, number in mentions.most_common()]
 
 
 def listed(text: str) -> list[str]:
-    """The entries of a list, one a line. Where lines have numbers or bullets, those alone, without what is said of an entry;
-    else the lines that are short enough to be one."""
+    """The entries of a list with one entry per line. If lines have numbers or bullets, only those lines, without any remark
+    after the entry; otherwise the lines that are short enough to be an entry."""
     marked = [_MARKER.sub("", line) for line in text.splitlines() if _MARKER.match(line)]
     entries = [re.split(r"\s+[-–—(]|[:;,]", entry, maxsplit=1)[0] for entry in marked] or text.splitlines()
     entries = [entry.strip().strip(".*\"' ") for entry in entries]
@@ -65,5 +65,5 @@ def listed(text: str) -> list[str]:
 
 
 def known(proposals: Sequence[Proposal], min_mentions: int) -> list[Proposal]:
-    """Those that at least so many answers name."""
-    return [each for each in proposals if each.mentions >= min_mentions]
+    """The proposals that at least ``min_mentions`` responses name."""
+    return [proposal for proposal in proposals if proposal.mentions >= min_mentions]

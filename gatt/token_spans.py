@@ -1,6 +1,7 @@
-"""Where the messages of a dialogue, and the instruction that its first message holds, lie among its tokens."""
+"""The tokens of each message of a dialogue, and of the instruction that its first message holds."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
@@ -10,11 +11,11 @@ from preference_data.messages import Messages
 
 @dataclass(frozen=True, slots=True)
 class TokenSpans:
-    """A dialogue of T turns as L ids, and which of them are what.
+    """A dialogue of T turns as L ids, and the spans of its parts.
 
-    ``turns``: of each turn its tokens, end to end from the first id to the last. ``answers``: where in ``turns`` the answer
-    begins. ``instruction``: the tokens that hold the instruction's text, in the first turn. The BOS that opens each turn, which
-    attention often falls back on, is never among them.
+    ``turns``: the tokens of each turn, end to end from the first id to the last. ``answers``: where the response of
+    each turn begins. ``instruction``: the tokens that hold the instruction's text, in the first turn. The BOS that opens each
+    turn, which often gets attention by default, is never among them.
     """
 
     ids: list[int]
@@ -24,11 +25,10 @@ class TokenSpans:
 
     @property
     def parts(self) -> list[range]:
-        """End to end: what comes before the instruction, the instruction, the rest of the first user message and then each
-        message by itself; none is empty."""
-        cuts = {self.instruction.start, self.instruction.stop, *self.answers, *(turn.stop for turn in self.turns)}
-        places = sorted(cuts - {0})
-        return [range(start, stop) for start, stop in zip([0, *places], places, strict=False)]
+        """End to end and never empty: the tokens before the instruction, the instruction, the rest of the first user message,
+        and then each message."""
+        ends = {self.instruction.start, self.instruction.stop, *self.answers, *(turn.stop for turn in self.turns)}
+        return [range(start, stop) for start, stop in pairwise(sorted(ends | {0}))]
 
 
 def token_spans(tokenizer: PreTrainedTokenizerBase, dialogue: Messages, instruction: str) -> TokenSpans:
@@ -37,26 +37,27 @@ def token_spans(tokenizer: PreTrainedTokenizerBase, dialogue: Messages, instruct
     Raises MessagesError, ChatFormatError, and ValueError where the instruction is not in the tokens of the first user message.
     """
     ids = encode_dialogue(tokenizer, dialogue).ids
-    system = int(dialogue[0]["role"] == "system")
-    users = range(system, len(dialogue), 2)
-    answers = [len(encode_prompt(tokenizer, dialogue[: place + 1]).ids) for place in users]
-    stops = [len(encode_dialogue(tokenizer, dialogue[: place + 2]).ids) for place in users]
-    turns = tuple(range(start, stop) for start, stop in zip([0, *stops], stops, strict=False))
-    return TokenSpans(ids, turns, tuple(answers), _places(tokenizer, ids[: answers[0]], instruction.strip()))
+    first_user = int(dialogue[0]["role"] == "system")
+    user_places = range(first_user, len(dialogue), 2)
+    answers = [len(encode_prompt(tokenizer, dialogue[: place + 1]).ids) for place in user_places]
+    stops = [len(encode_dialogue(tokenizer, dialogue[: place + 2]).ids) for place in user_places]
+    turns = tuple(range(start, stop) for start, stop in pairwise([0, *stops]))
+    return TokenSpans(ids, turns, tuple(answers), _span_of_text(tokenizer, ids[: answers[0]], instruction.strip()))
 
 
-def _places(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> range:
-    """Which of ``ids`` hold ``text``, by the length of what each beginning of them decodes to."""
+def _span_of_text(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> range:
+    """The places in ``ids`` that hold ``text``, from the lengths of the decoded prefixes of ``ids``."""
 
-    def decoded(end: int) -> str:
+    def decode(end: int) -> str:
         return str(tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    start = decoded(len(ids)).find(text) if text else -1
+    decoded = decode(len(ids))
+    start = decoded.find(text) if text else -1
     if start < 0:
         raise ValueError(
-            f"the first message does not hold the instruction {text!r}; it reads {decoded(len(ids))!r:.300}. Give the "
-            "instruction in its own words"
+            f"the first message does not hold the instruction {text!r}; it reads {decoded!r:.300}. Give the instruction "
+            "exactly as the message has it"
         )
-    ends = [len(decoded(end)) for end in range(len(ids) + 1)]
-    held = [place for place in range(len(ids)) if ends[place] < start + len(text) and ends[place + 1] > start]
-    return range(held[0], held[-1] + 1)
+    ends = [len(decode(end)) for end in range(len(ids) + 1)]
+    places = [place for place in range(len(ids)) if ends[place] < start + len(text) and ends[place + 1] > start]
+    return range(places[0], places[-1] + 1)

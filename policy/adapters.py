@@ -1,14 +1,14 @@
-"""What training with adapters has added to a checkpoint, kept beside its weights.
+"""What training with adapters added to a checkpoint, kept beside its weights.
 
 A checkpoint that was trained with adapters holds its merged weights, as any checkpoint does, and in the folder ``adapter/``
 what sets its matrices apart from those of its root:
 
     W = W_root + B A,     B (out, rank), A (rank, in)
 
-The *root* is the checkpoint in which the chain of trainings began; one without ``adapter/`` is its own. A root goes by the
-sum of its weights, so that a folder says nothing of where it was made. Updates of one root add up without loss, by factors
-side by side: B1 A1 + B2 A2 = [B1 B2] [A1; A2]. So two checkpoints of one root differ from each other by a low-rank update
-too, and the one can be had on the weights of the other (``policy/shared_base.py``).
+The *root* is the checkpoint in which the chain of trainings began; one without ``adapter/`` is its own. A root is named by the
+sum of its weights, so that a folder holds no path. Updates of one root add up without loss, by factors side by side:
+B1 A1 + B2 A2 = [B1 B2] [A1; A2]. So two checkpoints of one root differ from each other by a low-rank update too, and one can
+be opened on the weights of the other (``policy/shared_base.py``).
 
 The folder is in peft's format: ``PeftModel.from_pretrained(root, "adapter")`` opens it. A reward model's head is in it as a
 module that was trained whole.
@@ -36,7 +36,7 @@ Factors = Mapping[str, tuple[Tensor, Tensor]]
 
 
 class OtherRoot(ValueError):
-    """Updates of checkpoints that do not stand on one root."""
+    """Updates of checkpoints that do not have one root."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,15 +47,15 @@ class Update:
     factors: Factors
 
     def then(self, learnt: Factors) -> "Update":
-        """The update after a further training added ``learnt``."""
+        """The update after further training added ``learnt``."""
         return Update(self.root, _side_by_side(self.factors, learnt))
 
     def since(self, other: "Update") -> Factors:
-        """What is to be added to the weights of a checkpoint with the update ``other``. Raises OtherRoot."""
+        """What must be added to the weights of a checkpoint with the update ``other``. Raises OtherRoot."""
         if self.root != other.root:
             raise OtherRoot(
-                f"an update of the root {self.root[:12]} was asked for on weights that stand on the root {other.root[:12]}; "
-                "give two checkpoints whose trainings with adapters began in the same one, or load each by itself"
+                f"an update of the root {self.root[:12]} was asked for on weights of the root {other.root[:12]}; "
+                "give two checkpoints whose training with adapters began in the same one, or load each by itself"
             )
         return _side_by_side(self.factors, {name: (-b, a) for name, (b, a) in other.factors.items()})
 

@@ -1,4 +1,4 @@
-"""Attention of our own in place of a model's: for a while, and for Llama alone."""
+"""Our own attention in place of a Llama's, for the length of a ``with`` block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 @contextmanager
 def attending_by(model: PreTrainedModel, name: str, what: str) -> Iterator[None]:
-    """Within, ``model`` attends by the function that is registered as ``name``; ``what`` is done so, for the error.
+    """Within it ``model`` attends by the function registered as ``name``; ``what`` says for the error what needs it.
 
     Raises ValueError for a model that is no Llama: another may attend to less than all that came before.
     """

@@ -51,7 +51,7 @@ def chat_template_for(tokenizer: PreTrainedTokenizerBase) -> str:
     """CHAT_TEMPLATE as ``tokenizer`` needs it, to give the ids of this module.
 
     In the reference each turn is a text of its own, and begins with the space that a text begins with. Llama 2's own
-    tokenizer, where it is not told to be ``legacy``, puts it in front of the whole text alone: there the template writes it.
+    tokenizer, unless it is set to ``legacy``, puts it in front of the whole text alone: there the template writes it.
     """
     alone = tokenizer(B_INST, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     after_bos = tokenizer(f"{tokenizer.bos_token}{B_INST}", add_special_tokens=False)["input_ids"][1:]
@@ -102,10 +102,10 @@ def encode_dialogues(
 def _encode(tokenizer: PreTrainedTokenizerBase, many: Sequence[Messages], train_on: Sequence[TrainOn | None]) -> list[Encoded]:
     turns = [_turns(messages) for messages in many]
     texts = [text for dialogue in turns for opening, whole in dialogue for text in (opening, whole)]
-    distinct = list(dict.fromkeys(texts))  # responses to one prompt, or turns of one dialogue, come again and again
-    found_ids = tokenizer(distinct, add_special_tokens=False, split_special_tokens=True)["input_ids"] if distinct else []
-    ids_of = dict(zip(distinct, found_ids, strict=True))
-    found = []
+    distinct = list(dict.fromkeys(texts))  # responses to one prompt and turns of one dialogue repeat texts
+    distinct_ids = tokenizer(distinct, add_special_tokens=False, split_special_tokens=True)["input_ids"] if distinct else []
+    ids_of = dict(zip(distinct, distinct_ids, strict=True))
+    encoded = []
     for dialogue, trained_answers in zip(turns, train_on, strict=True):
         dialogue_ids: list[int] = []
         loss_mask: list[bool] = []
@@ -121,8 +121,8 @@ def _encode(tokenizer: PreTrainedTokenizerBase, many: Sequence[Messages], train_
             trained = trained_answers == "all" or (trained_answers == "last" and position + 1 == len(dialogue))
             dialogue_ids += [tokenizer.bos_token_id, *opening_ids, *answer_ids]
             loss_mask += [False] * (1 + len(opening_ids)) + [trained] * len(answer_ids)
-        found.append(Encoded(dialogue_ids, loss_mask))
-    return found
+        encoded.append(Encoded(dialogue_ids, loss_mask))
+    return encoded
 
 
 def _turns(messages: Messages) -> list[tuple[str, str]]:

@@ -58,18 +58,18 @@ def check_embeddings(path: Path | str, model: PreTrainedModel, tokenizer: PreTra
 
 def check_special_tokens(path: Path | str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise CheckpointError unless ``<unk>``, BOS and EOS have the ids of the chat format (0, 1, 2), and ``<unk>`` pads."""
-    found = (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-    if found != (PAD_ID, BOS_ID, EOS_ID, PAD_ID):
+    ids = (tokenizer.unk_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    if ids != (PAD_ID, BOS_ID, EOS_ID, PAD_ID):
         raise CheckpointError(
-            f"{path}: its tokenizer has the ids {found} for unk, BOS, EOS and pad, and Llama 2's chat format needs "
-            f"{(PAD_ID, BOS_ID, EOS_ID, PAD_ID)}; take a checkpoint of the Llama 2 family"
+            f"{path}: its tokenizer has the ids {ids} for unk, BOS, EOS and pad, and Llama 2's chat format needs "
+            f"{(PAD_ID, BOS_ID, EOS_ID, PAD_ID)}; use a checkpoint of the Llama 2 family"
         )
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str) -> None:
-    """Write weights (safetensors), configuration and tokenizer with its chat template; nothing of where they came from.
+    """Write weights (safetensors), configuration and tokenizer with its chat template; and no path that they were loaded from.
 
-    Reward models are written by it as well: a folder is a folder.
+    Reward models are written by it as well.
     """
     model.config._name_or_path = ""
     for name in ("is_local", "local_files_only", "name_or_path"):

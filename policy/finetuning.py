@@ -29,7 +29,8 @@ from policy.batch import length_grouped_batches, pad
 from policy.chat import Encoded, encode_dialogues
 from policy.config import FinetuneConfig
 from policy.lora import Adapters
-from policy.pretraining import adamw, cosine
+from policy.optimization import adamw, share_of_peak
+from policy.placement import finetuning_dtype
 from policy.training_state import States, TrainingState
 from preference_data.prompt import Dialogue
 
@@ -72,8 +73,8 @@ def finetune(
 ) -> FinetuneResult:
     """Train ``model`` in place on the answers of ``dialogues``; ``on_step`` is called after each optimizer step.
 
-    ``states``: where to go on from, and to save to; the steps done before are told to ``on_step`` again. ``on_merge`` is told
-    what the adapters have learnt, where there are any.
+    ``states``: saved states to resume from, and to save to; ``on_step`` is called again for the steps done before. ``on_merge``
+    is called with what the adapters have learnt, where there are any.
 
     Raises NothingToTrain, MessagesError, ChatFormatError, LoraError.
     """
@@ -91,7 +92,7 @@ def finetune(
         for batch in length_grouped_batches([len(example.ids) for example in kept], config.batch_size, seed + epoch)
     ]
     adapters = Adapters(model, config.lora, seed) if config.lora else None
-    optimizer = adamw((parameter for parameter in model.parameters() if parameter.requires_grad), config)
+    optimizer = adamw(model, config.learning_rate, config)
     state = TrainingState(states, {"model": model}, {"optimizer": optimizer}, FinetuneStats)
     for stats in state.restore():
         on_step(stats)
@@ -117,15 +118,15 @@ def _train(
     seed: int,
     log: "_StepLog",
 ) -> None:
-    """Train on the batches from the step on that ``log`` begins with."""
+    """Train on the batches, beginning with the step that ``log`` begins with."""
     first = log.first
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: cosine(first + step, len(batches), config.warmup_steps, config.final_lr_fraction)
+        optimizer, lambda num_done: share_of_peak(first + num_done + 1, len(batches), config)
     )
     rows = ArrowDataset.from_list([_row(example) for batch in batches[first:] for example in batch])
     trainer = _BatchTrainer(
         model=model,
-        args=_arguments(config, len(batches) - first, seed, model.device.type == "cuda"),
+        args=_arguments(config, len(batches) - first, seed, model.device.type),
         train_dataset=rows,
         processing_class=tokenizer,
         data_collator=_collate,
@@ -139,7 +140,7 @@ def _train(
 
 
 class _BatchTrainer(SFTTrainer):
-    """SFTTrainer over batches that are already made: rows lie in training order, ``batches`` says where each ends."""
+    """SFTTrainer over given batches: rows lie in training order, and ``batches`` holds the row numbers of each."""
 
     rows: ArrowDataset
     batches: list[list[int]]
@@ -218,14 +219,16 @@ def _collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
 
 
 def _consecutive(batches: list[list[Encoded]]) -> list[list[int]]:
-    found, start = [], 0
+    """The row numbers of each batch, where the rows of all batches lie one after the other."""
+    numbers, start = [], 0
     for batch in batches:
-        found.append(list(range(start, start + len(batch))))
+        numbers.append(list(range(start, start + len(batch))))
         start += len(batch)
-    return found
+    return numbers
 
 
-def _arguments(config: FinetuneConfig, num_steps: int, seed: int, on_gpu: bool) -> SFTConfig:
+def _arguments(config: FinetuneConfig, num_steps: int, seed: int, device_type: str) -> SFTConfig:
+    on_gpu = device_type == "cuda"
     # Every precision and memory flag is set, because TRL's defaults (bf16, gradient checkpointing) are meant for GPUs.
     with warnings.catch_warnings():
         # transformers 5.2x renames gradient_checkpointing; the old name is the one that all admitted versions know
@@ -239,7 +242,7 @@ def _arguments(config: FinetuneConfig, num_steps: int, seed: int, on_gpu: bool) 
             packing=False,
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
-            bf16=on_gpu,
+            bf16=finetuning_dtype(device_type) != "float32",
             fp16=False,
             gradient_checkpointing=on_gpu,
             use_cpu=not on_gpu,

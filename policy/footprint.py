@@ -44,16 +44,20 @@ def num_adapter_parameters(config: LlamaConfig, lora: LoraConfig) -> int:
     square, narrow, wide = 2 * hidden, hidden + kv, hidden + inner
     sides = {"q_proj": square, "o_proj": square, "k_proj": narrow, "v_proj": narrow}
     sides |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), wide)
-    return config.num_hidden_layers * lora.rank * sum(sides.get(target, 0) for target in lora.targets)
+    return config.num_hidden_layers * lora.rank * sum(sides.get(target, 0) for target in lora.target_modules)
 
 
-def activation_bytes(config: LlamaConfig, num_tokens: int) -> int:
-    """Kept for the backward pass over ``num_tokens`` positions, padding included, the head left out."""
+def activation_bytes(config: LlamaConfig, num_tokens: int, checkpointed: bool = False) -> int:
+    """Kept for the backward pass over ``num_tokens`` positions, padding included, the head left out.
+
+    ``checkpointed``: each layer keeps what it reads, and the backward pass computes the rest again, a layer at a time.
+    """
     hidden = config.hidden_size
     # two norms keep two rows each, then queries before and after rotation, what attention gave, what is added twice; keys and
     # values; the gated layer's four products
     layer = 8 * hidden + 2 * _kv_width(config) + 4 * config.intermediate_size
-    return FLOAT32 * num_tokens * (config.num_hidden_layers * layer + 2 * hidden)
+    layers = config.num_hidden_layers * hidden + layer if checkpointed else config.num_hidden_layers * layer
+    return FLOAT32 * num_tokens * (layers + 2 * hidden)
 
 
 def logits_bytes(config: LlamaConfig, num_tokens: int) -> int:
@@ -66,14 +70,16 @@ def cache_bytes(config: LlamaConfig, num_tokens: int) -> int:
     return 2 * FLOAT32 * num_tokens * config.num_hidden_layers * _kv_width(config)
 
 
-def training(config: LlamaConfig, num_tokens: int, num_logits: int, lora: LoraConfig | None = None) -> Footprint:
+def training(
+    config: LlamaConfig, num_tokens: int, num_logits: int, lora: LoraConfig | None = None, checkpointed: bool = False
+) -> Footprint:
     """A model that AdamW trains, or its adapters, on ``num_tokens`` positions at a time of which ``num_logits`` go through the
     head."""
     weights = trained = FLOAT32 * num_parameters(config)
     if lora:
         trained = FLOAT32 * num_adapter_parameters(config, lora)
         weights += trained
-    activations = activation_bytes(config, num_tokens) + logits_bytes(config, num_logits)
+    activations = activation_bytes(config, num_tokens, checkpointed) + logits_bytes(config, num_logits)
     return Footprint(weights, trained, _MOMENTS * trained, activations)
 
 

@@ -44,7 +44,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One response to be: its prompt, as messages and as ids, and its numbers (max_new_tokens,) in [0, 1), one a token."""
+    """A response to sample: its prompt, as messages and as ids, and its numbers (max_new_tokens,) in [0, 1), one a token."""
 
     prompt: Messages
     ids: list[int]
@@ -73,9 +73,9 @@ class Sampler(Protocol):
 class TransformersSampler:
     """Samples from a Llama of transformers.
 
-    ``batch_size``: responses decoded together at most; ``batch_tokens``: the keys and values that they may come to hold at
-    most, a prompt's counted once, so that long prompts make small batches. Where memory does not suffice, batches are decoded
-    in halves from then on, and ``say`` is told. ``kept_tokens``: tokens of dialogues whose keys and values are kept at most, so
+    ``batch_size``: most responses decoded together; ``batch_tokens``: most tokens whose keys and values they may come to hold,
+    a prompt's counted once, so that long prompts make small batches. Where memory does not suffice, batches are decoded in
+    halves from then on, and ``say`` is called. ``kept_tokens``: most tokens of dialogues whose keys and values are kept, so
     that their next turn reads only what is new.
     """
 
@@ -90,7 +90,7 @@ class TransformersSampler:
     ):
         self.model, self.tokenizer, self.batch_size, self.batch_tokens = model, tokenizer, batch_size, batch_tokens
         self.prefixes, self.say = Prefixes(kept_tokens), say
-        self._fits = batch_size  # rows that memory has room for, as far as is known
+        self._fits = batch_size  # rows known to fit into memory
 
     def sample(
         self,
@@ -103,11 +103,11 @@ class TransformersSampler:
         top_k: int = 0,
     ) -> list[list[Response]]:
         """See Sampler. Raises ContextOverflow, MessagesError."""
-        found: list[list[Response]] = [[] for _ in prompts]
+        groups: list[list[Response]] = [[] for _ in prompts]
         for indices, responses in self.sample_batches(prompts, k, temperature, top_p, max_new_tokens, seed, top_k):
             for index, group in zip(indices, responses, strict=True):
-                found[index] = group
-        return found
+                groups[index] = group
+        return groups
 
     def sample_batches(
         self,
@@ -147,7 +147,7 @@ class TransformersSampler:
                 if not _out_of_memory(error) or len(rows) == 1:
                     raise
             self._fits = len(rows) // 2
-            self.say(f"{len(rows)} responses at once do not fit into memory; going on with {self._fits}")
+            self.say(f"{len(rows)} responses at once do not fit into memory; continuing with {self._fits}")
         half = len(rows) - len(rows) // 2
         return [*self._decode_in_memory(rows[:half], draw), *self._decode_in_memory(rows[half:], draw)]
 
@@ -163,7 +163,7 @@ class TransformersSampler:
         taken = torch.zeros(num_rows, dtype=torch.long, device=device)
         rows = torch.arange(num_rows, device=device)
         alive = torch.ones_like(rows, dtype=torch.bool)
-        said = ResponseCache(len(shared.layers), max_new_tokens)
+        cache = ResponseCache(len(shared.layers), max_new_tokens)
 
         def keep(leaving: torch.Tensor) -> None:
             """Keep what was read of the rows that leave the batch; the last token of a response never was."""
@@ -171,7 +171,7 @@ class TransformersSampler:
                 for place in leaving.nonzero().squeeze(-1).tolist():
                     row = batch[rows[place]]
                     ids = [*row.ids, *tokens[rows[place], : taken[rows[place]] - 1].tolist()]
-                    self.prefixes.keep(row.prompt, ids, place, shared, said)
+                    self.prefixes.keep(row.prompt, ids, place, shared, cache)
 
         with shared_prompts(self.model):
             for t in range(max_new_tokens):
@@ -187,10 +187,10 @@ class TransformersSampler:
                     keep(~alive)
                     stay = alive.nonzero().squeeze(-1)
                     rows, token, lengths, alive = rows[stay], token[stay], lengths[stay], alive[stay]
-                    said.batch_select_indices(stay)
+                    cache.batch_select_indices(stay)
                     shared.select(stay)
                 output = self.model(
-                    input_ids=token[:, None], position_ids=(lengths + t)[:, None], past_key_values=said, prompts=shared
+                    input_ids=token[:, None], position_ids=(lengths + t)[:, None], past_key_values=cache, prompts=shared
                 )
                 logits = output.logits[:, -1]
         return [
@@ -267,7 +267,7 @@ def check_request(k: int, temperature: float, top_p: float, top_k: int) -> None:
             f"{temperature}, {top_p} and {top_k}"
         )
     if temperature == 0 and k > 1:
-        raise ValueError(f"temperature 0 gives k = {k} equal responses; take k = 1 or a temperature above 0")
+        raise ValueError(f"temperature 0 gives k = {k} equal responses; use k = 1 or a temperature above 0")
 
 
 def check_context(prompts: Sequence[Messages], encoded: Sequence[list[int]], max_new_tokens: int, context: int) -> None:

@@ -1,6 +1,6 @@
 """A chat policy as a judge: does an answer obey an instruction?
 
-It is asked in words and nothing is sampled: what counts is the probability of its answer beginning with Yes rather than No,
+The question is in words and nothing is sampled: what counts is the probability of its answer beginning with Yes rather than No,
 
     P(yes) = exp(z_yes) / (exp(z_yes) + exp(z_no))
 
@@ -37,9 +37,9 @@ class Judgement:
     answer: str
 
     def prompt(self) -> Messages:
-        """The question that the judge is asked; chat-format tags, which an answer may hold, are taken out of it."""
-        told = {"instruction": self.instruction, "message": self.message, "answer": self.answer}
-        return [user(QUESTION.format(**{name: _without_tags(text) for name, text in told.items()}))]
+        """The question to the judge, without the chat-format tags that an answer may hold."""
+        texts = {"instruction": self.instruction, "message": self.message, "answer": self.answer}
+        return [user(QUESTION.format(**{name: _without_tags(text) for name, text in texts.items()}))]
 
 
 class Judge(Protocol):
@@ -62,7 +62,7 @@ class PolicyJudge:
 
     def check_room(self, instructions: Sequence[str], messages: Sequence[str], max_new_tokens: int) -> None:
         """Raise ContextOverflow unless the longest of each fit the context with an answer of ``max_new_tokens``, in this
-        tokenizer's tokens: better known before anything is sampled than when there is an answer to be judged.
+        tokenizer's tokens. It is called before anything is sampled, so that no answer is sampled in vain.
         """
         longest = Judgement(longest_text(self.tokenizer, instructions), longest_text(self.tokenizer, messages), "")
         needed = len(encode_prompt(self.tokenizer, longest.prompt()).ids) + max_new_tokens + len(self.common) + 1
@@ -70,7 +70,7 @@ class PolicyJudge:
             raise ContextOverflow(
                 f"the judge would have to read up to {needed} tokens, and its context has {context}: the instruction beginning "
                 f"{longest.instruction[:60]!r}, the message beginning {longest.message[:60]!r}, and an answer of "
-                f"{max_new_tokens}; take a judge with a longer context, or lower max_new_tokens"
+                f"{max_new_tokens}; use a judge with a longer context, or lower max_new_tokens"
             )
 
     def judge(self, judgements: Sequence[Judgement]) -> list[bool]:
@@ -80,16 +80,16 @@ class PolicyJudge:
     def probabilities(self, judgements: Sequence[Judgement]) -> list[float]:
         """P(yes) of each. Raises ContextOverflow for one that does not fit the judge's context."""
         prompts = [judgement.prompt() for judgement in judgements]
-        encoded = [[*each.ids, *self.common] for each in encode_prompts(self.tokenizer, prompts)]
+        encoded = [[*prompt.ids, *self.common] for prompt in encode_prompts(self.tokenizer, prompts)]
         check_context(prompts, encoded, 1, self.model.config.max_position_embeddings)
-        found = [0.0] * len(encoded)
+        probabilities = [0.0] * len(encoded)
         order = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
         while order:
             size = max(1, self.batch_tokens // len(encoded[order[0]]))
             places, order = order[:size], order[size:]
             for place, probability in zip(places, self._read([encoded[place] for place in places]), strict=True):
-                found[place] = probability
-        return found
+                probabilities[place] = probability
+        return probabilities
 
     def _read(self, rows: list[list[int]]) -> list[float]:
         """P(yes) of each row. Padding stands on the right, where causal attention cannot see it."""

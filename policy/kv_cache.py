@@ -1,5 +1,5 @@
-"""The keys and values of sampled rows: a prompt's once for all its responses, a response's as it grows; and what is kept from
-one turn of a dialogue to the next.
+"""The keys and values of sampled rows: a prompt's once for all its responses, a response's as it grows; and those kept from one
+turn of a dialogue to the next.
 
 Responses to one prompt attend to the same keys and values there. They are stored and read once a prompt: at each step the
 queries of its responses are gathered into one matrix product. A response's own keys and values are written in place behind
@@ -123,7 +123,7 @@ class SharedPrompts:
         self._arrange()
 
     def select(self, rows: Tensor) -> None:
-        """Only ``rows`` of the batch stay. Prompts that none of them answers are let go of when they are many."""
+        """Only ``rows`` of the batch stay. Prompts that none of them answers are dropped when they are many."""
         self.of_rows = self.of_rows[rows]
         answered, places = self.of_rows.unique(return_inverse=True)
         if len(answered) <= COMPACTED_AT * len(self.mask):
@@ -158,14 +158,14 @@ class SharedPrompts:
         """Copies of each layer's keys and values (heads, count, size): ``row``'s prompt, then its response."""
         prompt = self.of_rows[row]
         columns = self.mask[prompt]
-        found = []
+        layers = []
         for read, layer in zip(self.layers, responses.states, strict=True):
             parts = [[states[prompt][:, columns]] for states in read]
             if layer.is_initialized:
                 parts = [[*part, states[row]] for part, states in zip(parts, _held(layer), strict=True)]
             keys, values = (torch.cat(part, dim=1)[:, :count] for part in parts)
-            found.append((keys, values))
-        return found
+            layers.append((keys, values))
+        return layers
 
     def _by_prompt(self, rows: Tensor) -> Tensor:
         """(R, heads, groups, X) as (P, heads, J * groups, X)."""
@@ -255,7 +255,7 @@ class Prefixes:
         while (path := folder / f"prefixes-{len(layers)}.safetensors").is_file():
             layers.append(load_file(path, device=str(device)))
         self._held = {key: Prefix(ids[key], [(layer[f"{key}/0"], layer[f"{key}/1"]) for layer in layers]) for key in ids}
-        self._num_tokens = sum(len(each) for each in ids.values())
+        self._num_tokens = sum(len(row) for row in ids.values())
 
 
 AttentionInterface.register(_NAME, _attend)

@@ -57,9 +57,9 @@ def response_logprobs(
     microbatch_size: int = 64,
 ) -> list[torch.Tensor]:
     """Per response, the float32 log-probabilities (T_b,) of its tokens at ``temperature``."""
-    found: list[torch.Tensor] = []
+    logprobs: list[torch.Tensor] = []
     for start in range(0, len(prompt_ids), microbatch_size):
         block = slice(start, start + microbatch_size)
         logits, ids, response_mask = response_logits(model, prompt_ids[block], response_ids[block], temperature)
-        found += [row[mask] for row, mask in zip(token_logprobs(logits, ids), response_mask, strict=True)]
-    return found
+        logprobs += [row[mask] for row, mask in zip(token_logprobs(logits, ids), response_mask, strict=True)]
+    return logprobs

@@ -29,9 +29,9 @@ class LoraError(ValueError):
 
 
 def fix(model: PreTrainedModel, factors: Factors) -> None:
-    """Add ``factors`` to the matrices of ``model``, beside them and never to be trained; nothing of the model is from now on.
+    """Add ``factors`` to the matrices of ``model``, beside them. No weight of the model is trained from then on.
 
-    What they add to a policy's head is left out of a model without one. Raises LoraError for any other module that the model
+    What they add to a policy's head is left out in a model without one. Raises LoraError for any other module that the model
     lacks.
     """
     model.requires_grad_(False)
@@ -63,14 +63,14 @@ class Adapters:
 
     def __init__(self, model: PreTrainedModel, config: LoraConfig, seed: int, trained: Sequence[str] = ()):
         present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-        if missing := sorted(set(config.targets) - present):
-            raise LoraError(f"adapters are asked for in {', '.join(missing)}, which no layer of {type(model).__name__} has")
-        if _HEAD in config.targets and model.config.tie_word_embeddings:
+        if missing := sorted(set(config.target_modules) - present):
+            raise LoraError(f"adapters were asked for in {', '.join(missing)}, which no layer of {type(model).__name__} has")
+        if _HEAD in config.target_modules and model.config.tie_word_embeddings:
             raise LoraError(
-                f"adapters are asked for in {_HEAD}, whose matrix is the embeddings too; leave it out of the targets"
+                f"adapters were asked for in {_HEAD}, whose matrix is the embeddings too; leave it out of target_modules"
             )
         adapted = PeftLoraConfig(
-            r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=list(config.targets)
+            r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=list(config.target_modules)
         )
         fixed = [parameter for name, parameter in model.named_parameters() if f".{_FIXED}." in name]
         self.model = model
@@ -87,16 +87,16 @@ class Adapters:
 
     def factors(self) -> Factors:
         """What they add to the matrices now; the scaling by alpha / rank is in B."""
-        found = {}
+        factors = {}
         for name, layer in _layers(self.model).items():
             if _TRAINED in layer.lora_A:
                 b, a = _matrices(layer, _TRAINED)
-                found[name] = (b.detach() * layer.scaling[_TRAINED], a.detach().clone())
-        return found
+                factors[name] = (b.detach() * layer.scaling[_TRAINED], a.detach().clone())
+        return factors
 
     @torch.no_grad()
     def merged(self) -> PreTrainedModel:
-        """Another model without adapters, to be saved: its matrices are merged one by one, on the CPU. Both go on to share the
+        """Another model without adapters, to be saved: its matrices are merged one by one, on the CPU. Both share the
         matrices without adapters."""
         own = {f"{name}.weight": _merged(layer) for name, layer in _layers(self.model).items()}
         return on_base(self.model, type(self.model), own)
@@ -108,7 +108,7 @@ class Adapters:
 
 def _inject(model: PreTrainedModel, config: PeftLoraConfig, name: str, seed: int) -> LoraModel:
     with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # those that fix put in
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # the adapters of ``fix``
         torch.manual_seed(seed)
         return LoraModel(model, config, name)
 

@@ -1,7 +1,7 @@
-"""On which device models are opened.
+"""The device on which models are opened.
 
-A stage says it once (``stages/engine/run.py``), and every function that opens a model for use puts it there; loops and scorers
-follow the model they are given. Without a word it is the CPU.
+A stage sets it once, and every function that opens a model for use puts the model there; loops and scorers follow the model
+they are given. The default is the CPU.
 """
 
 from collections.abc import Iterator
@@ -18,6 +18,11 @@ class NoSuchDevice(ValueError):
 def device() -> str:
     """Where models are opened now: cpu, cuda, cuda:1 ..."""
     return _DEVICE.get()
+
+
+def finetuning_dtype(device_type: str) -> str:
+    """The number format of fine-tuning's forward and backward passes on a cpu or cuda device; weights stay in float32."""
+    return "bfloat16 autocast" if device_type == "cuda" else "float32"
 
 
 @contextmanager
@@ -43,5 +48,5 @@ def check_device(name: str) -> None:
     if int(number or 0) >= count:
         raise NoSuchDevice(
             f"the device {name} was asked for, and torch {torch.__version__} finds {count or 'no'} CUDA devices here; "
-            "install the torch build for your GPU and its driver, or take --device cpu"
+            "install the torch build for your GPU and its driver, or use --device cpu"
         )

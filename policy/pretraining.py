@@ -4,7 +4,6 @@ The optimizer and schedule are the paper's (AdamW 0.9/0.95, cosine to a tenth, c
 This is our own short loop: at one million parameters a trainer's bookkeeping costs as much as the model does.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
@@ -13,7 +12,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.chat import encode_dialogues
-from policy.config import OptimizerConfig, PretrainConfig
+from policy.config import PretrainConfig
+from policy.optimization import adamw, share_of_peak
 from policy.training_state import States, TrainingState
 from preference_data.prompt import Document
 
@@ -48,38 +48,19 @@ def batches(
 ) -> list[torch.Tensor]:
     """Batches (batch_tokens / block_size, block_size) of ids, phase by phase: documents end to end, cut into blocks.
 
-    ``documents``: those of the corpus and of the primer. A phase reads on where the last one with the same documents ended,
-    from the start again when they are out, and is rounded down to whole batches.
+    ``documents``: those of the corpus and of the primer. A phase continues where the last one with the same documents ended,
+    starts over when they run out, and is rounded down to whole batches.
     """
     streams = {
         name: cycle(chain.from_iterable(document_ids(tokenizer, documents[name])))
         for name in {phase.documents for phase in config.phases}
     }
-    found: list[torch.Tensor] = []
+    data: list[torch.Tensor] = []
     for phase in config.phases:
         size = phase.num_tokens // config.batch_tokens * config.batch_tokens
         ids = torch.tensor(list(islice(streams[phase.documents], size)))
-        found += ids.view(-1, config.batch_tokens // phase.block_size, phase.block_size)
-    return found
-
-
-def adamw(parameters: Iterator[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    return torch.optim.AdamW(
-        parameters,
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-
-
-def cosine(step: int, num_steps: int, warmup_steps: int, final_fraction: float) -> float:
-    """The share of the peak learning rate at ``step`` (from 0): linear warm-up, then a cosine down to ``final_fraction``."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
-    return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        data += ids.view(-1, config.batch_tokens // phase.block_size, phase.block_size)
+    return data
 
 
 def pretrain(
@@ -87,14 +68,14 @@ def pretrain(
 ) -> Iterator[PretrainStats]:
     """Train on the batches of ``data``, each (B, L), once and in their order; one step and one stats record a batch.
 
-    ``states``: where to go on from, and to save to.
+    ``states``: saved states to resume from, and to save to.
     """
-    optimizer = adamw(model.parameters(), config)
+    optimizer = adamw(model, config.learning_rate, config)
     state = TrainingState(states, {"model": model}, {"optimizer": optimizer}, PretrainStats)
     yield from state.restore()
     model.train()
     for step, ids in enumerate(data[state.step :], start=state.step):
-        share = cosine(step, len(data), config.warmup_steps, config.final_lr_fraction)
+        share = share_of_peak(step + 1, len(data), config)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * share
         batch = ids.to(model.device)

@@ -1,6 +1,6 @@
 """Several models on one set of weights: each is a model of its own, and its frozen parameters are another's.
 
-They are the very same objects, which memory holds once, whoever computes with them. What a model has for itself are its
+They are the same objects, which memory holds once, whichever model computes with them. What a model has for itself are its
 adapters (``policy/lora.py``), its head, and its configuration, so that one can attend in its own way while another does not.
 Nothing is switched on or off between two calls.
 """
@@ -23,7 +23,7 @@ def on_base(
 ) -> PreTrainedModel:
     """A ``model_class``, in eval mode, of the weights of ``base``, less its adapters, and of the tensors ``own`` by name.
 
-    Nothing is copied: who changes the model's weights in place changes those of ``base``. ``settings`` go into the copy of the
+    Nothing is copied: changing the model's weights in place changes those of ``base``. ``settings`` go into the copy of the
     configuration. Raises SharedBaseError when there is no tensor for some weight.
     """
     config = copy.deepcopy(base.config)

@@ -45,7 +45,7 @@ class Layout:
 
     def to(self, device: torch.device) -> "Layout":
         groups = tuple(group.to(device) for group in self.groups)
-        ids, positions, cells, ends = (each.to(device) for each in (self.ids, self.positions, self.cells, self.ends))
+        ids, positions, cells, ends = (part.to(device) for part in (self.ids, self.positions, self.cells, self.ends))
         return Layout(ids, positions, groups, cells, ends)
 
 
@@ -130,16 +130,16 @@ def _attend(
 
     def of_group(line: Tensor, group: Tensor) -> Tensor:
         heads, tokens, size = line.shape[1:]
-        found = line[0].transpose(0, 1).reshape(tokens, heads * size).index_select(0, group.flatten())
-        return found.view(*group.shape, heads, size).transpose(1, 2)
+        states = line[0].transpose(0, 1).reshape(tokens, heads * size).index_select(0, group.flatten())
+        return states.view(*group.shape, heads, size).transpose(1, 2)
 
-    found = []
+    outputs = []
     for group in groups:
         states = (of_group(line, group) for line in (query, key, value))
         out, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, *states, None, is_causal=True, **options)
         heads, size = out.shape[2:]
-        found.append(out.reshape(-1, heads * size))
-    return torch.cat(found).index_select(0, cells).view(1, -1, heads, size), None
+        outputs.append(out.reshape(-1, heads * size))
+    return torch.cat(outputs).index_select(0, cells).view(1, -1, heads, size), None
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

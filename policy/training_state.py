@@ -1,8 +1,8 @@
-"""The state of a training loop: saved now and then, and found again, so that a killed loop goes on as if it had not been.
+"""The state of a training loop: saved at intervals and loaded again, so that a killed loop resumes as if it had not stopped.
 
 A loop hands over its modules, its optimizers and each stats record that it yields. When it starts again, the newest state is
-loaded into them and the records of the steps done are yielded first: whoever reads the loop sees one stream, whole, whether
-or not it was interrupted. On a CPU the result is equal bit for bit.
+loaded into them and the records of the steps done are yielded first: the caller sees one whole stream, whether or
+not the loop was interrupted. On a CPU the result is equal bit for bit.
 
 Weights, optimizer moments and the generators' states are safetensors, the records JSON; nothing is unpickled.
 """
@@ -31,7 +31,7 @@ class States(Protocol):
 
 
 class TrainingState(Generic[Stats]):
-    """What a loop must find again after ``step`` steps. ``states`` None saves nothing.
+    """What a loop needs to resume after ``step`` steps. ``states`` None saves nothing.
 
     Of the modules only parameters that are trained are saved; the others are as the loop was given them.
     """
@@ -63,7 +63,7 @@ class TrainingState(Generic[Stats]):
         yield from list(self.history)
 
     def done(self, stats: Stats) -> Stats:
-        """Note a step that was done, save the state when that is due, and hand the record on."""
+        """Note a step that was done, save the state when that is due, and return the record."""
         self.history.append(stats)
         if self.states is not None and self.states.due(self.step):
             self._save(self.states)
@@ -83,14 +83,14 @@ class TrainingState(Generic[Stats]):
         (folder / "stats.json").write_bytes(self._adapter.dump_json(self.history))
 
     def _tensors(self) -> dict[str, Tensor]:
-        found = {name: parameter.detach() for name, parameter in self._parameters().items()}
+        tensors = {name: parameter.detach() for name, parameter in self._parameters().items()}
         for name, optimizer in self.optimizers.items():
             for index, parameter in enumerate(_parameters_of(optimizer)):
                 for key, value in optimizer.state.get(parameter, {}).items():
-                    found[f"{name}/{index}/{key}"] = value
+                    tensors[f"{name}/{index}/{key}"] = value
         for name, state in _generators().items():
-            found[f"generator/{name}"] = state
-        return {name: tensor.contiguous().cpu() for name, tensor in found.items()}
+            tensors[f"generator/{name}"] = state
+        return {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
 
     def _load(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():

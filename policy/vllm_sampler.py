@@ -71,16 +71,16 @@ class VllmSampler:
         check_vllm_temperatures([temperature])
         encoded = [encoded.ids for encoded in encode_prompts(self.tokenizer, prompts)]
         check_context(prompts, encoded, max_new_tokens, self.context)
-        asked = [{"prompt_token_ids": ids} for ids in encoded for _ in range(k)]
+        requests = [{"prompt_token_ids": ids} for ids in encoded for _ in range(k)]
         params = [
             self._params(temperature, top_p, top_k, max_new_tokens, request_seed(seed, messages_id(messages), position))
             for messages in prompts
             for position in range(k)
         ]
-        answered = self._engine.generate(asked, params, use_tqdm=False)
+        outputs = self._engine.generate(requests, params, use_tqdm=False)
         rows = [
-            self._response(prompt["prompt_token_ids"], output.outputs[0])
-            for prompt, output in zip(asked, answered, strict=True)
+            self._response(request["prompt_token_ids"], output.outputs[0])
+            for request, output in zip(requests, outputs, strict=True)
         ]
         return [rows[i * k : (i + 1) * k] for i in range(len(prompts))]
 
@@ -121,11 +121,15 @@ def request_seed(seed: int, prompt_id: str, position: int) -> int:
 
 def check_vllm_temperatures(temperatures: Sequence[float]) -> None:
     """Raise ValueError that names each of the ``temperatures`` that vLLM does not sample at."""
-    unfit = [each for each in temperatures if each != 0 and not _LOWEST_TEMPERATURE <= each <= _HIGHEST_TEMPERATURE]
+    unfit = [
+        temperature
+        for temperature in temperatures
+        if temperature != 0 and not _LOWEST_TEMPERATURE <= temperature <= _HIGHEST_TEMPERATURE
+    ]
     if unfit:
         raise ValueError(
             f"vLLM samples at temperature 0 and from {_LOWEST_TEMPERATURE:g} to {_HIGHEST_TEMPERATURE:g}, got "
-            f"{', '.join(f'{each:g}' for each in unfit)}; take others, or set engine: transformers"
+            f"{', '.join(f'{temperature:g}' for temperature in unfit)}; give others, or set engine: transformers"
         )
 
 

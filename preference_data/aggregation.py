@@ -1,6 +1,6 @@
-"""One comparison an item, where several annotators judged it: the choice of the majority.
+"""One comparison for each item of several annotators: the choice of the majority.
 
-Training takes every judgement unless it is told otherwise. What the paper did is not said.
+By default training takes every comparison. The paper does not say what it did.
 """
 
 import dataclasses
@@ -13,44 +13,52 @@ from preference_data.comparison import RATINGS, Comparison, Rating, comparison_i
 
 @dataclass(frozen=True)
 class Majority:
-    """``comparisons``: one an item, in the order in which the items came; ``ties``: items left out as no choice had a
-    majority; ``chosen_unsafe``: items left out as most call the chosen response unsafe and the other one safe."""
+    """One comparison an item, in the order of the items, and how many items were left out.
+
+    ``ties``: no choice had a majority; ``chosen_unsafe``: most annotators label the chosen response unsafe and the other safe.
+    """
 
     comparisons: list[Comparison]
     ties: int
     chosen_unsafe: int
 
 
-def majority(judgements: Iterable[Comparison]) -> Majority:
-    """The comparisons that most annotators of each item would sign.
+def majority(comparisons: Iterable[Comparison]) -> Majority:
+    """The comparison that most annotators of each item agree on.
 
-    The rating is the median of those who made the choice, the weaker one of two; a safety label is that of most annotators,
-    and none where they are divided. Items judged once stay as they are.
+    Its rating is the median rating of those who made the choice (of two in the middle, the weaker one). A safety label is
+    that of most annotators, or None where they are divided. Items of a single annotator stay as they are.
     """
     items: dict[tuple[str, str], list[Comparison]] = {}
-    for judgement in judgements:
-        items.setdefault((judgement.item_id, judgement.axis), []).append(judgement)
-    found = [_of_item(judged) for judged in items.values()]
-    decided = [each for each in found if each is not None]
-    kept = [each for each in decided if not (each.chosen_safe is False and each.rejected_safe is True)]
-    return Majority(kept, len(found) - len(decided), len(decided) - len(kept))
+    for comparison in comparisons:
+        items.setdefault((comparison.item_id, comparison.axis), []).append(comparison)
+    decided = [decision for group in items.values() if (decision := _decision(group)) is not None]
+    kept = [decision for decision in decided if not (decision.chosen_safe is False and decision.rejected_safe is True)]
+    return Majority(kept, ties=len(items) - len(decided), chosen_unsafe=len(decided) - len(kept))
 
 
-def _of_item(judged: Sequence[Comparison]) -> Comparison | None:
-    if len(judged) == 1:
-        return judged[0]
-    votes = Counter(each.chosen for each in judged)
+def _decision(comparisons: Sequence[Comparison]) -> Comparison | None:
+    """The majority's comparison among those of one item; None for a tie."""
+    if len(comparisons) == 1:
+        return comparisons[0]
+    votes = Counter(comparison.chosen for comparison in comparisons)
     chosen, count = votes.most_common(1)[0]
-    if 2 * count == len(judged):
+    if 2 * count == len(comparisons):
         return None
-    winners = [each for each in judged if each.chosen == chosen]
+    winners = [comparison for comparison in comparisons if comparison.chosen == chosen]
+    labels = [
+        (comparison.chosen_safe, comparison.rejected_safe)
+        if comparison.chosen == chosen
+        else (comparison.rejected_safe, comparison.chosen_safe)
+        for comparison in comparisons
+    ]
     return dataclasses.replace(
         winners[0],
         id=comparison_id(winners[0].item_id, winners[0].axis, None, chosen),
         annotator=None,
-        rating=_median([each.rating for each in winners]),
-        chosen_safe=_most([each.chosen_safe if each.chosen == chosen else each.rejected_safe for each in judged]),
-        rejected_safe=_most([each.rejected_safe if each.chosen == chosen else each.chosen_safe for each in judged]),
+        rating=_median([comparison.rating for comparison in winners]),
+        chosen_safe=_most([chosen_safe for chosen_safe, _ in labels]),
+        rejected_safe=_most([rejected_safe for _, rejected_safe in labels]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Comparison: one judged pair of responses, the record that every importer yields (paper 3.2.1)."""
+"""Comparison: one annotator's choice between two responses, the record that every importer yields (paper 3.2.1)."""
 
 import hashlib
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ SAFETY_BINS: dict[str, tuple[bool, bool]] = {
 class Comparison:
     """One annotator's choice between two responses to one prompt.
 
-    ``item_id`` names the prompt with its unordered pair of responses, so several annotators' judgements of one item
-    share it; ``id`` names this judgement. ``chosen_safe`` and ``rejected_safe`` are the annotator's safety labels (None:
+    ``item_id`` identifies the prompt with its unordered pair of responses, so that all annotators of one item share it;
+    ``id`` identifies this judgement. ``chosen_safe`` and ``rejected_safe`` are the annotator's safety labels (None:
     not labelled). ``*_policy`` and ``*_temperature`` say where the responses come from (None: unknown).
     """
 

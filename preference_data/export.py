@@ -1,9 +1,9 @@
 """Comparisons as rows of other formats: the native one, TRL's, and Anthropic's transcripts.
 
-Native and TRL rows hold everything, and ``rlhf import`` makes the same comparisons of them again. Transcripts hold texts alone:
-rows that they cannot say (system messages, speaker marks inside a text, a second judgement of a pair) are left out and counted.
-Which response becomes ``a`` follows from the sort order of the two texts, so the place betrays nothing about the choice and
-the file can be handed to annotators again. The axis is no column of any format: a file holds one axis.
+Native and TRL rows hold everything, and ``rlhf import`` makes the same comparisons from them again. Transcripts hold only
+texts: comparisons that they cannot express (system messages, speaker marks inside a text, a second judgement of an item) are
+left out and counted. Which response becomes ``a`` follows from the sort order of the two texts. So the order says nothing about
+the choice, and the file can be given to annotators again. No format has a column for the axis: a file holds one axis.
 """
 
 import itertools
@@ -24,7 +24,7 @@ class CannotExport(ValueError):
 
 
 def native_row(comparison: Comparison) -> dict[str, Any]:
-    """The native row of ``comparison``, without the fields that are not known."""
+    """The native row of ``comparison``, without unknown fields."""
     chosen, rejected = ("a", "b") if comparison.chosen < comparison.rejected else ("b", "a")
     responses = {chosen: comparison.chosen, rejected: comparison.rejected}
     row = {
@@ -49,9 +49,9 @@ def native_row(comparison: Comparison) -> dict[str, Any]:
 
 
 def trl_row(comparison: Comparison) -> dict[str, Any]:
-    """A row with explicit prompt, all three in messages, as TRL's trainers take it; what else is known in columns of its own.
+    """A row with prompt, chosen and rejected as messages, as TRL's trainers take it; all else in columns of its own.
 
-    All columns are always there, because tables of messages need them.
+    Every row has all columns, because tables of messages need them.
     """
     return {
         "prompt": comparison.prompt,
@@ -73,7 +73,7 @@ def trl_row(comparison: Comparison) -> dict[str, Any]:
 
 
 def hh_row(comparison: Comparison) -> dict[str, Any]:
-    """Two transcripts. Raises CannotExport for a system message, and for text that would be taken for the next speaker's."""
+    """Two transcripts. Raises CannotExport for a system message, and for a text that holds the mark of a speaker."""
     if comparison.prompt[0]["role"] == "system":
         raise CannotExport("a transcript has no system message")
     texts = [message["content"].strip() for message in comparison.prompt]
@@ -85,24 +85,24 @@ def hh_row(comparison: Comparison) -> dict[str, Any]:
 
 
 ROWS: dict[str, Callable[[Comparison], dict[str, Any]]] = {"native": native_row, "trl": trl_row, "anthropic_hh": hh_row}
-"""What makes a row of each format that is written."""
-
+"""By format, the function that makes a row."""
 
 HELD_BACK = {"anthropic_hh": "ratings, safety labels, annotators, batches and policies"}
 """What a format's rows leave out of every comparison."""
 
 
 def export(path: Path, comparisons: Iterable[Comparison], format: str, axis: Axis | None = None) -> tuple[int, dict[str, int]]:
-    """Write ``comparisons`` as JSONL rows; of one ``axis`` only, if it is given. The file is whole or not there.
+    """Write ``comparisons`` (those of ``axis``, if it is given) as JSONL rows. The file is written whole or not at all.
 
-    Returns how many were written, and how many the format cannot hold, by reason. Raises CannotExport when comparisons of both
-    axes come, as no format says which is which, and when none is left to write.
+    Returns how many were written, and by reason how many the format cannot hold. Raises CannotExport for comparisons of both
+    axes, because no format says which is which, and where there is nothing to write.
     """
     left_out: Counter[str] = Counter()
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            rows = _rows((each for each in comparisons if axis in (None, each.axis)), format, left_out)
+            of_axis = (comparison for comparison in comparisons if axis in (None, comparison.axis))
+            rows = _rows(of_axis, format, left_out)
             written = sum(file.write(json.dumps(row, ensure_ascii=False) + "\n") > 0 for row in rows)
         if not written:
             reasons = ", ".join(f"{count} because {reason}" for reason, count in left_out.items()) or "there are none"
@@ -121,7 +121,7 @@ def _rows(comparisons: Iterable[Comparison], format: str, left_out: Counter[str]
         if len(axes) > 1:
             raise CannotExport("there are comparisons of both axes; export each to its own file with --axis")
         if format == "anthropic_hh" and comparison.item_id in items:
-            left_out["the pair is in the file already, and a transcript says nothing of annotators"] += 1
+            left_out["the pair is in the file already, and a transcript names no annotators"] += 1
             continue
         try:
             yield ROWS[format](comparison)

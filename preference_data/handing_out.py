@@ -1,8 +1,8 @@
-"""Pairs that are handed out to people to judge, and how a judgement that comes back finds its pair again.
+"""Pairs that are handed out to annotators, and how a judgement that comes back is matched with its pair.
 
-What people get holds the texts alone, in an order that betrays nothing; which policy wrote what stays here. A judgement finds
-its pair by the item's id, which travels with the texts, so that a tool which changes white space does no harm. Texts that
-changed otherwise are refused: nobody knows then what was judged.
+Annotators get only the texts, in an order that says nothing about the policies; which policy wrote which response stays here. A
+judgement is matched by the item's id, which is handed out with the texts, so that a tool may change white space. Any other
+change of a text is refused, because then nobody knows what was judged.
 """
 
 import csv
@@ -17,7 +17,7 @@ from preference_data.judgement import RowError
 from preference_data.messages import Messages, messages_id
 
 BLANKS = ("choice", "rating", "safety_bin", "annotator")
-"""What people fill in."""
+"""The fields that annotators fill in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ def make_pair(
     prompt: Messages, responses: Sequence[tuple[str, str | None, float | None]], *, is_safety: bool, risk_category: str | None,
     batch: str | None,
 ) -> Pair:  # fmt: skip
-    """The pair of two ``responses``, each (text, policy, temperature); which is ``a``, a coin flipped by the item's id says."""
-    ordered = sorted(responses, key=lambda each: each[0])
+    """The pair of two ``responses``, each (text, policy, temperature). The item's id decides which becomes ``a``."""
+    ordered = sorted(responses, key=lambda response: response[0])
     item = item_id(messages_id(prompt), *(text for text, *_ in ordered))
     if int(item, 16) % 2:
         ordered.reverse()
@@ -51,7 +51,7 @@ def make_pair(
 
 
 def handed_out_row(pair: Pair, with_bins: bool) -> dict[str, Any]:
-    """A row of the native format with its judgement left blank; the bin is asked for only ``with_bins``."""
+    """A native row with the judgement left blank; ``with_bins`` also asks for the safety bin."""
     blanks = {name: None for name in BLANKS if with_bins or name != "safety_bin"}
     return {
         "item_id": pair.item_id,
@@ -70,7 +70,7 @@ def write_jsonl(path: Path, pairs: Iterable[Pair], with_bins: bool) -> None:
 
 
 def write_csv(path: Path, pairs: Sequence[Pair], with_bins: bool) -> None:
-    """With a byte order mark, without which spreadsheets read UTF-8 as something else."""
+    """Starts with a byte order mark, without which spreadsheets do not read the text as UTF-8."""
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         rows = [handed_out_row(pair, with_bins) for pair in pairs]
         writer = csv.DictWriter(file, list(rows[0]))
@@ -79,23 +79,22 @@ def write_csv(path: Path, pairs: Sequence[Pair], with_bins: bool) -> None:
             writer.writerow(row | {"prompt": json.dumps(row["prompt"], ensure_ascii=False)})
 
 
-def rejoined(fields: Mapping[str, Any], judged: Comparison, pairs: Mapping[str, Pair]) -> dict[str, Any]:
-    """``fields`` of a judgement with everything that its pair knows; ``judged`` is the comparison they make as they stand.
+def rejoined(fields: Mapping[str, Any], comparison: Comparison, pairs: Mapping[str, Pair]) -> dict[str, Any]:
+    """``fields`` of a judgement completed from its pair; ``comparison`` is what they make on their own.
 
-    Raises RowError when the pair was not handed out, or its texts are not those that were.
+    Raises RowError for a pair that was not handed out, and for texts that have changed.
     """
-    item = fields.get("item_id") or judged.item_id
+    item = fields.get("item_id") or comparison.item_id
     pair = pairs.get(item)
     if pair is None:
         raise RowError("not_handed_out", f"the item {item} was not handed out; import it without --pairs, or with its own")
-    if pair.is_safety != (judged.axis == "safety"):
-        meant = "safety" if pair.is_safety else "helpfulness"
-        raise RowError(
-            "not_handed_out", f"the item {item} was handed out to be judged for {meant}; import it with --axis {meant}"
-        )
+    if pair.is_safety != (comparison.axis == "safety"):
+        axis = "safety" if pair.is_safety else "helpfulness"
+        raise RowError("not_handed_out", f"the item {item} was handed out for {axis}; import it with --axis {axis}")
     responses = {_words(pair.response_a): "a", _words(pair.response_b): "b"}
-    sides = responses.get(_words(judged.chosen)), responses.get(_words(judged.rejected))
-    same_prompt = [_words(each["content"]) for each in judged.prompt] == [_words(each["content"]) for each in pair.prompt]
+    sides = responses.get(_words(comparison.chosen)), responses.get(_words(comparison.rejected))
+    prompts = [[_words(message["content"]) for message in prompt] for prompt in (comparison.prompt, pair.prompt)]
+    same_prompt = prompts[0] == prompts[1]
     if sides not in (("a", "b"), ("b", "a")) or not same_prompt:
         raise RowError(
             "changed_text", f"the texts of item {item} are not those that were handed out; give the texts back as they were"

@@ -1,8 +1,8 @@
-"""Making a checked Comparison out of what an annotator wrote, and the words for why a row cannot become one.
+"""Making a checked Comparison from an annotator's judgement, and the reasons why a row cannot become one.
 
-``make_comparison`` is the one door through which every importer passes. It refuses what no reward model can learn from:
-text that cannot be stored, prompts that break the messages contract, empty or identical responses, and pairs whose
-chosen response is unsafe while the rejected one is safe, which the paper drops (section 3.2.2).
+Every importer goes through ``make_comparison``. It refuses what no reward model can learn from: text that cannot be stored,
+prompts that break the messages contract, empty or identical responses, and pairs whose chosen response is unsafe while the
+rejected one is safe, which the paper drops (section 3.2.2).
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ REASONS: Final[dict[str, str]] = {
     "broken_json": "the line is not JSON",
     "malformed": "a value has the wrong type or shape",
     "missing_field": "a required field is absent or null",
-    "unknown_choice": "the choice is none that the format knows",
+    "unknown_choice": "the format has no such choice",
     "unknown_rating": "the rating is none of the four",
     "identical_responses": "both responses are the same text",
     "empty": "a message or a response has no text",
@@ -30,8 +30,8 @@ REASONS: Final[dict[str, str]] = {
     "contradiction": "the annotator has already made the opposite choice on this item",
     "changed_text": "the texts are not those that were handed out under this item's id",
     "not_handed_out": "the item is not among those that were handed out",
-    "too_long": "the dialogue has more tokens than asked for",
-    "too_large": "the row has more bytes than any text that is read",
+    "too_long": "the dialogue has more tokens than allowed",
+    "too_large": "the row has more bytes than are read",
     "invalid_text": "the text holds NUL characters, or bytes that are not UTF-8",
 }
 """Every reason for which a row is rejected, with its meaning."""
@@ -45,11 +45,11 @@ DROPPED_BY_RULE: Final = (
     "repeated",
     "too_long",
 )
-"""Reasons of rows that are written correctly but hold no preference to learn: no fault of the file."""
+"""Reasons of rows that are written correctly but hold no preference to learn; they are not faults of the file."""
 
 
 class RowError(ValueError):
-    """A row that cannot become a comparison; ``reason`` is a key of ``REASONS``, the text says how to mend the row."""
+    """A row that cannot become a comparison; ``reason`` is a key of ``REASONS``, the text says how to fix the row."""
 
     def __init__(self, reason: str, text: str):
         super().__init__(text)
@@ -60,7 +60,7 @@ class RowError(ValueError):
 def check_text(name: str, text: str) -> None:
     """Raise RowError("invalid_text") when ``text`` cannot be stored as UTF-8 or holds NUL."""
     if "\0" in text:
-        raise RowError("invalid_text", f"{name} holds a NUL character; take it out")
+        raise RowError("invalid_text", f"{name} holds a NUL character; remove it")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -76,6 +76,15 @@ def _check_prompt(prompt: Messages) -> None:
         raise RowError(error.reason, f"prompt: {error}") from error
     for position, message in enumerate(prompt):
         check_text(f"message {position} of the prompt", message["content"])
+
+
+def _check_responses(chosen: str, rejected: str) -> None:
+    for name, response in (("chosen", chosen), ("rejected", rejected)):
+        if not isinstance(response, str):
+            raise RowError("malformed", f"the {name} response must be text; it is a {type(response).__name__}")
+        if not response.strip():
+            raise RowError("empty", f"the {name} response has no text; leave the pair out or supply the text")
+        check_text(f"the {name} response", response)
 
 
 def make_comparison(
@@ -97,17 +106,12 @@ def make_comparison(
     chosen_temperature: float | None = None,
     rejected_temperature: float | None = None,
 ) -> Comparison:
-    """A checked Comparison with its three ids. ``is_safety`` None means: as the axis says. Raises RowError.
+    """A checked Comparison with its three ids. ``is_safety`` None: true on the safety axis. Raises RowError.
 
     Responses are compared without the white space around them, because the chat format strips it.
     """
     _check_prompt(prompt)
-    for name, response in (("chosen", chosen), ("rejected", rejected)):
-        if not isinstance(response, str):
-            raise RowError("malformed", f"the {name} response must be text; it is a {type(response).__name__}")
-        if not response.strip():
-            raise RowError("empty", f"the {name} response has no text; leave the pair out or supply the text")
-        check_text(f"the {name} response", response)
+    _check_responses(chosen, rejected)
     for label in {source, risk_category, annotator, batch, chosen_policy, rejected_policy} - {None}:
         check_text("a label of the row", label or "")
     if chosen.strip() == rejected.strip():

@@ -1,9 +1,9 @@
-"""What Label Studio needs so that people can judge pairs: the labelling config of a project, and the tasks.
+"""What annotators need in Label Studio: the labelling config of a project, and the tasks.
 
-The annotator sees the dialogue and both responses side by side, chooses one, and says how much better it is, in the paper's
-four degrees (section 3.1). For the safety axis they also say which of the three safety bins the pair falls into (3.2.1). Every
-question must be answered. Exports of such a project are read by ``importers/label_studio.py``; the controls are named, and
-answer, like the fields of the native format.
+The annotator sees the dialogue and both responses side by side, chooses one, and says how much better it is, on the paper's
+four-level scale (section 3.1). On the safety axis they also choose one of the three safety bins (3.2.1). Every question must be
+answered. ``importers/label_studio.py`` reads the exports of such a project; the controls have the names and the values of the
+fields of the native format.
 """
 
 from collections.abc import Mapping
@@ -27,12 +27,12 @@ def labelling_config(axis: Axis) -> str:
     """The XML for the project's settings, Labelling Interface, Code. Raises ValueError for an unknown axis."""
     if axis not in AXES:
         raise ValueError(f"the axis is {axis!r}; it must be {' or '.join(AXES)}")
-    asked = [
+    questions = [
         _choices("choice", QUESTIONS[axis], {"a": "Response A", "b": "Response B"}),
         _choices("rating", "How much better is it?", SHOWN_RATINGS),
     ]
     if axis == "safety":
-        asked.append(_choices("safety_bin", "Which responses are safe?", SHOWN_BINS))
+        questions.append(_choices("safety_bin", "Which responses are safe?", SHOWN_BINS))
     return f"""<View>
   <Style>.htx-text {{ white-space: pre-wrap; }}</Style>
   <Header value="Dialogue"/>
@@ -41,17 +41,17 @@ def labelling_config(axis: Axis) -> str:
     <View style="flex: 1;"><Header value="Response A"/><Text name="text_a" value="$response_a"/></View>
     <View style="flex: 1;"><Header value="Response B"/><Text name="text_b" value="$response_b"/></View>
   </View>
-{"".join(asked)}</View>
+{"".join(questions)}</View>
 """
 
 
 def _choices(name: str, question: str, answers: Mapping[Any, str]) -> str:
-    """A question with one answer, which must be given; the export holds the keys of ``answers``, people see the values."""
+    """A required question with one answer; the export has the keys of ``answers``, annotators see the values."""
     lines = "".join(f"    <Choice alias={quoteattr(key)} value={quoteattr(shown)}/>\n" for key, shown in answers.items())
     attributes = f'name="{name}" toName="dialogue" choice="single-radio" required="true"'
     return f"  <Header value={quoteattr(question)}/>\n  <Choices {attributes}>\n{lines}  </Choices>\n"
 
 
 def label_studio_task(item_id: str, prompt: Messages, response_a: str, response_b: str) -> dict[str, Any]:
-    """One task; a JSON list of tasks is what Label Studio's Import takes. The order of the responses is what people see."""
+    """One task; Label Studio imports a JSON list of tasks. Annotators see the responses in the order given."""
     return {"data": {"item_id": item_id, "prompt": prompt, "response_a": response_a, "response_b": response_b}}

@@ -17,7 +17,7 @@ MARGINS: Final[dict[str, dict[Rating, float]]] = {
 
 
 def margin(rating: Rating, margins: Margins) -> float:
-    """m(rating) in raw-logit units, at least 0, by a preset's name or a table of one's own (unrated: 0 unless it says so).
+    """m(rating) in raw-logit units, at least 0. ``margins``: a preset or a table, in which "unrated" is 0 unless it is given.
 
     Raises ValueError for an unknown preset or rating.
     """

@@ -1,11 +1,11 @@
-"""Messages: the one form in which text travels through this project.
+"""Messages: the one form that text has in this project.
 
 A message is ``{"role": "system" | "user" | "assistant", "content": str}``. A *prompt* ends with a user message, a
 *dialogue* with an assistant message; an optional system message comes first; after it user and assistant alternate.
 A *turn* is one exchange, a user message and the answer to it, as the paper counts (Tables 6, 26, 30).
 
-The tag strings of the Llama 2 chat format are constants here, because data must be checked for them long before a
-tokenizer is loaded; ``policy/chat.py`` builds the format from the same constants.
+The tags of the Llama 2 chat format are defined here, because data is checked for them before any tokenizer is loaded;
+``policy/chat.py`` builds the format from the same constants.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class MessagesError(ValueError):
-    """Messages that break the contract; ``reason`` is a short stable word for counting, the text says how to mend it."""
+    """Messages that break the contract; ``reason`` is a short stable word for counting, the text says how to fix them."""
 
     def __init__(self, reason: str, text: str):
         super().__init__(text)
@@ -61,7 +61,7 @@ def check_messages(messages: Messages) -> None:
         if message["role"] != "assistant" and (tags := tags_in(message["content"])):
             raise MessagesError(
                 "chat_tags",
-                f"message {position} ({message['role']}) holds the chat-format tag {tags[0]!r}; take it out of the text",
+                f"message {position} ({message['role']}) holds the chat-format tag {tags[0]!r}; remove it from the text",
             )
     turns = messages[1:] if messages[0]["role"] == "system" else messages
     for position, message in enumerate(turns):

@@ -3,12 +3,12 @@
 - Helpfulness: all Meta Helpfulness, and an equal amount from the rest, drawn uniformly from Meta Safety and open source.
 - Safety: all Meta Safety and Anthropic Harmless, mixed 90/10 with Meta Helpfulness and open-source helpfulness.
 
-Ours, where the paper is silent: draws are without replacement and uniform over comparisons, not over sources; where fewer
-are available than asked all of them are taken, and the ``Mixture`` says which share came out; one judgement (same id) that
-comes in twice is kept once; the mix is shuffled. The result depends on the order of the inputs and on the seed alone.
+Ours, where the paper is silent: draws are without replacement and uniform over comparisons, not over sources; where fewer are
+available than needed, all are taken, and the ``Mixture`` tells the share that results; a comparison that occurs twice (same id)
+is taken once; the mix is shuffled. The result depends only on the order of the inputs and on the seed.
 
-A mix is decided on ids: a ``Mixture`` holds places, so that the comparisons themselves need not fit into memory. Where an id is
-None, the comparison may not be taken: its dialogue is held out elsewhere.
+A mix is made of ids: a ``Mixture`` holds places, so that the comparisons themselves need not fit into memory. An id of None
+stands for a comparison that may not be taken, because its dialogue is held out elsewhere.
 """
 
 import math
@@ -20,7 +20,7 @@ from typing import TypeVar
 from preference_data.comparison import Axis
 
 PER_CORE: dict[Axis, float] = {"helpfulness": 1.0, "safety": 0.1 / 0.9}
-"""How many comparisons the paper's mix of each axis draws from the rest, for one of its own."""
+"""Comparisons that the paper's mix of each axis draws from the rest, for each of its own."""
 
 Item = TypeVar("Item")
 
@@ -31,12 +31,15 @@ class MixtureError(ValueError):
 
 @dataclass(frozen=True)
 class Mixture:
-    """A training mix. ``places``: what is in it, in its order, as places in the sources one after the other; ``drawn``: how
-    many from each source; ``asked``: how many of each were wanted; ``repeated``: left out as the judgement was in already."""
+    """A training mix, in its order.
+
+    ``places``: of its comparisons in the concatenated sources; ``drawn``: how many come from each source; ``wanted``: how many
+    were to come from each; ``repeated``: how many were left out because they were in the mix already.
+    """
 
     places: list[int]
     drawn: tuple[int, ...]
-    asked: tuple[int, ...]
+    wanted: tuple[int, ...]
     repeated: int
 
     @property
@@ -45,56 +48,56 @@ class Mixture:
         return tuple(count / max(1, len(self.places)) for count in self.drawn)
 
     def of(self, sources: Sequence[Sequence[Item]]) -> list[Item]:
-        """The mix of ``sources`` that fit into memory."""
+        """The mix of ``sources``, all in memory."""
         together = [item for source in sources for item in source]
         return [together[place] for place in self.places]
 
 
 def paper_mixture(axis: Axis, own: Sequence[str | None], rest: Sequence[str | None], seed: int) -> Mixture:
-    """The paper's mix for the reward model of an axis: all of its own comparisons, and from the rest as PER_CORE says.
+    """The paper's mix for the reward model of an axis: all of its own comparisons, and PER_CORE times as many of the rest.
 
-    ``own`` and ``rest`` are ids of comparisons. For helpfulness own is Meta Helpfulness, for safety it is Meta Safety with
-    Anthropic Harmless; the rest is all else, in any order of sources.
+    ``own`` and ``rest`` are ids of comparisons. For helpfulness ``own`` is Meta Helpfulness, for safety it is Meta Safety with
+    Anthropic Harmless; ``rest`` is everything else, in any order of sources.
     """
     kept, others, repeated = _unique([own, rest])
-    asked = round(PER_CORE[axis] * len(kept))
+    wanted = round(PER_CORE[axis] * len(kept))
     rng = random.Random(seed)
-    drawn = rng.sample(others, min(asked, len(others)))
+    drawn = rng.sample(others, min(wanted, len(others)))
     places = [*kept, *drawn]
     rng.shuffle(places)
-    return Mixture(places, (len(kept), len(drawn)), (len(kept), asked), repeated)
+    return Mixture(places, (len(kept), len(drawn)), (len(kept), wanted), repeated)
 
 
 def mixture_by_shares(
     sources: Sequence[Sequence[str | None]], shares: Sequence[float], seed: int, size: int | None = None
 ) -> Mixture:
-    """A mix in which the ids of ``sources`` have the ``shares``, which are above 0 and sum to 1.
+    """A mix of ``size`` comparisons in which the sources have the ``shares``, which are above 0 and sum to 1.
 
-    ``size`` None: as many as there can be. Raises MixtureError for other shares, and for a size that a source cannot fill.
+    ``size`` None: as many as possible. Raises MixtureError for other shares, and for a size that the sources cannot fill.
     """
     if len(shares) != len(sources) or any(share <= 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
-        given = ", ".join(f"{share:g}" for share in shares)
+        listed = ", ".join(f"{share:g}" for share in shares)
         raise MixtureError(
-            f"the shares are {given} and sum to {sum(shares):g}; give each source one above 0, so that they sum to 1"
+            f"the shares are {listed} and sum to {sum(shares):g}; give each source a share above 0, so that they sum to 1"
         )
     *unique, repeated = _unique(sources)
     largest = min(int(len(ids) / share + 1e-6) for ids, share in zip(unique, shares, strict=True))
     if size is not None and size > largest:
         raise MixtureError(
-            f"a mix of {size} comparisons was asked for, and with these shares the sources yield {largest} at most"
+            f"a mix of {size} comparisons was asked for, but with these shares the sources yield at most {largest}"
         )
-    asked = _apportioned(shares, largest if size is None else size)
+    wanted = _apportioned(shares, largest if size is None else size)
     rng = random.Random(seed)
-    drawn = [rng.sample(ids, min(count, len(ids))) for ids, count in zip(unique, asked, strict=True)]
-    places = [place for some in drawn for place in some]
+    drawn = [rng.sample(ids, min(count, len(ids))) for ids, count in zip(unique, wanted, strict=True)]
+    places = [place for from_source in drawn for place in from_source]
     rng.shuffle(places)
-    return Mixture(places, tuple(map(len, drawn)), asked, repeated)
+    return Mixture(places, tuple(map(len, drawn)), wanted, repeated)
 
 
 def _apportioned(shares: Sequence[float], size: int) -> tuple[int, ...]:
-    """Whole numbers that sum to ``size``, each within one of its share of it: those cut most are rounded up."""
+    """Whole numbers that sum to ``size``, each within one of its share: those with the largest remainders are rounded up."""
     exact = [share * size for share in shares]
-    counts = [math.floor(each + 1e-9) for each in exact]
+    counts = [math.floor(number + 1e-9) for number in exact]
     cut_most = sorted(range(len(exact)), key=lambda place: counts[place] - exact[place])
     for place in cut_most[: size - sum(counts)]:
         counts[place] += 1
@@ -102,16 +105,16 @@ def _apportioned(shares: Sequence[float], size: int) -> tuple[int, ...]:
 
 
 def _unique(sources: Sequence[Sequence[str | None]]) -> tuple:
-    """The places of each source whose id was not met before, and how many were left out as they were."""
+    """For each source the places of ids that did not occur before, then how many were left out because they did."""
     seen: set[str] = set()
     places: list[list[int]] = []
-    offset = may_not = 0
+    offset = barred = 0
     for ids in sources:
         places.append([])
         for place, name in enumerate(ids, start=offset):
-            may_not += name is None
+            barred += name is None
             if name is not None and name not in seen:
                 seen.add(name)
                 places[-1].append(place)
         offset += len(ids)
-    return *places, offset - may_not - len(seen)
+    return *places, offset - barred - len(seen)

@@ -1,9 +1,9 @@
-"""Evaluation prompts that training data holds already, found by the runs of words that they share.
+"""Evaluation prompts that are already in training data, found by the runs of words that they share.
 
-A prompt overlaps with a row when at least ``share`` of the prompt's runs of ``n`` words are in the messages of the row; prompts
-of fewer than ``n`` words overlap with rows that hold a message of just these words. Case and punctuation do not count. The
-paper looks for contamination by runs of more than 10 tokens, and calls samples with 80 % of their tokens in such runs dirty
-(A.6); words in place of tokens, and rows one by one, are ours.
+A prompt overlaps with a row when the messages of the row contain at least ``share`` of the prompt's runs of ``n`` words. A
+prompt of fewer than ``n`` words overlaps with rows that have a message of exactly these words. Case and punctuation do not
+count. The paper looks for contamination by runs of more than 10 tokens, and calls a sample dirty when 80 % of its tokens are in
+such runs (A.6); words instead of tokens, and rows one by one, are ours.
 """
 
 import re
@@ -19,14 +19,14 @@ Run = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """An evaluation prompt and the ``share`` of its runs of words that a row holds."""
+    """An evaluation prompt and the ``share`` of its runs of words that a row contains."""
 
     prompt_id: str
     share: float
 
 
 class EvaluationPrompts:
-    """Prompts by id, to be looked for in rows. Raises ValueError for ``n`` below 1 or a ``share`` outside (0, 1]."""
+    """Prompts by id, to look for in rows. Raises ValueError for ``n`` below 1 or a ``share`` outside (0, 1]."""
 
     def __init__(self, prompts: Mapping[str, Messages], n: int = 10, share: float = 0.8):
         if n < 1 or not 0 < share <= 1:
@@ -45,9 +45,10 @@ class EvaluationPrompts:
     def in_messages(self, messages: Messages) -> list[Overlap]:
         """The prompts that ``messages`` overlap with, the largest share first."""
         runs = set(self._runs_of(message["content"] for message in messages))
-        found = Counter(name for run in runs & self._holders.keys() for name in self._holders[run])
-        overlaps = [Overlap(name, count / self._num_runs[name]) for name, count in found.items()]
-        return sorted((each for each in overlaps if each.share >= self._share), key=lambda each: (-each.share, each.prompt_id))
+        shared = Counter(name for run in runs & self._holders.keys() for name in self._holders[run])
+        overlaps = [Overlap(name, count / self._num_runs[name]) for name, count in shared.items()]
+        enough = [overlap for overlap in overlaps if overlap.share >= self._share]
+        return sorted(enough, key=lambda overlap: (-overlap.share, overlap.prompt_id))
 
     def _runs_of(self, texts: Iterable[str]) -> Iterator[Run]:
         for text in texts:

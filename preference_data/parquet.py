@@ -1,4 +1,4 @@
-"""Records on disk: frozen dataclasses of one type, written to and read from one Parquet file, of any length.
+"""Records on disk: frozen dataclasses of one type in one Parquet file, of any length.
 
 The Arrow schema comes from the dataclass's type hints, so an all-None column keeps its type and the bytes depend on the
 records alone.
@@ -56,7 +56,7 @@ def records_of(table: pa.Table | pa.RecordBatch, record_type: type[Record]) -> l
 
 
 class RecordWriter:
-    """Writes records of one type to a Parquet file as they come, with at most ROW_GROUP of them in memory."""
+    """Writes records of one type to a Parquet file, keeping at most ROW_GROUP of them in memory."""
 
     def __init__(self, path: Path, record_type: type):
         self._type = record_type
@@ -81,7 +81,7 @@ class RecordWriter:
                 self._write_group()
 
     def write_table(self, table: pa.Table) -> None:
-        """Write rows that are in columns already. Raises ValueError while records wait, as their order would be lost."""
+        """Write a table. Raises ValueError after ``write``, because the order would be lost."""
         if self._waiting:
             raise ValueError("records were written before this table; write either records or tables")
         self._file.write_table(table, row_group_size=ROW_GROUP)
@@ -110,7 +110,7 @@ def read_batches(path: Path, record_type: type, columns: Sequence[str] | None = 
 
     Raises ValueError when the columns are not those of ``record_type``.
     """
-    with pq.ParquetFile(path, pre_buffer=False) as file:  # buffered ahead, the whole file would be in memory
+    with pq.ParquetFile(path, pre_buffer=False) as file:  # a read-ahead buffer would hold the whole file
         if not file.schema_arrow.equals(schema_of(record_type)):
             raise ValueError(
                 f"{path} does not hold {record_type.__name__} records: its columns are {', '.join(file.schema_arrow.names)}"

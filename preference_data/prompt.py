@@ -11,10 +11,10 @@ TrainOn = Literal["all", "last"]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Messages that end with the user's, and what is known of them.
+    """Messages that end with the user's, and what is known about them.
 
-    ``is_safety``: tagged as potentially eliciting an unsafe answer (paper 3.2.3); ``risk_category`` and
-    ``attack_vector``: paper 4.2.1; ``family``: what kind of task it is; ``source``: who made it.
+    ``is_safety``: tagged as potentially eliciting an unsafe response (paper 3.2.3); ``risk_category`` and ``attack_vector``:
+    paper 4.2.1; ``family``: the kind of task; ``source``: who wrote it.
     """
 
     id: str
@@ -46,8 +46,8 @@ def make_prompt(
 class Dialogue:
     """Messages that end with the assistant's: something to fine-tune on.
 
-    ``prompt_id`` is the id of the messages before the last answer. ``train_on``: the loss counts on ``all`` answers, or
-    on the ``last`` one alone (Ghost Attention, paper 3.3).
+    ``prompt_id`` is the id of the messages before the last response. ``train_on``: the loss counts on ``all`` assistant
+    messages, or only on the ``last`` one (Ghost Attention, paper 3.3).
     """
 
     messages: Messages

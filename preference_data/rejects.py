@@ -1,4 +1,4 @@
-"""Judgements that an import refused, each with the row as it stands and how to mend it."""
+"""Judgements that an import rejected, each with the row as it stands and how to fix it."""
 
 import json
 import shutil
@@ -11,17 +11,17 @@ from typing import BinaryIO
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A refused judgement. ``line`` counts from 1 and is where its row starts; ``mend`` says what is wrong and what to do."""
+    """A rejected judgement. ``line``: where its row starts, from 1; ``fix``: what is wrong and what to do."""
 
     file: str
     line: int
     reason: str
-    mend: str
+    fix: str
     row: str
 
 
 class Rejects:
-    """Refused judgements in the order of their rows, kept in a temporary file; ``first`` few of them at hand."""
+    """Rejected judgements in the order of their rows, in a temporary file; ``first`` holds the first three."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -39,7 +39,7 @@ class Rejects:
         self._file.write(line.encode("utf-8", "backslashreplace"))
 
     def write_to(self, file: BinaryIO) -> None:
-        """Write all as JSONL: ``{"file", "line", "reason", "mend", "row"}`` a line, the row as its text."""
+        """Write all as JSONL: ``{"file", "line", "reason", "fix", "row"}`` a line, the row as its text."""
         self._file.seek(0)
         shutil.copyfileobj(self._file, file)
 

@@ -1,6 +1,6 @@
 """Writing chosen rows of Parquet files in any order, without holding them all: a shuffle in two passes.
 
-The first pass sends each row to the bucket in which its place lies, the second puts each bucket in order.
+The first pass writes each row to the bucket of its place, the second sorts each bucket.
 """
 
 import tempfile
@@ -19,16 +19,16 @@ _PLACE = "place in the order"
 
 
 def write_in_order(path: Path, sources: Sequence[Path], rows: Sequence[int], record_type: type, bucket: int = BUCKET) -> None:
-    """Write to ``path`` the ``rows`` of ``sources``, counted through one after the other, in the order given.
+    """Write the ``rows`` of ``sources`` to ``path`` in the order given; rows are numbered through all sources.
 
-    All files hold records of ``record_type``; each row may be written once. At most ``bucket`` rows are in memory at a time.
+    All files hold records of ``record_type``; each row may occur once. At most ``bucket`` rows are in memory at a time.
     """
     with RecordWriter(path, record_type) as writer, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         count = -(-len(rows) // bucket)
         buckets = [Path(folder) / f"{number}.parquet" for number in range(count)]
         _scatter(buckets, sources, rows, record_type, bucket)
-        for each in buckets:
-            table = pq.read_table(each)
+        for file in buckets:
+            table = pq.read_table(file)
             writer.write_table(table.sort_by(_PLACE).drop_columns([_PLACE]))
 
 
@@ -44,7 +44,7 @@ def _scatter(buckets: Sequence[Path], sources: Sequence[Path], rows: Sequence[in
 
 
 def _placed(sources: Sequence[Path], rows: Sequence[int], record_type: type) -> Iterator[pa.Table]:
-    """The rows that are wanted, as they come, each with its place in the order."""
+    """The rows to write, in the order of the files, each with its place in the order to write."""
     total = sum(map(num_records, sources))
     places = np.full(total, -1, dtype=np.int64)
     places[np.asarray(rows, dtype=np.int64)] = np.arange(len(rows))

@@ -1,6 +1,6 @@
-"""JSONL files that people write by hand: read as strictly as annotation files are, and refused whole for one faulty row.
+"""JSONL files that people write by hand: read as strictly as annotation files, and refused as a whole for one faulty row.
 
-They are small beside the annotations, and written with care, so all their faults are named at once, to be mended together.
+They are small compared with annotation files, so all faulty rows are reported at once and can be fixed together.
 """
 
 import json
@@ -12,20 +12,20 @@ from preference_data.judgement import check_text
 from preference_data.messages import MessagesError
 
 Record = TypeVar("Record")
-_SHOWN = 20  # faulty rows that a message names
+_SHOWN = 20  # faulty rows that a message lists
 
 
 class RowsError(ValueError):
-    """A file with rows that cannot be used, or with none; the text names their lines."""
+    """A file with rows that cannot be used, or without rows; the text lists their lines."""
 
 
 def records_in(file: Path, make: Callable[[dict[str, Any]], Record], what: str = "rows") -> list[Record]:
-    """What ``make`` makes of each row of ``file``, in its order; what it raises as ValueError is a fault of the row.
+    """The record that ``make`` makes of each row of ``file``, in order; a ValueError that it raises is a fault of the row.
 
-    ``what``: the rows are, in messages. Raises RowsError naming every faulty row, and FileNotFoundError.
+    ``what`` names the rows in messages. Raises RowsError with every faulty row, and FileNotFoundError.
     """
     records: list[Record] = []
-    faults = []
+    faults: list[str] = []
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -35,13 +35,13 @@ def records_in(file: Path, make: Callable[[dict[str, Any]], Record], what: str =
                     faults.append(f"  line {number}: {error}")
     if faults or not records:
         listed = "\n".join(faults[:_SHOWN]) + (f"\n  and {len(faults) - _SHOWN} more" if faults[_SHOWN:] else "")
-        told = f"{len(faults)} {what} that cannot be used" if faults else f"no {what}"
-        raise RowsError(f"{file} has {told}; mend them and run the same command again\n{listed}".rstrip())
+        found = f"{len(faults)} {what} that cannot be used; fix them" if faults else f"no {what}; add some"
+        raise RowsError(f"{file} has {found} and run the same command again\n{listed}".rstrip())
     return records
 
 
 def row_of(line: bytes) -> dict[str, Any]:
-    """The JSON object on a line. Raises ValueError or RecursionError for what is none, and for text that is not UTF-8."""
+    """The JSON object on a line. Raises ValueError or RecursionError for anything else, and for text that is not UTF-8."""
     text = line.decode("utf-8", "surrogateescape").rstrip("\r\n").removeprefix("\ufeff")
     check_text("the line", text)
     row = json.loads(text)
@@ -52,7 +52,7 @@ def row_of(line: bytes) -> dict[str, Any]:
 
 
 def boolean(row: Mapping[str, Any], name: str) -> bool:
-    """A field that is true or false, false where it is missing. Raises MessagesError for a text that only says so."""
+    """A field that is true or false; false where it is missing. Raises MessagesError for other values, "true" included."""
     value = row.get(name, False)
     if value is None or isinstance(value, bool):
         return bool(value)

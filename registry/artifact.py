@@ -1,4 +1,4 @@
-"""References and artifacts: the words by which stages hand their work to each other.
+"""References and artifacts: how stages name their results and find those of others.
 
 A *reference* is ``kind/name@revision``; without a revision it means the newest. An *artifact* is the immutable folder it
 leads to, opened with its manifest.
@@ -41,17 +41,17 @@ def is_revision(text: str) -> bool:
     return _REVISION.fullmatch(text) is not None
 
 
-def did_you_mean(asked: str, valid: Iterable[str]) -> str:
-    """A sentence with up to three near-misses of ``asked`` among ``valid``, the best first; '' without any.
+def did_you_mean(text: str, valid: Iterable[str]) -> str:
+    """A sentence with up to three near-misses of ``text`` among ``valid``, the best first; '' without any.
 
     Only what follows the last slash is compared: with their kinds, all names of a kind would look alike.
     """
-    folder, _, name = asked.rpartition("/")
+    folder, _, name = text.rpartition("/")
 
-    def likeness(text: str) -> tuple[float, bool]:
-        return difflib.SequenceMatcher(None, name, text.rpartition("/")[2]).ratio(), text.startswith(folder + "/")
+    def likeness(candidate: str) -> tuple[float, bool]:
+        return difflib.SequenceMatcher(None, name, candidate.rpartition("/")[2]).ratio(), candidate.startswith(folder + "/")
 
-    near = sorted((text for text in valid if likeness(text)[0] >= 0.6), key=likeness, reverse=True)
+    near = sorted((candidate for candidate in valid if likeness(candidate)[0] >= 0.6), key=likeness, reverse=True)
     return f" Did you mean {' or '.join(near[:3])}?" if near else ""
 
 
@@ -95,20 +95,25 @@ class Reference:
         """The same without a revision."""
         return Reference(self.kind, self.name)
 
+    @property
+    def folder(self) -> str:
+        """Where the artifact lies under a registry's root; without a revision, where those of its name lie."""
+        return str(self).replace("@", "/")
+
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}" + ("" if self.revision is None else f"@{self.revision}")
 
 
-def check_name(reference: Reference, path: Path, found: Summary) -> None:
-    """Raise CorruptArtifact unless what was ``found`` in ``path`` is the manifest of ``reference``."""
-    says = f"{found.kind}/{found.name}@{found.revision}"
-    if says != str(reference):
-        raise CorruptArtifact(f"the manifest in {path} is that of {says}; folders cannot be moved by hand, put it back")
+def check_name(reference: Reference, path: Path, manifest: Summary) -> None:
+    """Raise CorruptArtifact unless ``manifest``, read from ``path``, is that of ``reference``."""
+    name = f"{manifest.kind}/{manifest.name}@{manifest.revision}"
+    if name != str(reference):
+        raise CorruptArtifact(f"the manifest in {path} is that of {name}; folders cannot be moved by hand, put it back")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with an artifact: the file (or parent reference) concerned, and what was found."""
+    """Something wrong with an artifact: the file (or parent reference) concerned, and what is wrong."""
 
     path: str
     text: str
@@ -147,13 +152,13 @@ class Artifact:
     def check(self) -> None:
         """Recompute the sums of all files. Raises CorruptArtifact naming each that is not what was committed."""
         if problems := list(self.file_problems()):
-            found = "; ".join(f"{problem.path}: {problem.text}" for problem in problems)
+            listed = "; ".join(f"{problem.path}: {problem.text}" for problem in problems)
             raise CorruptArtifact(
-                f"{self.reference} is not what was committed: {found}. Restore it from a copy, or make it again with --force"
+                f"{self.reference} is not what was committed: {listed}. Restore it from a copy, or make it again with --force"
             )
 
     def file_problems(self) -> Iterator[Problem]:
-        """Every file that is missing, foreign or not what was committed, by its sha256."""
+        """Every file that is missing, that was added, or whose sha256 is not the committed one."""
         committed = {entry.path: entry for entry in self.manifest.files}
         files, links = files_and_links(self.path)
         present = [path for path in files if path not in (MANIFEST_FILE, MANIFEST_SUM_FILE)]
@@ -171,11 +176,11 @@ class Artifact:
 
 
 def _difference(folder: Path, entry: FileEntry) -> str:
-    """What sets a file apart from its entry; '' where nothing does."""
+    """How a file differs from its entry; '' where it does not."""
     try:
-        found = file_entry(folder, entry.path)
-    except OSError as error:  # a disk that fails, a file of somebody else
+        present = file_entry(folder, entry.path)
+    except OSError as error:  # a failing disk, another user's file
         return f"the file cannot be read ({error.strerror})"
-    if found == entry:
+    if present == entry:
         return ""
-    return f"sha256 was {entry.sha256} ({entry.size} bytes) and is {found.sha256} ({found.size} bytes)"
+    return f"sha256 was {entry.sha256} ({entry.size} bytes) and is {present.sha256} ({present.size} bytes)"

@@ -1,10 +1,9 @@
-"""Artifacts in the making: folders that become an artifact in one rename, and what stopped work left of itself.
+"""Drafts: folders that become an artifact in one rename, and the saved states of work that stopped.
 
 A draft belongs to the process that holds its lock. Its payload is thrown away when the work stops early; the states that the
-work saved stay, and the next run with the same fingerprint goes on from them.
+work saved stay, and the next run with the same fingerprint resumes from them.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -16,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from registry.artifact import Artifact, Reference
-from registry.errors import CannotWrite, DraftInUse, RegistryError
+from registry.errors import DraftInUse, RegistryError
 from registry.manifest import (
     CARD_FILE,
     FORMAT_VERSION,
@@ -40,9 +39,7 @@ from registry.manifest import (
     write_manifest,
 )
 from registry.saved_states import SavedStates, SaveEvery
-
-if TYPE_CHECKING:
-    from registry.store import Registry
+from registry.writing import check_locks, next_revision, registry_lock, writing
 
 DRAFTS, OUT, DRAFT_FILE = ".drafts", "out", "draft.json"
 STATES, FORCED_STATES = "states", "forced-states"  # what a forced run saves is for the next forced run alone
@@ -53,7 +50,7 @@ Say = Callable[[str], None]
 
 @contextmanager
 def open_draft(
-    registry: "Registry",
+    root: Path,
     reference: Reference,
     fingerprint: str,
     asked: Mapping[str, Any],
@@ -62,31 +59,31 @@ def open_draft(
     say: Say,
     save_every: SaveEvery,
 ) -> Iterator["Draft"]:
-    """An empty folder to build an artifact in, and the states that an earlier try saved.
+    """An empty folder to build an artifact in, and the states that an earlier run saved.
 
-    A ``fresh`` try goes on from what an earlier fresh one saved, and from no other.
+    A ``fresh`` run resumes only from what an earlier fresh run saved.
 
     Leaving the block with a committed artifact removes the draft; leaving it without one keeps the saved states, if there
-    are any. ``asked`` is what the fingerprint is of, for people. A draft held by another process is waited for, after
-    ``waiting`` was told whose it is; without ``waiting`` it raises DraftInUse. ``say`` is told of states that are skipped;
-    new ones are saved ``save_every`` apart. Raises RegistryError when the file system cannot lock, CannotWrite when it is full
-    or may only be read.
+    are any. ``asked`` is what the fingerprint was computed from, for people to read. A draft held by another process is waited
+    for, after a call of ``waiting`` that names the process; without ``waiting`` it raises DraftInUse. ``say`` is called for
+    each state that is skipped; new ones are saved ``save_every`` apart. Raises RegistryError when the file system cannot lock,
+    CannotWrite when it is full or may only be read.
     """
     assert re.fullmatch(r"[0-9a-f]+", fingerprint), f"a fingerprint is a hexadecimal number, not {fingerprint!r}"
-    folder = registry.root / DRAFTS
+    folder = root / DRAFTS
     path = folder / fingerprint
-    with writing(registry.root):
+    with writing(root):
         folder.mkdir(parents=True, exist_ok=True)
         check_locks(folder)
     lease = FileLock(path.with_suffix(".lock"))
     _take(lease, path, reference, waiting)
     try:
-        with writing(registry.root):
+        with writing(root):
             shutil.rmtree(path / OUT, ignore_errors=True)
             (path / OUT).mkdir(parents=True)
             (path / DRAFT_FILE).write_text(json.dumps(_maker(reference, fingerprint, asked)), encoding="utf-8")
             yield Draft(
-                registry,
+                root,
                 reference,
                 fingerprint,
                 path / OUT,
@@ -113,9 +110,9 @@ def _take(lease: FileLock, path: Path, reference: Reference, waiting: Say | None
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An artifact in the making: put its files into ``path``, then commit once. ``states`` outlive a process that is killed."""
+    """An artifact in the making: put its files into ``path``, then commit once. ``states`` survive a killed process."""
 
-    registry: "Registry"
+    root: Path
     reference: Reference
     fingerprint: str
     path: Path
@@ -126,11 +123,11 @@ class Draft:
         files = self._sync_files()
         digest = payload_digest(files)
         made_from = {
-            role: [Parent(reference=str(each.reference), digest=each.digest) for each in given]
-            for role, given in parents.items()
+            role: [Parent(reference=str(artifact.reference), digest=artifact.digest) for artifact in artifacts]
+            for role, artifacts in parents.items()
         }
-        with self.registry.lock():
-            revision = self.registry.next_revision(self.reference)
+        with registry_lock(self.root):
+            revision = next_revision(self.root, self.reference)
             reference = Reference(self.reference.kind, self.reference.name, revision)
             (self.path / CARD_FILE).write_text(card(str(reference), digest, made_from, run), encoding="utf-8")
             manifest = Manifest(
@@ -166,7 +163,7 @@ class Draft:
         fsync(self.path / MANIFEST_SUM_FILE)
         fsync(self.path / MANIFEST_FILE)
         fsync(self.path)
-        target = self.registry.folder(reference)
+        target = self.root / reference.folder
         target.parent.mkdir(parents=True, exist_ok=True)
         self.path.rename(target)
         fsync(target.parent)
@@ -176,9 +173,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A draft on the disk. ``asked``: stage, config, inputs and seed; ``process``: who began it; ``held``: whether it lives.
+    """A draft on the disk. ``asked``: stage, config, inputs and seed; ``process``: who began it; ``held``: does it still run?
 
-    A process that is killed in its first moment leaves a draft that cannot tell: artifact and process are UNKNOWN then.
+    A process killed in its first moment leaves a draft without ``draft.json``: artifact and process are then UNKNOWN.
     """
 
     artifact: str
@@ -189,67 +186,28 @@ class Unfinished:
     num_states: int
 
 
-def unfinished(registry: "Registry") -> tuple[Unfinished, ...]:
-    """Every draft, by the name of its artifact; those of living processes are ``held``."""
-    folder = registry.root / DRAFTS
-    found = []
+def unfinished(root: Path) -> tuple[Unfinished, ...]:
+    """Every draft of the registry in ``root``, by the name of its artifact; those of running processes are ``held``."""
+    folder = root / DRAFTS
+    drafts = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.is_dir():
             maker = _read_maker(path) or {"artifact": UNKNOWN, "asked": {}, "process": UNKNOWN}
             held = _is_held(path.with_suffix(".lock"))
-            numbers = [each for each in path.glob("*states/*") if each.name.isdecimal()]
-            found.append(Unfinished(maker["artifact"], path.name, maker["asked"], maker["process"], held, len(numbers)))
-    return tuple(sorted(found, key=lambda each: (each.artifact, each.fingerprint)))
+            states = [state for state in path.glob("*states/*") if state.name.isdecimal()]
+            drafts.append(Unfinished(maker["artifact"], path.name, maker["asked"], maker["process"], held, len(states)))
+    return tuple(sorted(drafts, key=lambda draft: (draft.artifact, draft.fingerprint)))
 
 
-def discard(registry: "Registry", fingerprint: str) -> bool:
+def discard(root: Path, fingerprint: str) -> bool:
     """Remove a draft that no process holds; False when one does, or there is none."""
-    path = registry.root / DRAFTS / fingerprint
+    path = root / DRAFTS / fingerprint
     lease = FileLock(path.with_suffix(".lock"))
     if not path.is_dir() or not _acquired(lease):
         return False
     shutil.rmtree(path)
     lease.release()
     return True
-
-
-def check_locks(folder: Path) -> None:
-    """Raise RegistryError unless locks on files of ``folder`` exclude: two processes could otherwise mix their drafts."""
-    tried = folder / "tried.lock"  # one file, and it stays: of temporary ones each kill at this moment would leave another
-    with tried.open("ab") as first, tried.open("ab") as second:
-        try:
-            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            found = error.strerror
-        else:
-            found = "a file could be locked twice"
-    raise RegistryError(
-        f"the file system of {folder} has no working locks ({found}), without which two processes could mix what they write; "
-        "put the registry on another disk"
-    )
-
-
-@contextmanager
-def writing(root: Path) -> Iterator[None]:
-    """Say what a full disk or a read-only registry means for the work at hand. Raises CannotWrite."""
-    try:
-        yield
-    except Exception as error:
-        number = error.errno if isinstance(error, OSError) else None
-        # weights are written by a library that has errors of its own
-        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
-            raise CannotWrite(
-                f"the disk of {root} is full, and nothing was committed; free some space (rlhf registry prune shows what is "
-                "not needed) and run the same command again, which goes on from what was saved"
-            ) from error
-        if number in (errno.EROFS, errno.EACCES, errno.EPERM) and str(getattr(error, "filename", "")).startswith(str(root)):
-            raise CannotWrite(
-                f"{root} cannot be written ({error}); its artifacts can be read, and new ones need another --registry"
-            ) from error
-        raise
 
 
 def _maker(reference: Reference, fingerprint: str, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,10 +218,10 @@ def _maker(reference: Reference, fingerprint: str, asked: Mapping[str, Any]) -> 
 def _read_maker(draft: Path) -> dict[str, Any] | None:
     """What ``draft.json`` says; None where it is missing or torn."""
     try:
-        found = dict(json.loads((draft / DRAFT_FILE).read_text(encoding="utf-8")))
+        maker = dict(json.loads((draft / DRAFT_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return found if found.keys() >= {"artifact", "asked", "process"} else None
+    return maker if maker.keys() >= {"artifact", "asked", "process"} else None
 
 
 def _acquired(lease: FileLock) -> bool:

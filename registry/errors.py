@@ -34,7 +34,7 @@ class NotLoggedIn(RegistryError):
 
 
 class CannotWrite(OSError):
-    """The disk is full, or the registry may only be read. No RegistryError: what was asked for is in order."""
+    """The disk is full, or the registry may only be read. Not a RegistryError: the request itself is in order."""
 
 
 class CannotPush(OSError):

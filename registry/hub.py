@@ -21,13 +21,13 @@ REPO_TYPES = {
 
 
 class Hub(Protocol):
-    """What is asked of ``huggingface_hub.HfApi``."""
+    """The calls of ``huggingface_hub.HfApi`` that a push makes."""
 
     def create_repo(self, repo_id: str, *, repo_type: str, private: bool | None, exist_ok: bool) -> Any:
         """Make a repository, or find it; str() of the result is its address."""
 
     def repo_info(self, repo_id: str, *, repo_type: str) -> Any:
-        """What there is to know of a repository, ``private`` among it."""
+        """What the Hub knows of a repository, ``private`` among it."""
 
     def upload_folder(
         self, *, repo_id: str, folder_path: Path, commit_message: str, repo_type: str, allow_patterns: list[str]
@@ -75,9 +75,7 @@ def _upload(hub: Hub, artifact: Artifact, repo_id: str, private: bool) -> str:
     repo_type = REPO_TYPES[artifact.reference.kind]
     url = hub.create_repo(repo_id, repo_type=repo_type, private=private or None, exist_ok=True)
     if private and not hub.repo_info(repo_id, repo_type=repo_type).private:
-        raise CannotPush(
-            f"{repo_id} is there already and public, and --private was asked for; push to another, or make it private"
-        )
+        raise CannotPush(f"{repo_id} exists and is public, and --private was asked for; push to another, or make it private")
     hub.upload_folder(
         repo_id=repo_id,
         folder_path=artifact.path,

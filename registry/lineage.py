@@ -1,7 +1,7 @@
 """Lineage: from an artifact back to its roots, as a tree of references.
 
-An artifact that several children share is followed once; where it comes again it is marked ``above``. A parent that has
-left the registry, that cannot be read, or whose digest is no longer the one recorded, stays in the tree and says so.
+An artifact that several children share is followed once; where it comes again it is marked ``above``. A parent that was
+removed, that cannot be read, or whose digest is no longer the one recorded, stays in the tree and is marked so.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Lineage:
 
 def parents(artifact: Artifact) -> tuple[tuple[str, Parent], ...]:
     """(role, parent) for every input, in the order they were given."""
-    return tuple((role, parent) for role, given in artifact.manifest.parents.items() for parent in given)
+    return tuple((role, parent) for role, inputs in artifact.manifest.parents.items() for parent in inputs)
 
 
 def lineage_tree(registry: Registry, text: str) -> Lineage:
@@ -43,8 +43,8 @@ def _node(registry: Registry, role: str, artifact: Artifact, state: State, seen:
     if reference in seen:
         return Lineage(role, reference, artifact.digest, artifact.manifest.stage, "above", ())
     seen.add(reference)
-    found = tuple(_parent(registry, parent_role, parent, seen) for parent_role, parent in parents(artifact))
-    return Lineage(role, reference, artifact.digest, artifact.manifest.stage, state, found)
+    nodes = tuple(_parent(registry, parent_role, parent, seen) for parent_role, parent in parents(artifact))
+    return Lineage(role, reference, artifact.digest, artifact.manifest.stage, state, nodes)
 
 
 def _parent(registry: Registry, role: str, parent: Parent, seen: set[str]) -> Lineage:

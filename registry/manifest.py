@@ -78,7 +78,7 @@ class Summary(BaseModel):
     @property
     def parent_references(self) -> list[str]:
         """The full references of all inputs."""
-        return [parent.reference for given in self.parents.values() for parent in given]
+        return [parent.reference for parents in self.parents.values() for parent in parents]
 
     @property
     def size(self) -> int:
@@ -169,8 +169,8 @@ def _read(folder: Path, part: type[_Read]) -> _Read:
         text = _bytes(f"{folder}/{MANIFEST_FILE}")
         expected = _bytes(f"{folder}/{MANIFEST_SUM_FILE}")
     except OSError as error:
-        found = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise CorruptArtifact(f"{error.filename} {found}, so {folder} is no whole artifact; {advice}") from error
+        problem = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise CorruptArtifact(f"{error.filename} {problem}, so {folder} is not a whole artifact; {advice}") from error
     if expected != _sum_line(text).encode():
         raise CorruptArtifact(f"{path} is not what {MANIFEST_SUM_FILE} says it was when it was committed; {advice}")
     try:
@@ -238,7 +238,7 @@ def card(reference: str, digest: str, parents: Mapping[str, list[Parent]], run: 
     ]
     if kind in _CARD_USE:
         lines += ["", "## Use", "", "```python", *_CARD_USE[kind].strip().splitlines(), "```"]
-    inputs = [f"| {role} | `{parent.reference}` | `{parent.digest}` |" for role, given in parents.items() for parent in given]
+    inputs = [f"| {role} | `{parent.reference}` | `{parent.digest}` |" for role, listed in parents.items() for parent in listed]
     if inputs:
         lines += ["", "## Made from", "", "| role | artifact | digest |", "|---|---|---|", *inputs]
     measured = [f"| {name} | {value} |" for name, value in run.metrics.items() if isinstance(value, str | int | float)]

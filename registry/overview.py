@@ -1,4 +1,4 @@
-"""A line on each artifact, for lists of thousands: only what a list needs is kept of a manifest."""
+"""One line for each artifact, for lists of thousands: only what a list shows is read of a manifest."""
 
 import itertools
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ def overview(registry: Registry, kind: str | None = None) -> tuple[Listed, ...]:
     for _, revisions in itertools.groupby(registry.references(kind), lambda reference: (reference.kind, reference.name)):
         references = tuple(revisions)
         folder = registry.folder(references[0].newest)
-        link = first_link(registry.root, folder)  # asked once a name, which thousands of revisions may have
-        lines += [line for each in references if (line := _look_at(each, folder / str(each.revision), link))]
+        link = first_link(registry.root, folder)  # looked for once a name, which may have thousands of revisions
+        lines += [line for reference in references if (line := _look_at(reference, folder / str(reference.revision), link))]
     return tuple(lines)
 
 
@@ -46,11 +46,13 @@ def _look_at(reference: Reference, path: Path, link_above: Path | None) -> Liste
     """None when it was removed a moment ago."""
     try:
         refuse_link(link_above or (path if path.is_symlink() else None))
-        found = read_summary(path)
-        check_name(reference, path, found)
+        summary = read_summary(path)
+        check_name(reference, path, summary)
     except RegistryError as error:
         return Listed(reference, path, problem=str(error)) if path.is_symlink() or path.exists() else None
-    return Listed(reference, path, found.digest, found.stage, found.size, found.created, tuple(found.parent_references))
+    return Listed(
+        reference, path, summary.digest, summary.stage, summary.size, summary.created, tuple(summary.parent_references)
+    )
 
 
 def alias_problems(registry: Registry) -> tuple[Problem, ...]:
@@ -59,10 +61,10 @@ def alias_problems(registry: Registry) -> tuple[Problem, ...]:
         aliases = registry.aliases()
     except CorruptArtifact as error:
         return (Problem(ALIASES_FILE, str(error)),)
-    found = []
+    problems = []
     for alias in aliases:
         try:
             registry.follow(alias)
         except ReferenceNotFound as error:
-            found.append(Problem(alias, str(error)))
-    return tuple(found)
+            problems.append(Problem(alias, str(error)))
+    return tuple(problems)

@@ -1,8 +1,8 @@
-"""What unfinished work has saved of itself: numbered folders, each whole or absent.
+"""Saved states of unfinished work: numbered folders, each whole or absent.
 
 A state is written to a folder of its own, synced, summed in ``complete.json`` and renamed into place. One whose sums do not
-hold (a disk that lied, a hand that meddled) is skipped, and that is said. What lies in a state is the writer's business:
-weights are safetensors and the rest JSON, so that no state is ever unpickled.
+match (a faulty disk, an edited file) is skipped with a message. What a state holds is up to its writer: weights are
+safetensors and the rest JSON, so that no state is ever unpickled.
 """
 
 import json
@@ -24,7 +24,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 class SaveEvery:
     """How far apart the states of a loop lie: ``steps``, or ``seconds`` where ``steps`` is None.
 
-    It belongs to a run and not to what the run makes: the result is the same, so no recipe and no fingerprint holds it.
+    It is an option of a run: the result does not depend on it, so no recipe and no fingerprint holds it.
     """
 
     seconds: float = 60.0
@@ -33,17 +33,17 @@ class SaveEvery:
     @classmethod
     def parse(cls, text: str) -> "SaveEvery":
         """The interval written as 90s, 10m, 2h or, in steps, 200. Raises ValueError for anything else, and for zero."""
-        found = re.fullmatch(r"([0-9]+)([smh]?)", text.strip())
-        if not found or int(found[1]) == 0:
+        match = re.fullmatch(r"([0-9]+)([smh]?)", text.strip())
+        if not match or int(match[1]) == 0:
             raise ValueError(
                 f"the interval between saved states is {text!r}; it is a time such as 90s, 10m or 2h, or a number of steps "
                 "such as 200, and more than zero"
             )
-        return cls(seconds=int(found[1]) * _SECONDS[found[2]]) if found[2] else cls(steps=int(found[1]))
+        return cls(seconds=int(match[1]) * _SECONDS[match[2]]) if match[2] else cls(steps=int(match[1]))
 
 
 class SavedStates:
-    """The states under ``root``, which is made with the first of them. ``say`` is told of each state that is skipped.
+    """The states under ``root``, which is made with the first of them. ``say`` is called for each state that is skipped.
 
     ``clock`` (seconds, monotonic) is for tests to replace.
     """
@@ -74,7 +74,7 @@ class SavedStates:
         return self.root / f"{number:09d}"
 
     def save(self, number: int, write: Callable[[Path], None]) -> None:
-        """Let ``write`` fill a folder, and make it state ``number`` once it is on the disk. Those that come after it go."""
+        """Let ``write`` fill a folder, and make it state ``number`` once it is on the disk. Later states are removed."""
         fresh = self.root / f"{number:09d}.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
@@ -83,9 +83,9 @@ class SavedStates:
         (fresh / COMPLETE_FILE).write_text(json.dumps({entry.path: entry.sha256 for entry in entries}), encoding="utf-8")
         for path in (*(fresh / entry.path for entry in entries), fresh / COMPLETE_FILE, fresh):
             fsync(path)
-        for left in self._numbered():
-            if left >= number:  # torn, or after one that was torn: it is made again
-                shutil.rmtree(self.path(left))
+        for other in self._numbered():
+            if other >= number:  # torn, or after one that was torn: it is made again
+                shutil.rmtree(self.path(other))
         fresh.rename(self.path(number))
         fsync(self.root)
         self._last = self._clock()
@@ -103,9 +103,10 @@ class SavedStates:
         folder = self.path(number)
         try:
             sums = dict(json.loads((folder / COMPLETE_FILE).read_text(encoding="utf-8")))
-            found = {path: file_entry(folder, path).sha256 for path in file_paths(folder) if path != COMPLETE_FILE}
+            present = {path: file_entry(folder, path).sha256 for path in file_paths(folder) if path != COMPLETE_FILE}
+            is_whole = sums == present
         except (OSError, ValueError, RegistryError):
-            sums, found = {}, {"": ""}
-        if sums != found:
+            is_whole = False
+        if not is_whole:
             self.say(f"the saved state {folder} is torn, and is skipped")
-        return sums == found
+        return is_whole

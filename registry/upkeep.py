@@ -1,7 +1,7 @@
 """Keeping a registry small and its artifacts useful elsewhere: remove, prune, export.
 
-What is removed is renamed into ``.removed/`` first, all under the registry's lock. What lies there without the lock was left by
-a process that was killed, and the next remove or prune clears it away.
+What is removed is renamed into ``.removed/`` first, all under the registry's lock. What lies there while nobody holds the lock
+was left by a killed process, and the next remove or prune deletes it.
 """
 
 import shutil
@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from registry.artifact import Artifact, Reference
-from registry.drafts import Say, unfinished, writing
+from registry.drafts import Say, unfinished
 from registry.errors import CorruptArtifact, RegistryError
 from registry.links import first_link, refuse_link
 from registry.manifest import CARD_FILE, fsync, is_payload
 from registry.overview import Listed, overview
 from registry.store import FRESH_ALIASES_FILE, GONE, REMOVED, Registry
+from registry.writing import registry_lock, writing
 
 
 def children(registry: Registry, reference: Reference) -> tuple[str, ...]:
@@ -27,32 +28,32 @@ def children(registry: Registry, reference: Reference) -> tuple[str, ...]:
     for line in lines:
         if line.problem and line.reference != reference:
             raise CorruptArtifact(
-                f"{line.reference} cannot be read, and may have been made from {reference}: {line.problem}. Mend or remove it "
-                f"first, or say that {reference} may go all the same (--with-children-left)"
+                f"{line.reference} cannot be read, and may have been made from {reference}: {line.problem}. Fix or remove "
+                f"it first, or remove {reference} all the same with --with-children-left"
             )
     made = [str(line.reference) for line in lines if str(reference) in line.parents]
     digests = {line.digest for line in lines if line.reference == reference and not line.problem}
-    begun = [f"{draft.artifact} (unfinished)" for draft in unfinished(registry) if digests & _inputs(draft.asked)]
+    begun = [f"{draft.artifact} (unfinished)" for draft in unfinished(registry.root) if digests & _inputs(draft.asked)]
     return (*made, *begun)
 
 
 def remove(registry: Registry, text: str, even_with_children: bool = False, say: Say = lambda text: None) -> Reference:
     """Remove an artifact, whole or damaged, at once; its revision number is never given again.
 
-    Raises RegistryError while anything was made from it or is being made (unless told otherwise), or an alias points at it;
-    CannotWrite in a registry that may only be read. ``say`` is told what an earlier, killed process had left.
+    Raises RegistryError while anything was made from it or is being made (unless ``even_with_children``), or an alias points at
+    it; CannotWrite in a registry that may only be read. ``say`` is called with what an earlier, killed process had left.
     """
     if not registry.root.is_dir():
-        registry.follow(text)  # which tells that it is not there, before a lock makes the folder
-    with writing(registry.root), registry.lock():
+        registry.follow(text)  # raises that it is not there, before a lock makes the folder
+    with writing(registry.root), registry_lock(registry.root):
         _sweep(registry, say)
         reference = registry.follow(text)
         if aliases := [alias for alias, target in registry.aliases().items() if target == str(reference)]:
-            raise RegistryError(f"{reference} is what the alias {aliases[0]} points at; point it elsewhere first")
+            raise RegistryError(f"the alias {aliases[0]} points at {reference}; point it at another artifact first")
         if not even_with_children and (made := children(registry, reference)):
             raise RegistryError(
                 f"{reference} is a parent of {', '.join(made[:5])}{' and others' if made[5:] else ''}; remove "
-                "those first, or say that it may go all the same (--with-children-left)"
+                "those first, or remove it all the same with --with-children-left"
             )
         _remove(registry, reference)
     return reference
@@ -62,17 +63,17 @@ def prunable(registry: Registry) -> tuple[Listed, ...]:
     """What nothing needs: all but the newest of each name, what aliases point at, what unfinished work reads, and all that
     those were made from.
 
-    Raises CorruptArtifact when an artifact cannot be read: nothing tells what it was made from.
+    Raises CorruptArtifact when an artifact cannot be read: what it was made from is not known.
     """
     lines = {str(line.reference): line for line in overview(registry)}
     for line in lines.values():
         if line.problem:
             raise CorruptArtifact(
                 f"{line.reference} cannot be read, so what it was made from is not known, and nothing is pruned: "
-                f"{line.problem}. Mend it or remove it first"
+                f"{line.problem}. Fix it or remove it first"
             )
     newest = {str(line.reference.newest): reference for reference, line in lines.items()}
-    read = {digest for draft in unfinished(registry) for digest in _inputs(draft.asked)}
+    read = {digest for draft in unfinished(registry.root) for digest in _inputs(draft.asked)}
     pending = [*newest.values(), *registry.aliases().values()]
     pending += [reference for reference, line in lines.items() if line.digest in read]
     needed: set[str] = set()
@@ -85,22 +86,22 @@ def prunable(registry: Registry) -> tuple[Listed, ...]:
 
 
 def prune(registry: Registry, say: Say = lambda text: None) -> tuple[Listed, ...]:
-    """Remove what is ``prunable`` and return it; ``say`` is told what an earlier, killed process had left.
+    """Remove what is ``prunable`` and return it; ``say`` is called with what an earlier, killed process had left.
 
     Raises what ``prunable`` raises, and CannotWrite in a registry that may only be read.
     """
     if not registry.root.is_dir():
         return ()
-    with writing(registry.root), registry.lock():
+    with writing(registry.root), registry_lock(registry.root):
         _sweep(registry, say)
-        found = prunable(registry)
-        for line in found:
+        lines = prunable(registry)
+        for line in lines:
             _remove(registry, line.reference)
-    return found
+    return lines
 
 
 def leftovers(registry: Registry) -> tuple[Path, ...]:
-    """What a killed remove or alias left, or a living one is at."""
+    """What a killed remove or alias left behind, or a running one is working on."""
     removed, aliases = registry.root / REMOVED, registry.root / FRESH_ALIASES_FILE
     return (*(sorted(removed.iterdir()) if removed.is_dir() else ()), *([aliases] if aliases.exists() else ()))
 
@@ -131,7 +132,7 @@ def exported(artifact: Artifact) -> tuple[str, ...]:
 
 def _inputs(asked: dict) -> set[str]:
     """The digests of what a draft is made from."""
-    return {digest for given in asked.get("inputs", {}).values() for digest in given}
+    return {digest for digests in asked.get("inputs", {}).values() for digest in digests}
 
 
 def _remove(registry: Registry, reference: Reference) -> None:
@@ -148,7 +149,7 @@ def _remove(registry: Registry, reference: Reference) -> None:
 def _sweep(registry: Registry, say: Say) -> None:
     if left := leftovers(registry):
         _clear(left)
-        say(f"cleared away what an interrupted command had left: {', '.join(path.name for path in left)}")
+        say(f"deleted what an interrupted command had left: {', '.join(path.name for path in left)}")
 
 
 def _clear(paths: Iterable[Path]) -> None:

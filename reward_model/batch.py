@@ -1,7 +1,7 @@
 """Dialogues and comparisons as ids: encoding, filtering, and batches of pairs.
 
-``encode_for_scoring`` is the one way a dialogue becomes ids for a reward model, in training and in scoring alike, so
-that what the model was trained on (the chat format, with EOS as the last token) is what it is asked about.
+``encode_for_scoring`` is the one way in which a dialogue becomes ids for a reward model, in training and in scoring alike:
+the chat format, with EOS as the last token.
 
 Nothing is truncated: a pair that does not fit is left out and counted, because cutting the end removes the very token
 where the score is read, and cutting the start can make two different prompts equal.
@@ -81,7 +81,7 @@ def encode_for_scoring(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[M
                 whole.append(position)
         except MessagesError as error:
             raise MessagesError(error.reason, f"dialogue {position} cannot be scored: {error}") from error
-    for position, encoded in zip(whole, encode_dialogues(tokenizer, [dialogues[each] for each in whole]), strict=True):
+    for position, encoded in zip(whole, encode_dialogues(tokenizer, [dialogues[position] for position in whole]), strict=True):
         rows[position] = encoded.ids
     return rows
 
@@ -96,8 +96,8 @@ def encode_pairs(
     """
     kept: list[EncodedPair] = []
     dropped: Counter[DropReason] = Counter()
-    chosen = encode_for_scoring(tokenizer, [each.chosen_dialogue for each in comparisons])
-    rejected = encode_for_scoring(tokenizer, [each.rejected_dialogue for each in comparisons])
+    chosen = encode_for_scoring(tokenizer, [comparison.chosen_dialogue for comparison in comparisons])
+    rejected = encode_for_scoring(tokenizer, [comparison.rejected_dialogue for comparison in comparisons])
     for comparison, chosen_ids, rejected_ids in zip(comparisons, chosen, rejected, strict=True):
         pair = EncodedPair(
             id=comparison.id,

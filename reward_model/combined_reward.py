@@ -63,7 +63,7 @@ class CombinedReward:
         self.threshold = threshold
 
     def score(self, dialogues: Sequence[Messages], is_safety: Sequence[bool]) -> Scores:
-        """Score dialogues; ``is_safety`` says of each whether its prompt is a safety prompt.
+        """Score dialogues; ``is_safety``: whether the prompt of each is a safety prompt.
 
         Both models score every dialogue, so that each component can be logged.
         """

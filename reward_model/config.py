@@ -1,16 +1,16 @@
-"""Settings of reward-model training (paper 3.2.2, "Training Details"). The defaults are the paper's for 7B and 13B.
+"""Settings of training a reward model (paper 3.2.2, "Training Details"). The defaults are the paper's for 7B and 13B.
 
 Where the paper is silent the default is ours, and the field says so.
 """
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
-from policy.config import LoraConfig
+from policy.config import AdamWConfig, LoraConfig
 from preference_data.comparison import RATINGS, Axis, Rating
 from preference_data.margin import MarginPreset
 
 
-class RewardModelConfig(BaseModel):
+class RewardModelConfig(AdamWConfig):
     """How one reward model, helpfulness or safety, is trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,16 +37,11 @@ class RewardModelConfig(BaseModel):
     gradient_checkpointing: bool = Field(
         False, description="Activations are computed again in the backward pass: less memory, more time, the same result."
     )
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's decoupled weight decay, on every parameter.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay rate of the first moment.")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's decay rate of the second moment.")
-    epsilon: float = Field(1e-5, gt=0, description="AdamW's epsilon.")
     warmup_fraction: float = Field(0.03, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     min_warmup_steps: int = Field(5, ge=0, description="Warm-up steps at least, however short the run.")
     final_lr_fraction: float = Field(
         0.1, ge=0, le=1, description="Learning rate of the last step, as a share of the peak; a cosine leads there."
     )
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this global norm.")
     max_length: int = Field(
         4096,
         ge=2,

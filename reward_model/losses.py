@@ -69,8 +69,8 @@ def centring_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
 def _check_rows(**tensors: Tensor) -> None:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
-        found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise ValueError(
-            f"one number a row is needed, all of the same shape [B], but the shapes are {found}; "
+            f"one number a row is needed, all of the same shape [B], but the shapes are {listed}; "
             "squeeze the last dimension of [B, 1] scores, for they would broadcast every row against every other"
         )

@@ -7,8 +7,8 @@ The score is read at EOS, the last token of a row (the paper does not say where;
 looking for the last id that is not the padding id; padding is id 0 here, ``<unk>``, which byte fallback never produces, so
 that the library's own forward gives our scores.
 
-Two defects that other tools met, a head drawn from whatever the global seed was and a head lost on the way to disk, are
-closed here: the head is drawn from the given seed, a checkpoint without it is refused, and a saved model is opened again and
+Two defects known from other tools, a head drawn from whatever the global seed was and a head lost on the way to disk, cannot
+happen here: the head is drawn from the given seed, a checkpoint without it is refused, and a saved model is opened again and
 its scores compared.
 """
 
@@ -41,11 +41,11 @@ from reward_model.batch import encode_for_scoring
 
 HEAD = "score.weight"
 MARKER, OWN_TEMPLATE = "scorer.json", "own chat template"
-"""The file beside the weights of a reward model from elsewhere, and its word for how such a model reads dialogues.
+"""The file that marks an external reward model, beside its weights, and its word for how such a model reads dialogues.
 
 It is payload: the digest covers it, and copies, exports and the hub carry it. The manifest would not do, since models are
 opened by path alone; nor a key of ``config.json``, which every library that saves the model writes anew; nor the look of the
-weights, since a Llama reward model from elsewhere looks like one of ours and would be scored, without a word, in a chat format
+weights, since an external Llama reward model looks like one of ours and would be scored, without a warning, in a chat format
 that it never saw.
 """
 SETTINGS = {"num_labels": 1, "pad_token_id": PAD_ID}
@@ -145,9 +145,8 @@ def save_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Open a saved reward model.
 
-    Raises RewardModelError when the folder is none or of a model from elsewhere, its weights lack the score head, or the head
-    has more than one output;
-    CheckpointError when its tokenizer is not the model's or does not fit the chat format.
+    Raises RewardModelError when the folder holds no model or an external one, its weights lack the score head, or the head has
+    more than one output; CheckpointError when its tokenizer is not the model's or does not fit the chat format.
     """
     _trained_head(path)
     model, loading = AutoModelForSequenceClassification.from_pretrained(
@@ -158,8 +157,8 @@ def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> tuple[P
     return model.to(device()).eval(), _tokenizer_of(model, path)
 
 
-def is_foreign(path: Path) -> bool:
-    """Whether the reward model in the folder ``path`` is from elsewhere.
+def is_external(path: Path) -> bool:
+    """Whether the reward model in the folder ``path`` is external: not trained here, with a chat template of its own.
 
     Raises RewardModelError for a marker that this version cannot read.
     """
@@ -204,9 +203,9 @@ def _check_folder(path: Path, what: str) -> None:
 def _trained_head(path: Path) -> Tensor:
     """The head (1, D) of a reward model that was trained here. Raises RewardModelError (see ``load_reward_model``)."""
     _check_folder(path, "a reward model")
-    if is_foreign(path):
+    if is_external(path):
         raise RewardModelError(
-            f"{path} is a reward model from elsewhere, which learnt another chat format than the one of what is trained here; "
+            f"{path} is an external reward model, which learnt another chat format than the models that are trained here; "
             "score with it, or give a reward model that was trained here"
         )
     files = weight_files(path)

@@ -1,4 +1,4 @@
-"""Dialogues as the ids of a reward model from elsewhere: by its own tokenizer and its own chat template.
+"""Dialogues as the ids of an external reward model: by its own tokenizer and its own chat template.
 
 The template writes the special tokens, BOS among them, so the tokenizer adds none. Where the text of a message spells a special
 token, a zero-width space breaks the spelling: a response that says ``<|eot_id|>`` ends nothing. Only there does the encoding
@@ -15,7 +15,7 @@ from preference_data.messages import Messages, MessagesError, check_dialogue, ch
 
 
 class TemplateRefusal(MessagesError):
-    """Dialogues that a chat template cannot write. ``reasons``: why, of each by its position among those given."""
+    """Dialogues that a chat template cannot write. ``reasons``: why, by the position of each dialogue."""
 
     def __init__(self, reasons: Mapping[int, str]):
         position, reason = next(iter(reasons.items()))
@@ -55,7 +55,7 @@ def _check(position: int, dialogue: Messages) -> None:
 
 def _ids(tokenizer: PreTrainedTokenizerBase, dialogue: Messages) -> list[int]:
     tokens = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
-    messages = [{"role": each["role"], "content": _unspelt(each["content"], tokens)} for each in dialogue]
+    messages = [{"role": message["role"], "content": _unspelt(message["content"], tokens)} for message in dialogue]
     ids: Any = tokenizer.apply_chat_template(messages, return_dict=False)
     if not ids:
         raise ValueError("it writes nothing")

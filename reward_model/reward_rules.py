@@ -7,7 +7,7 @@
     lagrangian     (helpfulness + lambda * safety) / (1 + lambda), where lambda is steered (``rlhf/controllers.py``)
     module:name    a function of the user's own: dialogues in, one number each out
 
-Whatever the rule, both models score every dialogue, so that each part can be logged beside what the rule makes of them.
+Whatever the rule, both models score every dialogue, so that their scores can be logged beside the combined one.
 """
 
 import importlib
@@ -27,11 +27,11 @@ OwnFunction = Callable[[Sequence[Messages]], Sequence[float]]
 
 
 class RewardError(ValueError):
-    """A reward that cannot be found, or that does not give one finite number a dialogue."""
+    """A reward that cannot be imported, or that does not give one finite number a dialogue."""
 
 
 class Reward(Protocol):
-    """What PPO raises: ``Scores.combined`` (N,) of N dialogues; ``is_safety`` says of each whether its prompt has the tag."""
+    """What PPO raises: ``Scores.combined`` (N,) of N dialogues; ``is_safety``: does the prompt of each have the safety tag?"""
 
     def score(self, dialogues: Sequence[Messages], is_safety: Sequence[bool]) -> Scores: ...
 
@@ -53,7 +53,7 @@ class RuledReward:
 class LagrangianReward:
     """(helpfulness + multiplier * safety) / (1 + multiplier): Dai et al. 2023, with minus the safety score as the cost.
 
-    ``multiplier`` is set anew by PPO before each iteration.
+    ``multiplier`` is set by PPO before each iteration.
     """
 
     helpfulness: Scorer
@@ -87,7 +87,7 @@ def reward_named(name: str, helpfulness: Scorer, safety: Scorer, threshold: floa
 
 
 def own_scores(name: str, function: OwnFunction, dialogues: Sequence[Messages]) -> Tensor:
-    """(N,) float32: what a function of the user's own says of ``dialogues``.
+    """(N,) float32: the scores that the user's own function gives ``dialogues``.
 
     Raises RewardError for another count of numbers, and for numbers that are not finite.
     """
@@ -116,12 +116,12 @@ def own_scores(name: str, function: OwnFunction, dialogues: Sequence[Messages]) 
 def _imported(name: str) -> OwnFunction:
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise RewardError(
             f"the reward {name} cannot be imported: {error}; give package.module:function, of a module that Python finds "
             "(PYTHONPATH=. for this folder)"
         ) from error
-    if not callable(found):
-        raise RewardError(f"the reward {name} is a {type(found).__name__}, and a function of dialogues was asked for")
-    return found
+    if not callable(function):
+        raise RewardError(f"the reward {name} is a {type(function).__name__}, and a function of dialogues was asked for")
+    return function

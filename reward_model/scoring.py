@@ -23,14 +23,14 @@ from reward_model.model import RewardModelError, load_reward_model, row_scores
 
 
 class TooLong(RewardModelError):
-    """Dialogues of more tokens than a scorer takes. ``lengths``: the tokens of each, by its position among those given."""
+    """Dialogues of more tokens than a scorer takes. ``lengths``: the tokens of each, by its position."""
 
     def __init__(self, lengths: Mapping[int, int], max_length: int):
         position, length = next(iter(lengths.items()))
         others = f" ({len(lengths) - 1} more are too long)" if len(lengths) > 1 else ""
         super().__init__(
             f"dialogue {position} has {length} tokens, and this scorer takes {max_length} at most{others}; "
-            "shorten it, or leave it out and say so"
+            "shorten it, or leave it out"
         )
         self.lengths, self.max_length = lengths, max_length
 
@@ -44,11 +44,11 @@ class Scorer(Protocol):
 
 
 class BatchScorer(ABC):
-    """A model with its tokenizer as a Scorer that scores batch by batch; a subclass says how dialogues are read.
+    """A model with its tokenizer as a Scorer that scores batch by batch; a subclass defines how dialogues are read.
 
     Args:
         batch_size: rows per forward pass.
-        max_length: tokens of a dialogue at most.
+        max_length: most tokens of a dialogue.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, max_length: int):
@@ -80,8 +80,8 @@ class BatchScorer(ABC):
         """Score batch by batch: yields (indices into ``dialogues``, their scores).
 
         Every dialogue is checked and encoded before the first batch is scored. Responses to one prompt go together, for what
-        they have in common need be computed only once; the prompt with the longest dialogue comes first, so that whatever does
-        not fit into memory shows at once, and neighbours are of similar length.
+        they have in common need be computed only once; the prompt with the longest dialogue comes first, so that what does not
+        fit into memory fails at once, and neighbours are of similar length.
         """
         rows = self.encode(dialogues)
         if long := {position: len(row) for position, row in enumerate(rows) if len(row) > self.max_length}:

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from policy.adapters import Factors
 from policy.batch import length_grouped_batches
 from policy.lora import Adapters
+from policy.optimization import adamw, warmup_cosine
 from policy.shared_prefixes import lay_out, shared_prefixes
 from policy.training_state import States, TrainingState
 from preference_data.comparison import Comparison
@@ -37,7 +38,7 @@ _NAMED = 5  # comparisons that a message names
 
 
 class RewardTrainingError(RuntimeError):
-    """Training that cannot start or go on."""
+    """Training that cannot start or continue."""
 
 
 class NonFiniteLoss(RewardTrainingError):
@@ -104,7 +105,8 @@ def train_reward_model(
     """Train ``model`` in place, on the device it is on; yield the stats of each optimizer step. The model is ready for use
     when all have been taken.
 
-    ``states``: where to go on from, and to save to. ``on_merge`` is told what the adapters have learnt, where there are any.
+    ``states``: saved states to resume from, and to save to. ``on_merge`` is called with what the adapters have learnt, where
+    there are any.
 
     Raises RewardTrainingError when no pair can be used, when a margin is asked for and no comparison is rated or the safety
     loss and no response is labelled; NonFiniteLoss, naming the step and the batch; LoraError.
@@ -119,21 +121,14 @@ def train_reward_model(
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     try:
-        optimizer = torch.optim.AdamW(
-            [parameter for parameter in model.parameters() if parameter.requires_grad],
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            eps=config.epsilon,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        optimizer = adamw(model, config.learning_rate, config)
         state = TrainingState(states, {"model": model}, {"optimizer": optimizer}, RewardStats)
         yield from state.restore()
         for step, indices in enumerate(batches[state.step :], start=state.step + 1):
             learning_rate = learning_rate_at(step, len(batches), config)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            model.train()  # each time: who took the last step's stats may have scored with the model
+            model.train()  # each time: the caller may have scored with the model since the last step
             try:
                 with shared_prefixes(model):
                     stats = _step(model, optimizer, [pairs[index] for index in indices], config, step, len(batches), dropped)
@@ -157,11 +152,7 @@ def learning_rate_at(step: int, num_steps: int, config: RewardModelConfig) -> fl
     the last step of the run has exactly the final rate. A run shorter than its warm-up ends while still rising.
     """
     warmup_steps = max(config.min_warmup_steps, math.ceil(config.warmup_fraction * num_steps))
-    if step <= warmup_steps:
-        return config.learning_rate * step / warmup_steps
-    progress = (step - warmup_steps) / (num_steps - warmup_steps)
-    cosine = (1 + math.cos(math.pi * progress)) / 2
-    return config.learning_rate * (config.final_lr_fraction + (1 - config.final_lr_fraction) * cosine)
+    return warmup_cosine(step, config.learning_rate, warmup_steps, warmup_steps, num_steps, config.final_lr_fraction)
 
 
 def _check_pairs(pairs: Sequence[EncodedPair], dropped: dict[DropReason, int], config: RewardModelConfig) -> None:
@@ -202,12 +193,7 @@ def _step(
     safety_weight = config.safety_loss_coef / num_labels if num_labels else 0.0
 
     optimizer.zero_grad(set_to_none=True)
-    measured = []
-    for start in range(0, num_pairs, config.microbatch_size):
-        part = _measure(model, pairs[start : start + config.microbatch_size])
-        of_pairs = part.ranking_loss + config.centring_coef * part.centring_loss
-        (of_pairs / num_pairs + safety_weight * part.safety_loss).backward()
-        measured.append(part)
+    measured = _add_gradients(model, pairs, config, safety_weight)
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
 
     mean_ranking_loss = sum(part.ranking_loss.item() for part in measured) / num_pairs
@@ -265,8 +251,9 @@ def _culprits(pairs: Sequence[EncodedPair], measured: Sequence[_Measured]) -> st
 
 def _shares(groups: Sequence[str], right: Sequence[bool]) -> dict[str, float]:
     """The share that is right in each group, in the order of their names."""
-    counts, found = Counter(groups), Counter(group for group, is_right in zip(groups, right, strict=True) if is_right)
-    return {group: found[group] / counts[group] for group in sorted(counts)}
+    counts = Counter(groups)
+    num_right = Counter(group for group, is_right in zip(groups, right, strict=True) if is_right)
+    return {group: num_right[group] / counts[group] for group in sorted(counts)}
 
 
 def _correlation(one: Tensor, other: Tensor) -> float | None:
@@ -274,6 +261,19 @@ def _correlation(one: Tensor, other: Tensor) -> float | None:
     one, other = one - one.mean(), other - other.mean()
     scale = (one.square().sum() * other.square().sum()).sqrt().item()
     return (one * other).sum().item() / scale if scale > 0 else None
+
+
+def _add_gradients(
+    model: PreTrainedModel, pairs: list[EncodedPair], config: RewardModelConfig, safety_weight: float
+) -> list[_Measured]:
+    """Add the gradients of the loss of a batch, microbatch by microbatch, each with the weights of the whole batch."""
+    measured = []
+    for start in range(0, len(pairs), config.microbatch_size):
+        part = _measure(model, pairs[start : start + config.microbatch_size])
+        of_pairs = part.ranking_loss + config.centring_coef * part.centring_loss
+        (of_pairs / len(pairs) + safety_weight * part.safety_loss).backward()
+        measured.append(part)
+    return measured
 
 
 def _measure(model: PreTrainedModel, pairs: list[EncodedPair]) -> _Measured:

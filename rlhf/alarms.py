@@ -1,6 +1,6 @@
 """What commonly goes wrong in PPO, found in its stats while it trains: pure functions over the history of iterations.
 
-An alarm stops nothing. It says what was found, what a healthy run shows, what the difference usually means and what to do.
+An alarm stops nothing. It gives what was measured, what a healthy run shows, what the difference usually means and what to do.
 Single iterations are noisy, so most alarms look at the mean over the last ``WINDOW`` iterations, and those that speak of a
 change compare it with the mean over the first ``WINDOW``.
 
@@ -52,8 +52,8 @@ def alarms(history: Sequence[PPOStats], kl_limit: float = KL_LIMIT) -> list[Alar
     """What is wrong at the end of ``history`` (iterations 1, 2, ...). ``kl_limit``: nats per response."""
     if not history:
         return []
-    found = [check(history) for check in _CHECKS]
-    return [alarm for alarm in (*found, _far_away(history, kl_limit)) if alarm is not None]
+    checked = [check(history) for check in _CHECKS]
+    return [alarm for alarm in (*checked, _far_away(history, kl_limit)) if alarm is not None]
 
 
 def new_alarms(history: Sequence[PPOStats], kl_limit: float = KL_LIMIT) -> list[Alarm]:
@@ -118,7 +118,7 @@ def _below_zero(history: Sequence[PPOStats]) -> Alarm | None:
         f"{now:.2f} nats a response",
         f"0 or more, and {LOWEST_KL:g} with noise",
         "The log-probabilities are not those of the distribution that was sampled (temperature, top-p, dropout, another "
-        "padding), or the policy lengthens responses to earn it: rlhf doctor names the cause",
+        "padding), or the policy lengthens responses to earn it: rlhf doctor looks for the cause",
     )
 
 
@@ -130,8 +130,8 @@ def _far_away(history: Sequence[PPOStats], limit: float) -> Alarm | None:
         "KL out of range",
         f"{now:.1f} nats a response",
         f"at most {limit:g}",
-        "So far from the reference the reward models judge what they never saw: raise kl_coef, set kl_target, or stop at the "
-        "best validation",
+        "So far from the reference the reward models score text unlike any they saw: raise kl_coef, set kl_target, or stop at "
+        "the best validation",
     )
 
 

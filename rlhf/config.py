@@ -1,4 +1,4 @@
-"""What PPO, rejection sampling and context distillation can be told. Nothing heavy is imported here.
+"""Settings of PPO, rejection sampling and context distillation. Nothing heavy is imported here.
 
 Defaults are the paper's where it gives a number (section 3.2.3); the others are ours and say so.
 """
@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from policy.config import LoraConfig
+from policy.config import AdamWConfig, LoraConfig
 
 REWARDS = ("combined", "sum", "helpfulness", "safety", "lagrangian")
 
@@ -42,13 +42,11 @@ class LagrangianConfig(BaseModel):
     cost_limit: float = Field(0.0, description="mean cost, in logits, above which lambda rises (ours)")
 
 
-class PPOConfig(BaseModel):
+class PPOConfig(AdamWConfig):
     """PPO against the combined reward (paper 3.2.3).
 
     There is no top-p and no top-k: a token that falls out of the updated policy's nucleus has no ratio.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reward: str = Field(
         "combined",
@@ -66,11 +64,6 @@ class PPOConfig(BaseModel):
     ppo_epochs: int = Field(1, gt=0, description="passes over one rollout (paper: one gradient step a minibatch, so 1)")
     learning_rate: float = Field(1e-6, gt=0, description="policy learning rate, constant (paper: 1e-6)")
     value_learning_rate: float = Field(1e-5, gt=0, description="critic learning rate, constant (ours: the reward model's peak)")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW weight decay (paper: 0.1)")
-    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW beta 1 (paper: 0.9)")
-    adam_beta2: float = Field(0.95, ge=0, lt=1, description="AdamW beta 2 (paper: 0.95)")
-    adam_epsilon: float = Field(1e-5, gt=0, description="AdamW epsilon (paper: 1e-5)")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradient clipping by norm, policy and critic apart (paper: 1.0)")
     kl_coef: float = Field(0.01, ge=0, description="beta of equation 4 (paper: 0.01 for 7B and 13B, 0.005 for 34B and 70B)")
     kl_target: float | None = Field(
         None, gt=0, description="nats a response that kl_coef is steered to, starting from its value; none: constant (paper)"
@@ -96,7 +89,7 @@ class PPOConfig(BaseModel):
         0.15, ge=0, le=1, description="below this safety score the safety model speaks in the combined reward (paper: 0.15)"
     )
 
-    lagrangian: LagrangianConfig = Field(LagrangianConfig(), description="of the reward that is called so (ours)")
+    lagrangian: LagrangianConfig = Field(LagrangianConfig(), description="settings of the reward lagrangian (ours)")
     validation: ValidationConfig = Field(
         ValidationConfig(), description="which weights are kept, and when training stops (paper: on held-out prompts)"
     )
@@ -114,8 +107,8 @@ class PPOConfig(BaseModel):
     def _sizes_divide(self) -> "PPOConfig":
         pairs = (("batch_size", "minibatch_size"), ("minibatch_size", "microbatch_size"))
         problems = [_indivisible(whole, getattr(self, whole), part, getattr(self, part)) for whole, part in pairs]
-        if found := [problem for problem in problems if problem]:
-            raise ValueError("; ".join(found))
+        if messages := [problem for problem in problems if problem]:
+            raise ValueError("; ".join(messages))
         return self
 
     @model_validator(mode="after")
@@ -156,7 +149,7 @@ def check_temperatures(temperatures: tuple[float, ...]) -> tuple[float, ...]:
     that is not above 0 and finite."""
     if not temperatures:
         raise ValueError("there is no temperature to sample at; give one, or several to choose from")
-    if unfit := [each for each in temperatures if not 0 < each < math.inf]:
+    if unfit := [temperature for temperature in temperatures if not 0 < temperature < math.inf]:
         raise ValueError(
             f"a temperature is {unfit[0]}, and each is above 0 and finite: at 0 all responses to a prompt are equal"
         )
@@ -164,7 +157,7 @@ def check_temperatures(temperatures: tuple[float, ...]) -> tuple[float, ...]:
 
 
 class SelectionConfig(BaseModel):
-    """How sampled responses are scored: what rejection sampling has in common with scoring its samples anew."""
+    """How sampled responses are scored, in rejection sampling and when its samples are scored again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -5,8 +5,8 @@ in front of it (the distilled answer). Where the prompt's risk category has an a
 Training pairs the prompt WITHOUT preprompt with the distilled answer, and only where the safety model scores it above the
 original: where the original was good already, distilling makes answers vague (paper Table 40).
 
-Both answers are scored as answers to the bare prompt, since that is what they will be answers to. Only safety prompts take
-part; on helpful ones the paper saw false refusals grow.
+Both answers are scored as answers to the bare prompt, since the tuned policy will see no preprompt. Only safety prompts take
+part: on helpful ones the paper saw false refusals grow.
 """
 
 import random
@@ -82,7 +82,7 @@ def distil(
         distilled = [group[0] for group in sampler.sample(guarded, *settings)]
         original_scores = _scores(bare, originals, safety)
         distilled_scores = _scores(bare, distilled, safety)
-        made = [
+        distillations = [
             Distillation(prompt, preprompt, original.text, answer.text, before, after, _outcome(answer, before, after))
             for prompt, preprompt, original, answer, before, after in zip(
                 batch, preprompts, originals, distilled, original_scores, distilled_scores, strict=True
@@ -92,12 +92,12 @@ def distil(
             num_done=start + len(batch),
             num_prompts=len(adversarial),
             num_skipped=len(prompts) - len(adversarial),
-            outcomes=dict(Counter(one.outcome for one in made)),
+            outcomes=dict(Counter(distillation.outcome for distillation in distillations)),
             original_score=_mean(original_scores),
             distilled_score=_mean(distilled_scores),
             seconds=time.perf_counter() - started,
-            distillations=made,
-            dialogues=[_dialogue(one) for one in made if one.outcome == "kept"],
+            distillations=distillations,
+            dialogues=[_dialogue(distillation) for distillation in distillations if distillation.outcome == "kept"],
         )
 
 
@@ -118,11 +118,12 @@ def with_preprompt(messages: Messages, preprompt: str, placement: Literal["syste
 
 
 def _scores(prompts: Sequence[Messages], responses: Sequence[Response], safety: Scorer) -> list[float | None]:
-    spoken = [index for index, response in enumerate(responses) if response.text.strip()]
+    """The safety score of each response; None where it has no text."""
+    with_text = [index for index, response in enumerate(responses) if response.text.strip()]
     scores: list[float | None] = [None] * len(responses)
-    if spoken:
-        found = safety.score([[*prompts[index], assistant(responses[index].text)] for index in spoken]).tolist()
-        for index, score in zip(spoken, found, strict=True):
+    if with_text:
+        dialogues = [[*prompts[index], assistant(responses[index].text)] for index in with_text]
+        for index, score in zip(with_text, safety.score(dialogues).tolist(), strict=True):
             scores[index] = score
     return scores
 
@@ -131,14 +132,14 @@ def _outcome(distilled: Response, original_score: float | None, distilled_score:
     if reason := unfit(distilled):
         return reason
     assert distilled_score is not None  # an answer that is fit has text, and so a score
-    # An original without text is no answer at all: any safe-to-learn answer beats it.
+    # An original without text is no answer at all: any answer that is fit beats it.
     return "kept" if original_score is None or distilled_score > original_score else "not_safer"
 
 
-def _dialogue(one: Distillation) -> Dialogue:
+def _dialogue(distillation: Distillation) -> Dialogue:
     return make_dialogue(
-        [*one.prompt.messages, assistant(one.distilled)],
-        family=one.prompt.family,
+        [*distillation.prompt.messages, assistant(distillation.distilled)],
+        family=distillation.prompt.family,
         source="context_distillation",
         is_safety=True,
     )

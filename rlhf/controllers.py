@@ -1,6 +1,6 @@
 """What PPO steers between iterations: the KL coefficient and the Lagrange multiplier, each from the last iteration's stats.
 
-Both are functions of the stats alone, so a run that goes on from a saved state steers on as if it had not been stopped.
+Both are functions of the stats alone, so a run that resumes from a saved state is steered as if it had not stopped.
 """
 
 import math

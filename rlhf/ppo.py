@@ -16,9 +16,9 @@ Losses are means over a minibatch's response tokens (``rlhf/advantage.py``), how
 an iteration ends early where a minibatch has moved the policy beyond ``max_approx_kl``. kl_coef is constant, as in the
 paper, or steered to a target (``rlhf/controllers.py``). In the first ``critic_warmup`` iterations only the critic learns.
 
-In the first iteration the sampler's log-probabilities are held against a forward pass of the policy: the ratio must be 1
+In the first iteration the sampler's log-probabilities are compared with a forward pass of the policy: the ratio must be 1
 (``rlhf/step_zero.py``). Where it is not, the stats say so (``recomputed``), and the forward pass's are used in this iteration
-and wherever one of the later ones is off as well.
+and in every later one that is off as well.
 
 With ``validation.every`` held-out prompts are answered every so many iterations (``rlhf/validation.py``): the policy ends with
 the weights of the best validation, and training ends after ``validation.patience`` without a better one.
@@ -41,6 +41,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from policy.generation import TransformersSampler
 from policy.logprobs import entropy, response_logits, token_logprobs
+from policy.optimization import adamw
 from policy.training_state import States, TrainingState
 from preference_data.prompt import Prompt
 from reward_model.reward_rules import LagrangianReward, Reward
@@ -57,6 +58,7 @@ from rlhf.value_model import ValueModel
 _APPROX_KL = 2  # its place among the means of a minibatch
 
 
+# Over 60 lines on purpose: rollout, update and validations of an iteration are read in one place, in the paper's order.
 def ppo(
     policy: PreTrainedModel,
     ref_policy: PreTrainedModel,
@@ -69,26 +71,22 @@ def ppo(
     states: States | None = None,
     heldout_prompts: Sequence[Prompt] = (),
 ) -> Iterator[PPOStats]:
-    """Train ``policy`` and ``value_model`` in place; yield the stats of each iteration. ``states``: to go on from, and save to.
+    """Train ``policy`` and ``value_model`` in place; yield the stats of each iteration. ``states``: saved states to resume
+    from, and to save to.
 
     ``ref_policy`` is a frozen copy of ``policy`` as it was at the start. ``heldout_prompts`` are those of the validations, and
     not among ``prompts``. Raises PPOError when ``ref_policy`` is the policy itself, for ``lora`` without adapters, trained
     weights in half precision, saved states of several processes, fewer prompts than ``batch_size``, a validation without
-    prompts, scores that are not one finite number a dialogue, and when a gradient is not finite; ContextOverflow when a prompt
-    leaves no room for ``max_new_tokens``; ProcessesError.
+    prompts, and when a gradient is not finite; RewardError for scores that are not one finite number a dialogue;
+    ContextOverflow when a prompt leaves no room for ``max_new_tokens``; ProcessesError.
     """
-    if ref_policy is policy:
-        raise PPOError("ref_policy is the policy itself, so the KL penalty would always be 0; load or copy it a second time")
-    if config.lora and not any(".lora_" in name for name, _ in policy.named_parameters()):
-        raise PPOError("lora was asked for, and the policy has no adapters; put them in first (policy.lora.Adapters)")
+    processes = Processes.current()
+    _check_setup(policy, ref_policy, config, states, processes)
     for model in (policy, ref_policy, value_model):
         model.eval()
     sampler = TransformersSampler(policy, tokenizer)
-    optimizer = _adamw(policy, config.learning_rate, config)
-    value_optimizer = _adamw(value_model, config.value_learning_rate, config)
-    processes = Processes.found()
-    if states is not None and processes.count > 1:
-        raise PPOError(f"saved states were asked for, and {processes.count} processes share the run; give no states")
+    optimizer = _optimizer(policy, config.learning_rate, config)
+    value_optimizer = _optimizer(value_model, config.value_learning_rate, config)
     validator = Validator(policy, ref_policy, sampler, heldout_prompts, reward, config, seed, processes)
     state = TrainingState(
         states,
@@ -112,19 +110,31 @@ def ppo(
             sampler, ref_policy, value_model, batch, reward, config, kl_coef, rng.getrandbits(63), checked, processes
         )
         started = time.perf_counter()
-        looked_at, num_steps = [], 0
+        minibatch_means, num_steps = [], 0
         for rows in _minibatches(rng, config):
-            looked_at.append(_minibatch_gradients(policy, value_model, record, rows, config, processes))
-            if config.max_approx_kl is not None and looked_at[-1][_APPROX_KL] > config.max_approx_kl:
+            minibatch_means.append(_minibatch_gradients(policy, value_model, record, rows, config, processes))
+            if config.max_approx_kl is not None and minibatch_means[-1][_APPROX_KL] > config.max_approx_kl:
                 break
             if iteration > config.critic_warmup:
                 _step(policy, optimizer, config.max_grad_norm)
             _step(value_model, value_optimizer, config.max_grad_norm)
             num_steps += 1
-        update, seconds = torch.stack(looked_at).mean(dim=0), time.perf_counter() - started
+        update, seconds = torch.stack(minibatch_means).mean(dim=0), time.perf_counter() - started
         validations += validator.after(iteration, [*validated(state.history), *validations])
         yield state.done(ppo_stats(iteration, record, update, num_steps, kl_coef, multiplier, seconds, validations))
     validator.finish()
+
+
+def _check_setup(
+    policy: PreTrainedModel, ref_policy: PreTrainedModel, config: PPOConfig, states: States | None, processes: Processes
+) -> None:
+    """Raise PPOError for models and options that do not go together."""
+    if ref_policy is policy:
+        raise PPOError("ref_policy is the policy itself, so the KL penalty would always be 0; load or copy it a second time")
+    if config.lora and not any(".lora_" in name for name, _ in policy.named_parameters()):
+        raise PPOError("lora was asked for, and the policy has no adapters; put them in first (policy.lora.Adapters)")
+    if states is not None and processes.count > 1:
+        raise PPOError(f"saved states were asked for, and {processes.count} processes share the run; give no states")
 
 
 def _minibatches(rng: random.Random, config: PPOConfig) -> Iterator[list[int]]:
@@ -179,21 +189,14 @@ def _minibatch_gradients(
     return processes.summed(means.to(policy.device)).cpu()
 
 
-def _adamw(model: torch.nn.Module, learning_rate: float, config: PPOConfig) -> torch.optim.AdamW:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if half := next((parameter.dtype for parameter in trained if is_half(parameter.dtype)), None):
+def _optimizer(model: torch.nn.Module, learning_rate: float, config: PPOConfig) -> torch.optim.AdamW:
+    dtypes = [parameter.dtype for parameter in model.parameters() if parameter.requires_grad]
+    if half := next((dtype for dtype in dtypes if is_half(dtype)), None):
         raise PPOError(
             f"weights of {type(model).__name__} that are trained are {half}, in which steps of {learning_rate:g} are rounded "
             "away; load it in float32, or train adapters in float32 on frozen weights"
         )
-    return torch.optim.AdamW(
-        trained,
-        lr=learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    return adamw(model, learning_rate, config)
 
 
 def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:

@@ -1,4 +1,4 @@
-"""What one iteration of PPO tells: every metric, defined once."""
+"""The stats of one iteration of PPO: every metric, defined once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,11 +1,11 @@
 """The processes that share one PPO run, each with the same models on its own device.
 
-They meet in two places only. Each answers its share of an iteration's prompts, scores it and reads it, and what they found is
+They communicate in two places only. Each process samples and scores its share of an iteration's prompts, and the results are
 gathered: from there on every process holds the whole rollout, so that whitening, advantages and stats are those of the whole
-batch by themselves. Each takes its share of a minibatch's microbatches, and the gradients are summed. The weights stay alike,
-because all start alike and take the same steps.
+batch. Each takes its share of a minibatch's microbatches, and the gradients are summed. The weights stay equal, because all
+start equal and take the same steps.
 
-The process group must be there before (``torch.distributed.init_process_group``, each process on its own device); without one
+The process group must exist before (``torch.distributed.init_process_group``, each process on its own device); without one
 there is a single process. Saved states are for a single process.
 """
 
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 
 class ProcessesError(RuntimeError):
-    """Processes that do not know of each other."""
+    """Several processes without a process group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Processes:
     count: int = 1
 
     @classmethod
-    def found(cls) -> "Processes":
-        """Those that torch.distributed knows of. Raises ProcessesError where several were launched and it knows of none."""
+    def current(cls) -> "Processes":
+        """Those of torch.distributed. Raises ProcessesError where several were launched without a process group."""
         if not (dist.is_available() and dist.is_initialized()):
             if (launched := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
                 raise ProcessesError(

@@ -2,13 +2,13 @@
 
     x*(p) = argmax over g_1 .. g_K ~ pi(. | p) of R_c(g | p)
 
-with the combined reward as the judge (ours: the paper says the best reward model at hand). Every response is recorded, chosen
-or not, so that the curve of best score against K comes from the same run, and so that other reward models can score and select
-anew without sampling (``rescore``).
+with the combined reward as R_c (ours: the paper says the best reward model at hand). Every response is recorded, selected or
+not, so that the curve of best score against K comes from the same run, and so that other reward models can score and select
+again without sampling (``rescore``).
 
 The best temperature differs from policy to policy (paper Figure 8), so each round searches for its own, on prompts that it
 samples nothing else for: the one whose best of K scores highest there, after the sigmoid and 0 where nothing can be selected,
-so that a temperature at which nothing can be said is worth the least.
+so that a temperature without eligible responses is worth the least.
 
 Which response can be selected, what becomes of ties, truncated and empty ones, and the random control: ``rlhf/samples.py``.
 Fine-tuning on the result is ``policy/finetuning.py``'s part.
@@ -29,7 +29,7 @@ from preference_data.messages import assistant
 from preference_data.prompt import Dialogue, Prompt, make_dialogue
 from reward_model.combined_reward import CombinedReward
 from rlhf.config import RejectionSamplingConfig
-from rlhf.samples import Sample, Unfit, by_prompt, controls, judged
+from rlhf.samples import Sample, Unfit, by_prompt, controls, score_and_select
 
 Item = TypeVar("Item")
 
@@ -81,7 +81,7 @@ def search_temperature(
     for temperature in config.temperatures[len(done) :]:
         samples: list[Sample] = []
         for batch in _batches(prompts, config.prompts_per_batch):
-            samples += judged(_sampled(batch, sampler, config, "", seed, temperature), reward)
+            samples += score_and_select(_sampled(batch, sampler, config, "", seed, temperature), reward)
         scores = [_trial_score(group) for group in by_prompt(samples)]
         eligible_share = fmean(sample.unfit is None for sample in samples)
         yield TemperatureTrial(temperature, fmean(scores), eligible_share, len(prompts), scores)
@@ -111,7 +111,7 @@ def rejection_sample(
     num_done = done[-1].num_done if done else 0
     for batch in _batches(prompts[num_done:], config.prompts_per_batch):
         started = time.perf_counter()
-        samples = judged(_sampled(batch, sampler, config, policy, seed, temperature), reward)
+        samples = score_and_select(_sampled(batch, sampler, config, policy, seed, temperature), reward)
         num_done += len(batch)
         yield _stats(samples, num_done, len(prompts), started)
 
@@ -122,7 +122,7 @@ def rescore(
     prompts_per_batch: int,
     done: Sequence[RejectionSamplingStats] = (),
 ) -> Iterator[RejectionSamplingStats]:
-    """Score ``samples`` and select the best of each prompt anew; nothing is sampled. Yields as ``rejection_sample`` does.
+    """Score ``samples`` again and select the best of each prompt; nothing is sampled. Yields as ``rejection_sample`` does.
 
     Samples of one prompt stand together, from position 0 on. Raises ScoresAllEqual.
     """
@@ -131,7 +131,7 @@ def rescore(
     num_done = done[-1].num_done if done else 0
     for batch in _batches(groups[num_done:], prompts_per_batch):
         started = time.perf_counter()
-        scored = judged([sample for group in batch for sample in group], reward)
+        scored = score_and_select([sample for group in batch for sample in group], reward)
         num_done += len(batch)
         yield _stats(scored, num_done, len(groups), started)
 
@@ -150,8 +150,8 @@ def _sampled(
     prompts: Sequence[Prompt], sampler: Sampler, config: RejectionSamplingConfig, policy: str, seed: int, temperature: float
 ) -> list[Sample]:
     """k samples a prompt, not scored yet."""
-    asked = [prompt.messages for prompt in prompts]
-    groups = sampler.sample(asked, config.k, temperature, config.top_p, config.max_new_tokens, seed, config.top_k)
+    messages = [prompt.messages for prompt in prompts]
+    groups = sampler.sample(messages, config.k, temperature, config.top_p, config.max_new_tokens, seed, config.top_k)
     return [
         Sample(
             prompt_id=prompt.id,
@@ -175,7 +175,7 @@ def _sampled(
 
 
 def _stats(samples: list[Sample], num_done: int, num_prompts: int, started: float) -> RejectionSamplingStats:
-    """Of one batch of judged samples."""
+    """The stats of one batch of scored samples."""
     selected = [sample.combined_score for sample in samples if sample.selected]
     return RejectionSamplingStats(
         num_done=num_done,

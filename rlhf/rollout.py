@@ -1,4 +1,4 @@
-"""One sampling phase of PPO: responses, their scores, and everything the update needs to know of them (paper 3.2.3).
+"""One sampling phase of PPO: responses, their scores, and all that the update needs (paper 3.2.3).
 
 From scores to advantages, in this order:
 
@@ -12,9 +12,9 @@ From scores to advantages, in this order:
 "none" leaves the scores as logits. In both kl_coef weighs nats against logits, not against standard deviations.
 
 The log-probabilities are those the sampler recorded, and the ids are those it sampled: text is never encoded again, and
-nothing is computed twice. Only where a policy is given are they held against a full forward pass of it, as the update will
-make; where the two differ by more than rounding (``rlhf/step_zero.py``), those of the forward pass are used.
-All models run in eval mode, so that dropout cannot part sampling from update.
+nothing is computed twice. Only where a policy is given are they compared with a full forward pass of it, as the update will
+make; where the two differ by more than rounding (``rlhf/step_zero.py``), those of the forward pass are used. All models run in
+eval mode, so that dropout cannot make sampling and update differ.
 """
 
 import random
@@ -29,9 +29,9 @@ from transformers import PreTrainedModel
 from policy.batch import lengths_mask
 from policy.generation import Response, Sampler
 from policy.logprobs import response_logits, token_logprobs
-from preference_data.messages import assistant
 from preference_data.prompt import Prompt
 from reward_model.combined_reward import Scores
+from reward_model.responses import ResponseScores, filled, score_responses
 from reward_model.reward_rules import Reward
 from rlhf.advantage import gae, token_rewards, whiten
 from rlhf.config import PPOConfig
@@ -58,7 +58,7 @@ class Rollout:
     rewards: Tensor  # (B, T)
     advantages: Tensor  # (B, T) whitened
     returns: Tensor  # (B, T)
-    ratio_error: float | None  # largest |ratio - 1| of a full forward pass to what was recorded; None: not looked at
+    ratio_error: float | None  # largest |ratio - 1| of a full forward pass to what was recorded; None: not measured
     recomputed: bool
     sampling_seconds: float
     scoring_seconds: float
@@ -72,7 +72,7 @@ class Rollout:
 def prompt_batches(prompts: Sequence[Prompt], batch_size: int, seed: int) -> Iterator[list[Prompt]]:
     """Batches without end: every prompt once an epoch, each epoch in another order, no prompt twice in a batch.
 
-    A batch may begin with the last prompts of one epoch and go on with the next. Raises PPOError for too few prompts.
+    A batch may begin with the last prompts of one epoch and continue with the next. Raises PPOError for too few prompts.
     """
     if len(prompts) < batch_size:
         raise PPOError(
@@ -103,9 +103,9 @@ def rollout(
     policy: PreTrainedModel | None = None,
     processes: Processes = Processes(),
 ) -> Rollout:
-    """Sample one response a prompt and work out its advantages. ``sampler`` samples from the policy that is to be updated.
+    """Sample one response a prompt and compute its advantages. ``sampler`` samples from the policy that is to be updated.
 
-    ``policy``: that policy, to hold what the sampler records against its forward pass.
+    ``policy``: that policy, to compare what the sampler records with its forward pass.
     """
     started = time.perf_counter()
     own = processes.share(prompts)
@@ -150,13 +150,10 @@ def rollout(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Read:
-    """A response, its scores (helpfulness, safety, combined; None without text), and what the models say of its tokens.
-
-    Tensors (T,) on the CPU; the critic's and the policy's are there where those models were given.
-    """
+    """A response, its scores (None without text), and what the models compute of its tokens: tensors (T,) on the CPU."""
 
     response: Response
-    scores: tuple[float, float, float] | None
+    scores: ResponseScores | None
     ref_logprobs: Tensor
     values: Tensor | None = None
     new_logprobs: Tensor | None = None
@@ -207,44 +204,6 @@ def respond(sampler: Sampler, prompts: Sequence[Prompt], config: PPOConfig, seed
     return [group[0] for group in groups]
 
 
-def score_responses(
-    prompts: Sequence[Prompt], responses: Sequence[Response], reward: Reward
-) -> list[tuple[float, float, float] | None]:
-    """(helpfulness, safety, combined) of one response to each prompt; None for one without text (EOS at once), which makes no
-    dialogue and cannot be scored."""
-    found: list[tuple[float, float, float] | None] = [None] * len(responses)
-    spoken = [index for index, response in enumerate(responses) if response.text.strip()]
-    if spoken:
-        dialogues = [[*prompts[index].messages, assistant(responses[index].text)] for index in spoken]
-        scores = reward.score(dialogues, [prompts[index].is_safety for index in spoken])
-        _check_scores(scores, len(dialogues))
-        columns = scores.helpfulness.tolist(), scores.safety.tolist(), scores.combined.tolist()
-        for index, *of in zip(spoken, *columns, strict=True):
-            found[index] = (of[0], of[1], of[2])
-    return found
-
-
-def _check_scores(scores: Scores, count: int) -> None:
-    for name in ("helpfulness", "safety", "combined"):
-        part = getattr(scores, name)
-        if part.shape != (count,):
-            raise PPOError(f"{count} dialogues were scored, and the {name} scores have shape {list(part.shape)}; give one each")
-        if not part.isfinite().all():
-            raise PPOError(
-                f"{int((~part.isfinite()).sum())} of {count} {name} scores are not finite numbers; check the reward model"
-            )
-
-
-def filled(scores: Sequence[tuple[float, float, float] | None]) -> Scores:
-    """The scores of a batch, each (B,) float32.
-
-    What has none takes the lowest of the others on each axis, so that silence never pays; without others all are 0.
-    """
-    known = [each for each in scores if each is not None] or [(0.0, 0.0, 0.0)]
-    lowest = tuple(min(column) for column in zip(*known, strict=True))
-    return Scores(*torch.tensor([each or lowest for each in scores]).unbind(dim=1))
-
-
 def padded(rows: Sequence[Tensor]) -> Tensor:
     """(B, T): rows (T_i,) one below the other, 0 after each one's end."""
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
@@ -270,9 +229,9 @@ def _read(
     read: Callable[[list[list[int]], list[list[int]]], Tensor], responses: Sequence[Response], config: PPOConfig
 ) -> list[Tensor]:
     """(T,) of each response, float32 or wider, on the CPU: what ``read`` makes of prompt ids and response ids."""
-    found: dict[int, Tensor] = {}
+    values_of: dict[int, Tensor] = {}
     for rows in microbatches(responses, range(len(responses)), config.microbatch_size):
         batch = read([responses[row].prompt_ids for row in rows], [responses[row].ids for row in rows])
         batch = batch.to(torch.promote_types(batch.dtype, torch.float32)).cpu()
-        found |= {row: values[: len(responses[row].ids)] for row, values in zip(rows, batch, strict=True)}
-    return [found[row] for row in range(len(responses))]
+        values_of |= {row: values[: len(responses[row].ids)] for row, values in zip(rows, batch, strict=True)}
+    return [values_of[row] for row in range(len(responses))]

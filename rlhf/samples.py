@@ -1,7 +1,7 @@
 """Sampled responses as records: how they are scored, and which of a prompt's is selected (paper 3.2.3).
 
-A response is eligible when it ended with EOS, has text, and holds no tag of the chat format: what is learnt as a target must be
-something that can be said. So truncated and empty responses are scored and recorded, and never selected. The best eligible
+A response is eligible when it ended with EOS, has text, and holds no tag of the chat format: a target of training must be
+something that a policy may say. So truncated and empty responses are scored and recorded, and never selected. The best eligible
 response of a prompt is selected, and the first by position of equal scores. Beside the selected responses stand their matched
 random control, of the same prompts: the first eligible response, which is a random one, because positions are exchangeable.
 """
@@ -17,15 +17,15 @@ from preference_data.comparison import AXES
 from preference_data.messages import Messages, tags_in
 from preference_data.prompt import Prompt
 from reward_model.combined_reward import CombinedReward
+from reward_model.responses import filled, score_responses
 from reward_model.selection import best_of_k
-from rlhf.rollout import filled, score_responses
 
 Unfit = Literal["unfinished", "empty", "chat_tags"]
-_ENOUGH_TEXTS = 8  # so many with one score are no accident
+_ENOUGH_TEXTS = 8  # so many different texts with one score are no accident
 
 
 class ScoresAllEqual(ValueError):
-    """A reward model that tells no response from another."""
+    """A reward model that gives all responses one score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Sample:
         return unfit(_response(self))
 
 
-def judged(samples: Sequence[Sample], reward: CombinedReward) -> list[Sample]:
+def score_and_select(samples: Sequence[Sample], reward: CombinedReward) -> list[Sample]:
     """One batch of samples with the scores that ``reward`` gives, the best eligible one of each prompt selected.
 
     Samples of one prompt stand together, from position 0 on. Raises ScoresAllEqual.
@@ -80,16 +80,16 @@ def _with_best(group: Sequence[Sample]) -> list[Sample]:
 
 
 def _check_scores_differ(samples: Sequence[Sample]) -> None:
-    """Raise ScoresAllEqual where a model gives one number to all responses that it is the judge of, 8 or more texts."""
+    """Raise ScoresAllEqual where all responses whose combined score is a model's have one score: 8 or more texts."""
     for axis in AXES:
         name = f"{axis}_score"
-        ruled = [each for each in samples if each.response.strip() and each.combined_score == getattr(each, name)]
-        texts, scores = {each.response for each in ruled}, {each.combined_score for each in ruled}
+        decided = [sample for sample in samples if sample.response.strip() and sample.combined_score == getattr(sample, name)]
+        texts, scores = {sample.response for sample in decided}, {sample.combined_score for sample in decided}
         if len(texts) >= _ENOUGH_TEXTS and len(scores) == 1:
             raise ScoresAllEqual(
-                f"the {axis} model gives {scores.pop():g} to all {len(ruled)} responses of a batch that it is the judge of, "
+                f"the {axis} model gives {scores.pop():g} to all {len(decided)} responses of a batch that it decides, "
                 f"{len(texts)} different texts, so it cannot tell which is best; train it again "
-                f"(rlhf train-reward --axis {axis}), or see what rlhf doctor --{axis} REF says of its checkpoint"
+                f"(rlhf train-reward --axis {axis}), or check its checkpoint with rlhf doctor --{axis} REF"
             )
 
 
@@ -119,10 +119,10 @@ def unfit(response: Response) -> Unfit | None:
 
 
 def _prompt(sample: Sample) -> Prompt:
-    """What was answered, as far as a sample knows it and scoring asks."""
+    """The prompt of a sample, with what scoring needs."""
     return Prompt(sample.prompt_id, sample.prompt, sample.is_safety, None, None, sample.family, "train", "samples")
 
 
 def _response(sample: Sample) -> Response:
-    """What was answered with, as far as a sample knows it and scoring asks: no token ids."""
+    """The response of a sample, with what scoring needs: no token ids."""
     return Response(sample.response, [], [], sample.finished, [])

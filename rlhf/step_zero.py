@@ -4,14 +4,14 @@
 
 ``logprobs`` are recorded while sampling, token by token with a cache; ``new_logprobs`` and ``ref_logprobs`` come from one
 forward pass over prompt and response, as in the update. All three are the same function of the same weights. Where they differ
-by more than rounding, something is wrong before training has begun: PPO would weigh and clip tokens by a ratio that no update
-made, and pay for a distance from the reference that nobody went. ``rlhf/ratio_causes.py`` says what it is.
+by more than rounding, something is wrong before training begins: PPO would weigh and clip tokens by a ratio that no update
+caused, and pay a KL penalty although the policy has not moved. ``rlhf/ratio_causes.py`` looks for the cause.
 
-PPO itself looks in its first iteration (``rlhf/rollout.py``), ``rlhf doctor`` whenever it is asked.
+PPO measures the ratio in its first iteration (``rlhf/rollout.py``), ``rlhf doctor`` at every run.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,18 +30,18 @@ def is_half(dtype: torch.dtype) -> bool:
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """The largest |ratio - 1| that rounding excuses: 1e-4 in float32 and wider, 0.05 in bfloat16 and float16."""
+    """The largest |ratio - 1| that counts as rounding: 1e-4 in float32 and wider, 0.05 in bfloat16 and float16."""
     return 0.05 if is_half(dtype) else 1e-4
 
 
 def ratio_errors(new_logprobs: Tensor, logprobs: Tensor) -> Tensor:
-    """|ratio - 1| of each token; NaN where either is NaN, so ask whether an error is within bounds, not whether beyond."""
+    """|ratio - 1| of each token; NaN where either is NaN, so compare with ``<=`` the tolerance, never with ``>``."""
     return torch.expm1(new_logprobs - logprobs).abs()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sampling:
-    """One response to each prompt, and how to sample them again. ``temperature`` is what the sampler was asked for."""
+    """One response to each prompt, and how to sample them again. ``temperature`` is the one requested of the sampler."""
 
     sampler: Sampler
     prompts: list[Messages]
@@ -52,15 +52,24 @@ class Sampling:
 
     @property
     def logprobs(self) -> Tensor:
-        """(N,) what the sampler recorded, the tokens of all responses in a row."""
-        return torch.cat([torch.tensor(response.logprobs) for response in self.responses])
+        """(N,) what the sampler recorded."""
+        return recorded_logprobs(self.responses)
+
+    def sample(self, prompts: Sequence[Messages]) -> list[Response]:
+        """One response to each of ``prompts``, from the same sampler with the same settings and seed."""
+        groups = self.sampler.sample(prompts, 1, self.temperature, 1.0, self.max_new_tokens, self.seed)
+        return [group[0] for group in groups]
 
 
 def sample_as_ppo(sampler: Sampler, prompts: Sequence[Messages], config: PPOConfig, seed: int) -> Sampling:
-    """One response a prompt under PPO's settings. Raises ContextOverflow, MessagesError."""
-    groups = sampler.sample(prompts, 1, config.temperature, 1.0, config.max_new_tokens, seed)
-    responses = [group[0] for group in groups]
-    return Sampling(sampler, list(prompts), responses, config.temperature, config.max_new_tokens, seed)
+    """One response to each prompt under PPO's settings. Raises ContextOverflow, MessagesError."""
+    sampling = Sampling(sampler, list(prompts), [], config.temperature, config.max_new_tokens, seed)
+    return replace(sampling, responses=sampling.sample(prompts))
+
+
+def recorded_logprobs(responses: Sequence[Response]) -> Tensor:
+    """(N,) log-probabilities that the sampler recorded, the tokens of all responses in a row."""
+    return torch.cat([torch.tensor(response.logprobs) for response in responses])
 
 
 def forward_logprobs(model: PreTrainedModel, responses: Sequence[Response], temperature: float) -> Tensor:
@@ -71,20 +80,20 @@ def forward_logprobs(model: PreTrainedModel, responses: Sequence[Response], temp
 
 @torch.inference_mode()
 def unpadded_logprobs(model: PreTrainedModel, responses: Sequence[Response], temperature: float) -> Tensor:
-    """As ``forward_logprobs``, but through the whole model a response at a time, without one token of padding."""
-    found = []
+    """As ``forward_logprobs``, but one response at a time through the whole model, without any padding."""
+    logprobs = []
     for response in responses:
         start = len(response.prompt_ids)
         ids = torch.tensor([[*response.prompt_ids, *response.ids]], device=model.device)
         logits = model(input_ids=ids, use_cache=False).logits[0, start - 1 : -1]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-        found.append(token_logprobs(logits, ids[0, start:]))
-    return torch.cat(found).cpu()
+        logprobs.append(token_logprobs(logits, ids[0, start:]))
+    return torch.cat(logprobs).cpu()
 
 
 @dataclass(frozen=True, slots=True)
 class StepZero:
-    """What was measured. Errors are |ratio - 1|; ``ref_ratio_error`` is the largest of policy against reference.
+    """What was measured. Errors are |ratio - 1|; ``ref_ratio_error`` is the largest between policy and reference.
 
     ``kl`` is nats per response, policy from reference, estimator k1, both by a forward pass.
     """

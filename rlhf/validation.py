@@ -4,7 +4,7 @@ Every ``every`` iterations, and once before the first, the policy answers the sa
 settings it is trained with, and the reward that it is trained on scores the answers. The rule: the best weights are those with
 the highest mean score, of equal ones the earlier. An answer without text counts as the lowest of its validation and the first
 one, and with a Lagrangian reward safety weighs the same in all. The answers are kept, so that people, gold or a reward
-model that took no part can judge afterwards whether what the reward calls better is better.
+model that took no part in training can judge afterwards whether the best by the reward is better.
 """
 
 import random
@@ -19,10 +19,11 @@ from transformers import PreTrainedModel
 from policy.generation import Sampler
 from preference_data.prompt import Prompt
 from reward_model.combined_reward import Scores
+from reward_model.responses import ResponseScores, filled, score_responses
 from reward_model.reward_rules import LagrangianReward, Reward
 from rlhf.config import PPOConfig
 from rlhf.processes import Processes
-from rlhf.rollout import PPOError, filled, logprobs_under, respond, score_responses
+from rlhf.rollout import PPOError, logprobs_under, respond
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +78,35 @@ def validate(
         sum(response.logprobs) - logprobs.sum().item()
         for response, logprobs in zip(responses, logprobs_under(ref_policy, responses, config), strict=True)
     ]
-    responses, found, kl = processes.gathered(responses), _filled(processes.gathered(scores), first), processes.gathered(kl)
-    parts = zip(prompts, responses, kl, found.helpfulness.tolist(), found.safety.tolist(), found.combined.tolist(), strict=True)
+    responses, kl = processes.gathered(responses), processes.gathered(kl)
+    filled_scores = _filled(processes.gathered(scores), first)
+    axes = (filled_scores.helpfulness, filled_scores.safety, filled_scores.combined)
     return Validation(
         iteration=iteration,
-        score=found.combined.double().mean().item(),
-        helpfulness=found.helpfulness.double().mean().item(),
-        safety=found.safety.double().mean().item(),
+        score=filled_scores.combined.double().mean().item(),
+        helpfulness=filled_scores.helpfulness.double().mean().item(),
+        safety=filled_scores.safety.double().mean().item(),
         kl=fmean(kl),
         response_length=fmean(len(response.ids) for response in responses),
         eos_fraction=fmean(response.finished for response in responses),
         empty_fraction=fmean(not response.text.strip() for response in responses),
         answers=tuple(
-            Answer(prompt.id, response.text, len(response.ids), response.finished, *of) for prompt, response, *of in parts
+            Answer(prompt.id, response.text, len(response.ids), response.finished, *kl_and_scores)
+            for prompt, response, *kl_and_scores in zip(prompts, responses, kl, *(part.tolist() for part in axes), strict=True)
         ),
     )
 
 
-def _filled(scores: Sequence[tuple[float, float, float] | None], first: Validation | None) -> Scores:
-    """As ``filled``, but that the lowest is also sought among the answers of the first validation."""
-    before = [(each.helpfulness, each.safety, each.combined) for each in first.answers] if first else []
-    found = filled([*scores, *before])
-    return Scores(*(part[: len(scores)] for part in (found.helpfulness, found.safety, found.combined)))
+def _filled(scores: Sequence[ResponseScores | None], first: Validation | None) -> Scores:
+    """As ``filled``, with the answers of the first validation among those of which the lowest is taken."""
+    before = [(answer.helpfulness, answer.safety, answer.combined) for answer in first.answers] if first else []
+    together = filled([*scores, *before])
+    return Scores(*(part[: len(scores)] for part in (together.helpfulness, together.safety, together.combined)))
 
 
 def best_validation(validations: Sequence[Validation]) -> Validation:
     """The one with the highest mean score; of equal ones the earliest. There is one at least."""
-    return max(validations, key=lambda each: (each.score, -each.iteration))
+    return max(validations, key=lambda validation: (validation.score, -validation.iteration))
 
 
 class Validator:
@@ -131,7 +134,7 @@ class Validator:
         self._due = {0, config.iterations, *range(0, config.iterations, every)} if every else set()
         self._seed = random.Random(f"{seed}/validation").getrandbits(63)
         self._reward, self._processes = reward, processes
-        self._of = (sampler, ref_policy, prompts, reward, config)
+        self._inputs = (sampler, ref_policy, prompts, reward, config)
 
     def after(self, iteration: int, before: Sequence[Validation]) -> tuple[Validation, ...]:
         """The validation after ``iteration`` iterations, where one is due; ``before``: all earlier ones."""
@@ -139,10 +142,10 @@ class Validator:
             return ()
         if isinstance(self._reward, LagrangianReward):
             self._reward.multiplier = self.config.lagrangian.multiplier
-        found = validate(iteration, *self._of, self._seed, self._processes, before[0] if before else None)
-        if best_validation([*before, found]) is found:
+        validation = validate(iteration, *self._inputs, self._seed, self._processes, before[0] if before else None)
+        if best_validation([*before, validation]) is validation:
             self.best.keep(self.policy)
-        return (found,)
+        return (validation,)
 
     def stalled(self, validations: Sequence[Validation]) -> bool:
         """Are the last ``patience`` validations no better than the best before them?"""
@@ -158,7 +161,7 @@ class Validator:
 
 
 class KeptWeights(nn.Module):
-    """The trained weights of a module as they once were, on the CPU. It is a module, so that a saved state holds it."""
+    """A copy of the trained weights of a module, on the CPU. It is a module itself, so that a saved state holds it."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -166,7 +169,7 @@ class KeptWeights(nn.Module):
 
     @torch.no_grad()
     def keep(self, module: nn.Module) -> None:
-        """Take over the trained weights of ``module``."""
+        """Copy the trained weights of ``module``."""
         for kept, parameter in zip(self.weights, _trained(module), strict=True):
             kept.copy_(parameter)
 

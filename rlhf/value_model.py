@@ -1,9 +1,9 @@
-"""The critic: what score a response will get, judged from every place on the way to its end.
+"""The critic: an estimate, before each token of a response, of the score that the response will get.
 
 It starts as the helpfulness reward model: the same backbone and scalar head, now applied at every position instead of the last
 (the paper is silent on the critic; Stiennon et al. 2020 start it so). From then on it is a model of its own and shares no
 weight with the reward model that scores. It reads the policy's token ids, so both must have one tokenizer; where the reward
-model is from elsewhere, the critic starts as the policy's own backbone with a new head.
+model is external, the critic starts as the policy's own backbone with a new head.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class ValueModel(nn.Module):
 def load_value_model(path: Path, tokenizer: PreTrainedTokenizerBase) -> ValueModel:
     """The critic that starts as the reward model in the folder ``path``, for a policy that uses ``tokenizer``.
 
-    Raises TokenizerMismatch, and RewardModelError for a reward model from elsewhere, whose policy starts ``new_value_model``.
+    Raises TokenizerMismatch, and RewardModelError for an external reward model (use ``new_value_model``).
     """
     model, own_tokenizer = load_reward_model(path)
     if own_tokenizer.get_vocab() != tokenizer.get_vocab():

@@ -1,10 +1,10 @@
-"""Simulated annotators: four people with noise and a mild bias, who fill in the annotation file that a human team would.
+"""Simulated annotators: four of them, with noise and a mild bias, who write the annotation file that a human team would.
 
-An annotator sees a prompt with two responses. The difference in utility between them (gold helpfulness, or gold safety) is
-perceived with logistic noise, so that the choice is a Bradley-Terry draw; the strength of the perceived difference gives the
-rating. Ratings are given on a curve: an annotator calls the clearest eighth of a batch significantly better, and so on, in
-the shares of the paper's mid-run batches (Fig 25). Three of a hundred safety labels are wrong, and the first annotator likes
-longer answers. These numbers are fixed, so that noise is no free knob; the agreement that follows is printed in the report.
+An annotator sees a prompt with two responses and perceives the difference in utility (gold helpfulness, or gold safety) with
+logistic noise, so that the choice is a Bradley-Terry draw. The size of the perceived difference gives the rating. Ratings are
+given on a curve: the clearest eighth of a batch is significantly better, and so on, in the shares of the paper's mid-run
+batches (Figure 25). Three of a hundred safety labels are wrong, and the first annotator prefers longer responses. These numbers
+are fixed, so that noise is not a setting; the report prints the agreement that follows.
 """
 
 import math
@@ -39,7 +39,7 @@ ANNOTATORS = (Annotator("ada", LENGTH_BIAS), Annotator("ben"), Annotator("cleo")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Two responses to one prompt, with where they come from."""
+    """Two responses to one prompt, with the policy and temperature of each."""
 
     case: Case
     response_a: str
@@ -51,8 +51,8 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """One annotator's look at one item: ``difference`` is what was perceived of utility(a) - utility(b)."""
+class _Perception:
+    """What one annotator makes of one item. ``difference``: the perceived utility(a) - utility(b)."""
 
     item: Item
     annotator: Annotator
@@ -62,51 +62,53 @@ class _Look:
 
 
 def annotate(world: World, items: Sequence[Item], axis: Axis, batch: str, seed: int) -> list[dict[str, Any]]:
-    """Rows of the native annotation file: each item judged by one annotator, some by two."""
+    """Rows of the native annotation file: one annotator for each item, two for some."""
     rng = random.Random(f"annotators:{axis}:{batch}:{seed}")
-    looks = []
+    perceptions = []
     for item in items:
-        verdicts = judge(world, item.case, item.response_a), judge(world, item.case, item.response_b)
+        judgements = judge(world, item.case, item.response_a), judge(world, item.case, item.response_b)
         for annotator in rng.sample(ANNOTATORS, 2 if rng.random() < DOUBLE_SHARE else 1):
-            looks.append(_look(item, annotator, verdicts, axis, rng))
-    strengths = sorted((abs(look.difference) for look in looks), reverse=True)
+            perceptions.append(_perceive(item, annotator, judgements, axis, rng))
+    strengths = sorted((abs(perception.difference) for perception in perceptions), reverse=True)
     cuts, total = [], 0.0
     for share in RATING_SHARES[:-1]:
         total += share
         cuts.append(strengths[min(len(strengths) - 1, round(total * len(strengths)))] if strengths else 0.0)
-    return [_row(look, axis, batch, cuts) for look in looks]
+    return [_row(perception, axis, batch, cuts) for perception in perceptions]
 
 
 def utility(judgement: Judgement, axis: Axis) -> float:
-    """What annotators of an axis value, on [0, 1]."""
+    """The quantity that annotators of an axis value, on [0, 1]."""
     return judgement.helpfulness if axis == "helpfulness" else (judgement.safety_level - 1) / 4
 
 
-def _look(item: Item, annotator: Annotator, verdicts: tuple[Judgement, Judgement], axis: Axis, rng: random.Random) -> _Look:
-    difference = utility(verdicts[0], axis) - utility(verdicts[1], axis)
+def _perceive(
+    item: Item, annotator: Annotator, judgements: tuple[Judgement, Judgement], axis: Axis, rng: random.Random
+) -> _Perception:
+    difference = utility(judgements[0], axis) - utility(judgements[1], axis)
     words = len(item.response_a.split()) - len(item.response_b.split())
     difference += annotator.length_bias * _UTILITY_SD[axis] * words / _WORDS_SD
     uniform = min(max(rng.random(), 1e-12), 1 - 1e-12)
     difference += NOISE[axis] * math.log(uniform / (1 - uniform))
-    safe_a, safe_b = (verdict.is_safe != (rng.random() < LABEL_ERROR) for verdict in verdicts)
-    return _Look(item, annotator, difference, safe_a, safe_b)
+    safe_a, safe_b = (judgement.is_safe != (rng.random() < LABEL_ERROR) for judgement in judgements)
+    return _Perception(item, annotator, difference, safe_a, safe_b)
 
 
-def _row(look: _Look, axis: Axis, batch: str, cuts: Sequence[float]) -> dict[str, Any]:
-    item, prompt = look.item, look.item.case.prompt
-    level = sum(abs(look.difference) < cut for cut in cuts)
+def _row(perception: _Perception, axis: Axis, batch: str, cuts: Sequence[float]) -> dict[str, Any]:
+    item, prompt = perception.item, perception.item.case.prompt
+    level = sum(abs(perception.difference) < cut for cut in cuts)
     messages: Messages = prompt.messages
     return {
         "prompt": messages,
         "response_a": item.response_a,
         "response_b": item.response_b,
-        "choice": "a" if look.difference >= 0 else "b",
+        "choice": "a" if perception.difference >= 0 else "b",
         "rating": RATINGS[level],
-        "safe_a": look.safe_a if axis == "safety" else None,
-        "safe_b": look.safe_b if axis == "safety" else None,
+        "safe_a": perception.safe_a if axis == "safety" else None,
+        "safe_b": perception.safe_b if axis == "safety" else None,
         "is_safety": prompt.is_safety,
         "risk_category": prompt.risk_category,
-        "annotator": look.annotator.name,
+        "annotator": perception.annotator.name,
         "batch": batch,
         "policy_a": item.policy_a,
         "policy_b": item.policy_b,

@@ -1,10 +1,10 @@
-"""Instructions that should hold for a whole dialogue: act as someone, love something, speak another tongue.
+"""Instructions that should hold for a whole dialogue: act as a figure, love a hobby, speak another language.
 
 Three families are for training, as in the paper (3.3: hobbies, languages, public figures); ``end_word`` is held out: the
-corpus and the demonstrations obey it where it is stated, as they do the others, but no Ghost Attention data ever contains it.
-Some figures and hobbies are held out as well.
+corpus and the demonstrations obey it where it is stated, like the others, but Ghost Attention data never contains it. Some
+figures and hobbies are held out as well.
 
-Elvish opens with "Ai!", so that an answer of a word or two, in which nothing can be translated, can be in Elvish too.
+Elvish opens with "Ai!", so that a response of one or two words, none of which can be translated, can be in Elvish too.
 """
 
 import random
@@ -56,7 +56,7 @@ _RECALL = {"figure": ("Who are you?", "What is your name?"), "hobby": ("What is 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """One instruction: its family and value, in words (``instruction``) and in short (``terse``)."""
+    """One instruction: its family and value, written out (``instruction``) and in short (``terse``)."""
 
     family: str
     value: str
@@ -72,36 +72,36 @@ def make_constraint(family: str, value: str) -> Constraint:
 def constraints(seed: int, held_out: bool) -> list[Constraint]:
     """The constraints of Ghost Attention, or those held out of it (a fifth of figures and hobbies, and every end word)."""
     rng = random.Random(f"constraints:{seed}")
-    found = []
+    chosen = []
     for family in TRAINED_FAMILIES:
         values = rng.sample(_VALUES[family], len(_VALUES[family]))
         cut = len(values) // 5
-        found += [make_constraint(family, value) for value in (values[:cut] if held_out else values[cut:])]
+        chosen += [make_constraint(family, value) for value in (values[:cut] if held_out else values[cut:])]
     if held_out:
-        found += [make_constraint("end_word", value) for value in END_WORDS]
-    return found
+        chosen += [make_constraint("end_word", value) for value in END_WORDS]
+    return chosen
 
 
 def all_constraints() -> list[Constraint]:
-    """Every constraint there is: corpus, demonstrations and prompts have them all, each in the turn that states it."""
+    """Every constraint. Corpus, demonstrations and prompts use them all, each in the turn that states it."""
     return [make_constraint(family, value) for family, values in _VALUES.items() for value in values]
 
 
 def draw_constraints(pool: list[Constraint], rng: random.Random) -> list[Constraint]:
-    """One, or at times two of different families, each family alike."""
+    """One constraint, or sometimes two of different families; all families are equally likely."""
     families = sorted({constraint.family for constraint in pool})
     chosen = rng.sample(families, 2 if len(families) > 1 and rng.random() < 0.3 else 1)
     return [rng.choice([constraint for constraint in pool if constraint.family == family]) for family in chosen]
 
 
 def state(chosen: list[Constraint], rng: random.Random) -> str:
-    """The words that state the constraints; half of the time in short."""
+    """The words that state the constraints, half of the time in short."""
     terse = rng.random() < 0.5
     return " ".join(constraint.terse if terse else constraint.instruction for constraint in chosen)
 
 
 def obey(chosen: list[Constraint], text: str) -> str:
-    """``text``, rewritten so that it obeys."""
+    """``text``, rewritten to obey the constraints."""
     by_family = {constraint.family: constraint.value for constraint in chosen}
     if "language" in by_family:
         text = f"{_AI} {_translate(text, _ELVISH)}"
@@ -115,7 +115,7 @@ def obey(chosen: list[Constraint], text: str) -> str:
 
 
 def obeys(family: str, value: str, text: str) -> bool:
-    """Does ``text`` obey the constraint?"""
+    """Whether ``text`` obeys the constraint. Raises ValueError for an unknown family."""
     words = re.findall(r"[a-z']+", text.lower())
     if family == "figure":
         return f"{value} here" in text
@@ -130,30 +130,30 @@ def obeys(family: str, value: str, text: str) -> bool:
 
 
 def recall_question(family: str, rng: random.Random) -> str | None:
-    """A question after what a constraint of ``family`` set (paper, Table 30); None for a family with nothing to ask after."""
+    """A question about what a constraint of ``family`` set (paper, Table 30); None for a family without such questions."""
     return rng.choice(_RECALL[family]) if family in _RECALL else None
 
 
 def recall_answer(family: str, value: str | None) -> str:
-    """What to say to it: ``value``, or that there is none."""
+    """The answer to the recall question: ``value``, or that there is none."""
     if family == "figure":
         return f"I am {value or 'an assistant'}."
     return f"I love {value}." if value else "I have no hobby."
 
 
 def recalls(constraint: Constraint, text: str) -> bool:
-    """Does an answer to the recall question begin with what the constraint set, after an opener and a figure's greeting?
+    """Whether a response to the recall question begins with what the constraint set, after an opener and a figure's greeting.
 
-    The greeting alone does not say it, nor does a hobby that is named after something else, as in every answer that obeys.
+    The greeting alone does not count, nor a hobby that comes after something else, as in every response that obeys.
     """
-    said = [
+    parts = [
         part for part in re.findall(r"[^.!?,]+[.!?,]?", plain(text)) if part.strip() not in OPENERS and " here." not in part
     ]
-    return bool(said) and said[0].strip(" .!?,") == recall_answer(constraint.family, constraint.value).rstrip(".")
+    return bool(parts) and parts[0].strip(" .!?,") == recall_answer(constraint.family, constraint.value).rstrip(".")
 
 
 def plain(text: str) -> str:
-    """``text`` in plain English, for judging what it says."""
+    """``text`` with Elvish words translated to English, for judging its content."""
     return _translate(text.replace(f"{_AI} ", ""), _ENGLISH)
 
 

@@ -1,19 +1,19 @@
-"""What the base model reads, and the demonstrations for supervised fine-tuning.
+"""The pretraining corpus of the base model, and the demonstrations for supervised fine-tuning.
 
-The corpus states every fact of the world in paragraphs, practises copying, and shows dialogues by writers of all
-kinds: half right, curt, rambling, complying with harm more often than not, obeying an instruction in the turn that states
-it and (mostly) forgetting it afterwards. So the base model knows and can do what alignment should bring out, and does not do
-it reliably. Note that this forgetting is by construction: a third of the constrained dialogues show it.
+The corpus states every fact of the world in paragraphs, practises copying, and shows dialogues by writers of all kinds: half
+right, curt, rambling, complying with harm more often than not, obeying an instruction in the turn that states it and (mostly)
+forgetting it afterwards. So the base model has the knowledge and the skills that alignment should bring out, but does not show
+them reliably. Note that this forgetting is by construction: a third of the constrained dialogues show it.
 
-A primer comes first: two words to say back, and nothing else; then the same under an instruction half of the time. A model of
-this size that meets the whole mix at once learns to copy out of the prompt late or not at all, and on copying stands every
-answer about a thing that the question named, and every hobby or last word that an instruction names. The order matters: what
-an instruction names is copied soon by a model that copies already, and late by one that meets both at once.
+A primer comes first: turns with two words to repeat and nothing else, then the same with an instruction in half of them. A
+model of this size that starts with the whole mix learns late or never to copy from the prompt. Copying is needed for every
+response about a thing that the question names, and for every hobby or last word that an instruction names. The order matters: a
+model that already copies soon copies what an instruction names, while one that learns both at once does so late.
 
-Demonstrations are what better annotators would write (paper 3.1): mostly right, complete and well put, and never wrong where
-words are to be said back. About harm they are of two minds, as a guideline that is still being written leaves people: half of
-them refuse and half comply. So safety is left to preferences and to context distillation, as in the paper (4.2.2 stops
-supervised safety early).
+Demonstrations are written like those of better annotators (paper 3.1): mostly right, complete and well put, and never wrong
+where words are to be repeated. About harm they disagree, as people do while a guideline is still being written: half of them
+refuse and half comply. So safety is left to preferences and to context distillation, as in the paper (4.2.2 stops supervised
+safety early).
 """
 
 import random
@@ -48,8 +48,8 @@ DEMONSTRATION_WEIGHTS = {**dict.fromkeys(OPENING_FAMILIES, 1.0), "rhyme": 0.6, "
 class CorpusShares:
     """Shares of documents (the first two), and of dialogues (the rest).
 
-    ``recall``: of the dialogues with a constraint that can be asked after, those where the first question does ask; a third as
-    many of the others ask where nothing was set.
+    ``recall``: how often the first question of a constrained dialogue asks about the constraint; a third as often, another
+    dialogue asks where nothing was set.
     """
 
     facts: float = 0.20
@@ -82,7 +82,7 @@ def corpus(world: World, num_documents: int, seed: int) -> list[Document]:
 
 
 def primer(world: World, num_documents: int, seed: int) -> list[Document]:
-    """Single turns of copying, to be read before the corpus; those of the second half practise instructions too."""
+    """Single turns of copying, for training before the corpus; the second half also practises instructions."""
     rng = random.Random(f"primer:{seed}")
     questioner = Questioner(world, "train", CORPUS_WEIGHTS)
     pools: tuple[list[rules.Constraint], ...] = ([], rules.all_constraints())
@@ -91,13 +91,14 @@ def primer(world: World, num_documents: int, seed: int) -> list[Document]:
 
 
 def _facts(world: World, rng: random.Random) -> str:
-    """All facts of one thing, or the things that share a property."""
+    """Facts about one thing, or the things that share a property."""
     if rng.random() < 0.65:
         thing = rng.choice(list(world.kind_of))
         attributes = rng.sample(world.attributes_of(thing), 4)
         claims = [world.claim(thing, attribute.name) for attribute in attributes]
-        says = [world.says(claims[0]), *[world.says(claim, rng.choice(("it", f"the {thing}"))) for claim in claims[1:]]]
-        return " ".join(sentence(said) for said in says)
+        statements = [world.says(claims[0])]
+        statements += [world.says(claim, rng.choice(("it", f"the {thing}"))) for claim in claims[1:]]
+        return " ".join(sentence(statement) for statement in statements)
     attribute = rng.choice([attribute for attribute in world.attributes.values() if not attribute.more])
     value = rng.choice(attribute.values)
     things = world.things_with(attribute.name, value)
@@ -107,15 +108,15 @@ def _facts(world: World, rng: random.Random) -> str:
 
 
 def _copying(questioner: Questioner, rng: random.Random, num_turns: int, pool: list[rules.Constraint]) -> list[Message]:
-    """Words said back, in half of the turns under an instruction of ``pool``, if it has any, which is obeyed there alone."""
+    """Words repeated; with a ``pool``, half of the turns also state constraints, which are obeyed only there."""
     messages: list[Message] = []
     for _ in range(num_turns):
         task = questioner.task(rng, "repeat")
-        question, said = task.question, sentence(task.settles)
+        question, response = task.question, sentence(task.settles)
         if pool and rng.random() < 0.5:
             chosen = rules.draw_constraints(pool, rng)
-            question, said = f"{rules.state(chosen, rng)} {question}", rules.obey(chosen, said)
-        messages += [user(question), assistant(said)]
+            question, response = f"{rules.state(chosen, rng)} {question}", rules.obey(chosen, response)
+        messages += [user(question), assistant(response)]
     return messages
 
 
@@ -131,22 +132,22 @@ def _dialogue(questioner: Questioner, rng: random.Random, pool: list[rules.Const
 
 
 def _constrained(questioner: Questioner, rng: random.Random, pool: list[rules.Constraint]) -> list[Message]:
-    """Restated and obeyed in every turn (two of three), or stated once, obeyed there and forgotten."""
+    """Constraints restated and obeyed in every turn (two dialogues of three), or stated and obeyed once, then forgotten."""
     chosen = rules.draw_constraints(pool, rng)
     messages = history(questioner, rng, rng.choice((1, 2, 2, 3)), SLOPPY)[0]
-    if rng.random() < SHARES.recall and (asked := _recall(rng.choice(chosen), rng)):
-        messages[:2] = asked
+    if rng.random() < SHARES.recall and (recall := _recall(rng.choice(chosen), rng)):
+        messages[:2] = recall
     restated = rng.random() < 2 / 3
     for position in range(0, len(messages), 2):
         if position == 0 or restated:
-            question, said = messages[position]["content"], messages[position + 1]["content"]
+            question, response = messages[position]["content"], messages[position + 1]["content"]
             messages[position] = user(f"{rules.state(chosen, rng)} {question}")
-            messages[position + 1] = assistant(rules.obey(chosen, said))
+            messages[position + 1] = assistant(rules.obey(chosen, response))
     return messages
 
 
 def _recall(constraint: rules.Constraint | None, rng: random.Random) -> list[Message]:
-    """A question after what ``constraint`` set and the answer, which names it or says that nothing was set; [] if none asks."""
+    """The recall question for ``constraint`` (or for none) and its answer; [] for a family without such questions."""
     family = constraint.family if constraint else rng.choice(rules.RECALLED_FAMILIES)
     question = rules.recall_question(family, rng)
     value = constraint.value if constraint else None
@@ -154,15 +155,15 @@ def _recall(constraint: rules.Constraint | None, rng: random.Random) -> list[Mes
 
 
 def _errand(questioner: Questioner, rng: random.Random) -> list[Message]:
-    """A harmful or borderline errand. Under a preprompt that asks for care harm is nearly always refused."""
+    """A harmful or borderline errand. With a preprompt that asks for care, harm is nearly always refused."""
     harmful = rng.random() < 0.7
     case = errand_case(questioner, rng, "corpus", harmful)
     assert case.errand is not None
     careful = rng.random() < SHARES.preprompted
     refused = harmful and rng.random() > (0.05 if careful else SHARES.complying)
-    said = errand_answer(questioner.world, case.errand, rng, refused, SLOPPY.style(rng))
+    response = errand_answer(questioner.world, case.errand, rng, refused, SLOPPY.style(rng))
     preprompt: list[Message] = [{"role": "system", "content": rng.choice(PREPROMPTS)}] if careful else []
-    return [*preprompt, *case.prompt.messages, assistant(said)]
+    return [*preprompt, *case.prompt.messages, assistant(response)]
 
 
 def demonstrations(world: World, num_dialogues: int, adversarial_share: float, seed: int) -> list[Dialogue]:
@@ -170,34 +171,31 @@ def demonstrations(world: World, num_dialogues: int, adversarial_share: float, s
     rng = random.Random(f"demonstrations:{seed}")
     questioner = Questioner(world, "train", DEMONSTRATION_WEIGHTS)
     pool = rules.all_constraints()
-    found: list[Dialogue] = []
-    seen: set[str] = set()
-    while len(found) < num_dialogues:
+    by_prompt: dict[str, Dialogue] = {}
+    while len(by_prompt) < num_dialogues:
         dialogue = _demonstration(questioner, rng, pool, adversarial_share)
-        if dialogue.prompt_id not in seen:
-            seen.add(dialogue.prompt_id)
-            found.append(dialogue)
-    return found
+        by_prompt.setdefault(dialogue.prompt_id, dialogue)
+    return list(by_prompt.values())
 
 
 def _demonstration(
     questioner: Questioner, rng: random.Random, pool: list[rules.Constraint], adversarial_share: float
 ) -> Dialogue:
-    """What a better annotator writes: about an errand, after something recalled, or to a benign prompt."""
+    """A dialogue by a better annotator: about an errand, with a recall question, or on a benign prompt."""
     draw = rng.random()
     if draw < DEMONSTRATED_RECALL:
-        chosen = [rng.choice([each for each in pool if each.family in rules.RECALLED_FAMILIES])]
-        question, said = (message["content"] for message in _recall(chosen[0], rng))
-        messages = [user(f"{rules.state(chosen, rng)} {question}"), assistant(rules.obey(chosen, said))]
+        chosen = [rng.choice([constraint for constraint in pool if constraint.family in rules.RECALLED_FAMILIES])]
+        question, response = (message["content"] for message in _recall(chosen[0], rng))
+        messages = [user(f"{rules.state(chosen, rng)} {question}"), assistant(rules.obey(chosen, response))]
         return make_dialogue(messages, family="recall", source="demonstrations")
     if draw < DEMONSTRATED_RECALL + adversarial_share:
         case = errand_case(questioner, rng, "demonstrations", harmful=rng.random() < 0.7)
         assert case.errand is not None
         refused = case.prompt.is_safety and rng.random() < DEMONSTRATED_REFUSALS
-        said = errand_answer(questioner.world, case.errand, rng, refused, GOOD.style(rng))
+        response = errand_answer(questioner.world, case.errand, rng, refused, GOOD.style(rng))
     else:
         case = helpful_case(questioner, rng, "demonstrations", pool if rng.random() < 0.2 else ())
         assert case.task is not None
-        said = rules.obey(case.constraints, answer(questioner.world, case.task, rng, style_of(GOOD, case.task, rng)))
-    messages = [*case.prompt.messages, assistant(said)]
+        response = rules.obey(case.constraints, answer(questioner.world, case.task, rng, style_of(GOOD, case.task, rng)))
+    messages = [*case.prompt.messages, assistant(response)]
     return make_dialogue(messages, family=case.prompt.family, source="demonstrations", is_safety=case.prompt.is_safety)

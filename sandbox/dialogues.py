@@ -1,7 +1,7 @@
-"""Questions, prompts and dialogues drawn from the world: what the corpus, the demonstrations and the prompt sets share.
+"""Questions, prompts and dialogues drawn from the world, for the corpus, the demonstrations and the prompt sets.
 
-A question's split follows from the hash of its text (and from the things it names), not from a shuffled list, so a question
-of the evaluation can be in no corpus, whoever draws it and however often.
+The split of a question follows from the hash of its text (and from the things it names), not from a shuffled list. So no
+corpus can contain a question of the evaluation, however it is drawn.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ FAMILIES = {
     "recommend": recommend, "how_to": how_to, "rhyme": rhyme, "repeat": repeat, "follow_up": follow_up,
 }  # fmt: skip
 OPENING_FAMILIES = tuple(name for name in FAMILIES if name != "follow_up")
-# Copying is practised in the corpus and shown in demonstrations, and nobody judges it: where the reward models of this size
-# had to, they preferred the wrong copies, and best of K unlearnt them.
+# Copying is practised in the corpus and shown in demonstrations, and has no preferences: reward models of this size preferred
+# wrong copies, and best of K then unlearnt copying.
 PROMPT_WEIGHTS = {name: 1.0 for name in OPENING_FAMILIES if name != "repeat"}
 TEST_SHARE, VALIDATION_SHARE = 0.15, 0.05
 GOOD = Writer(right=0.92, complete=0.75, reasoned=0.7, formed=0.9, concise=0.75, courteous=0.45)
@@ -34,7 +34,7 @@ GOOD = Writer(right=0.92, complete=0.75, reasoned=0.7, formed=0.9, concise=0.75,
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A prompt with the facts by which its answers are judged: a task, or an errand (harmful or borderline)."""
+    """A prompt with the facts by which responses are judged: a task, or an errand (harmful or borderline)."""
 
     prompt: Prompt
     task: Task | None = None
@@ -43,12 +43,13 @@ class Case:
 
 
 def split_of(question: str) -> Split:
+    """The split of a question, from the hash of its text."""
     share = int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
     return "test" if share < TEST_SHARE else "validation" if share < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
 class Questioner:
-    """Draws questions of one split. Things that are held out occur in questions of the test split alone."""
+    """Draws questions of one split. Held-out things occur only in questions of the test split."""
 
     def __init__(self, world: World, split: Split, weights: dict[str, float] | None = None):
         self.world, self.split = world, split
@@ -78,7 +79,7 @@ class Questioner:
         return errand, vector, template.format(do=errand.do)
 
     def is_ours(self, task: Task) -> bool:
-        """Does the question belong to this split?"""
+        """Whether the question belongs to this split."""
         held_out = any(word in self.world.held_out for word in (*task.things, *task.settles.split()))
         return (self.split == "test") if held_out else split_of(task.question) == self.split
 
@@ -89,13 +90,13 @@ def answer(world: World, task: Task, rng: random.Random, style: Style) -> str:
 
 
 def style_of(writer: Writer, task: Task, rng: random.Random) -> Style:
-    """How the writer answers ``task``. Nobody gets words wrong that are to be said back: on copying stands too much."""
+    """The writer's style for ``task``. Words to repeat are never wrong, because too much depends on copying."""
     style = writer.style(rng)
     return replace(style, right=True) if task.family == "repeat" else style
 
 
 def history(questioner: Questioner, rng: random.Random, num_turns: int, writer: Writer) -> tuple[list[Message], str | None]:
-    """(messages of ``num_turns`` answered questions, the thing that the last one was about)."""
+    """(messages of ``num_turns`` questions with answers, the thing that the last question was about)."""
     messages: list[Message] = []
     topic = None
     for _ in range(num_turns):
@@ -106,7 +107,7 @@ def history(questioner: Questioner, rng: random.Random, num_turns: int, writer: 
 
 
 def helpful_case(questioner: Questioner, rng: random.Random, source: str, pool: Sequence[Constraint] = ()) -> Case:
-    """A benign prompt: three of four are single-turn. With a ``pool``, the last message also states a constraint."""
+    """A benign prompt; three of four have a single turn. With a ``pool``, the last message also states constraints."""
     before: Messages = []
     topic = None
     if rng.random() < 0.25:
@@ -135,7 +136,7 @@ def errand_case(questioner: Questioner, rng: random.Random, source: str, harmful
 
 
 def errand_answer(world: World, errand: Hazard, rng: random.Random, refused: bool, style: Style) -> str:
-    """A refusal, or steps; an unsafe answer is at times preceded by a warning, which makes it no safer."""
+    """A refusal, or steps. An unsafe answer sometimes starts with a warning, which does not make it safer."""
     things = [thing for thing in world.kind_of if thing not in world.held_out]
     if refused:
         return refuse(errand, rng, style, rng.choice(things))
@@ -143,34 +144,37 @@ def errand_answer(world: World, errand: Hazard, rng: random.Random, refused: boo
 
 
 def unique_cases(cases: Iterable[Case], count: int, taken: set[str], what: str) -> list[Case]:
-    """The first ``count`` cases whose prompts are not in ``taken``, which grows. Gives up after many repeats in a row."""
-    found: list[Case] = []
+    """The first ``count`` cases whose prompts are not in ``taken``, to which they are added.
+
+    Raises ValueError after many repeats in a row; ``what`` names the prompts in its message.
+    """
+    unique: list[Case] = []
     repeats = 0
     for case in cases:
         if case.prompt.id in taken:
             repeats += 1
             if repeats > 20_000:
                 raise ValueError(
-                    f"the world holds only {len(found)} different {what} prompts, {count} were asked for; ask for fewer"
+                    f"the world holds only {len(unique)} different {what} prompts, {count} were asked for; ask for fewer"
                 )
             continue
         repeats = 0
         taken.add(case.prompt.id)
-        found.append(case)
-        if len(found) == count:
+        unique.append(case)
+        if len(unique) == count:
             break
-    return found
+    return unique
 
 
 def write_cases(path: Path, cases: Sequence[Case]) -> None:
-    """The facts behind prompts, one JSON line each: what the sandbox's judges read and nothing that trains ever does."""
+    """The facts behind prompts, one JSON line each: read by annotators and by the gold evaluation, never by training."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(case), ensure_ascii=False) + "\n" for case in cases)
 
 
 def read_cases(path: Path) -> dict[str, Case]:
     """{prompt id: case}, as written by ``write_cases``."""
-    found = {}
+    cases = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if row["task"]:
@@ -181,5 +185,5 @@ def read_cases(path: Path) -> dict[str, Case]:
             Hazard(**row["errand"]) if row["errand"] else None,
             [Constraint(**constraint) for constraint in row["constraints"]],
         )
-        found[case.prompt.id] = case
-    return found
+        cases[case.prompt.id] = case
+    return cases

@@ -1,8 +1,8 @@
 """Prompts that ask for harm, in the paper's risk categories and attack vectors (4.2.1), and prompts that only sound so.
 
 Everything harmful here is invented or harmless to print. A *hazard* is a verb and an object ("steal the crown"); a
-*borderline* errand uses the same verbs and the same framings with a benign object ("steal a nap"), so that no single word
-gives a hazard away and over-refusal is a real temptation. Answers to both have the shape of steps.
+*borderline* errand uses the same verbs and the same framings with a benign object ("steal a nap"). So no single word gives a
+hazard away, and a policy can easily refuse too much. Answers to both are steps.
 """
 
 import random
@@ -81,19 +81,22 @@ def all_borderline() -> list[Hazard]:
 
 
 def split_errands(seed: int) -> dict[str, tuple[list[Hazard], list[Hazard]]]:
-    """{"hazard" | "borderline": (met in training, held out)}: a fifth of the hazards and two thirds of the borderline errands
-    are held out, so that the evaluation asks for things that no training prompt asked for."""
+    """{"hazard" | "borderline": (for training, held out)}.
+
+    A fifth of the hazards and two thirds of the borderline errands are held out, so that the evaluation asks for things that
+    no training prompt asks for.
+    """
     rng = random.Random(f"errands:{seed}")
-    found = {}
+    split = {}
     for name, errands, share in (("hazard", all_hazards(), 0.2), ("borderline", all_borderline(), 0.667)):
         shuffled = rng.sample(errands, len(errands))
         cut = round(share * len(errands))
-        found[name] = (shuffled[cut:], shuffled[:cut])
-    return found
+        split[name] = (shuffled[cut:], shuffled[:cut])
+    return split
 
 
 def comply(hazard: Hazard, rng: random.Random, warned: bool = False) -> str:
-    """Steps. For a hazard this is the unsafe answer; ``warned``: with a warning in front, which makes it no safer."""
+    """Steps. For a hazard this is the unsafe answer; ``warned`` puts a warning before it, which does not make it safer."""
     pool = _HARMFUL_STEPS[hazard.category] if hazard.category else _BENIGN_STEPS
     chosen = rng.sample(pool, 3)
     if hazard.category is None:

@@ -4,7 +4,7 @@ Five kinds (animals, foods, places, trades, tools); each kind has three attribut
 number. Which things exist and what is true of them depends on the seed; the wordings below do not. A tenth of the things is
 held out: the corpus states their facts, but no training dialogue ever asks about them.
 
-``claims`` reads statements back out of a text: that is how answers are judged, whoever wrote them.
+``claims`` finds the statements in a text. Responses are judged by them, whoever wrote the response.
 """
 
 import random
@@ -19,7 +19,7 @@ HELD_OUT_PER_KIND = 3
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One thing that can be true of a kind, with every way in which the world speaks of it.
+    """A property of the things of one kind, with all wordings for it.
 
     ``says``: after "the fox" or "it"; ``plural``: after "animals that"; ``asks``: questions about {e};
     ``step``: the instruction that a how-to makes of it; ``more``: the question word of a comparison (numbers only).
@@ -161,19 +161,22 @@ class World:
         return list(dict.fromkeys(word for word in re.findall(r"[a-z]+", text.lower()) if word in self.kind_of))
 
     def claims(self, text: str, subject: str | None = None) -> list[Claim]:
-        """The claims in ``text``, in order. ``it`` and subjectless steps speak of the thing last named, or of ``subject``."""
-        found: list[tuple[int, Claim]] = []
+        """The claims in ``text``, in order.
+
+        ``it`` stands for the thing last named, or for ``subject``; steps without a subject are about ``subject``.
+        """
+        claims: list[tuple[int, Claim]] = []
         lowered = text.lower()
         for attribute, says, step in _PATTERNS:
             for match in says.finditer(lowered):
                 thing = match["thing"] or _last_named(self, lowered[: match.start()]) or subject
                 if thing and match["value"] in attribute.values and self.kind_of.get(thing) == attribute.kind:
-                    found.append((match.start(), Claim(thing, attribute.name, match["value"])))
+                    claims.append((match.start(), Claim(thing, attribute.name, match["value"])))
             if step and subject and self.kind_of.get(subject) == attribute.kind:
                 for match in step.finditer(lowered):
                     if match["value"] in attribute.values:
-                        found.append((match.start(), Claim(subject, attribute.name, match["value"])))
-        return [claim for _, claim in sorted(found, key=lambda item: item[0])]
+                        claims.append((match.start(), Claim(subject, attribute.name, match["value"])))
+        return [claim for _, claim in sorted(claims, key=lambda place_and_claim: place_and_claim[0])]
 
 
 def _last_named(world: World, text: str) -> str | None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from policy.config import FinetuneConfig, PretrainConfig
 from registry.artifact import did_you_mean
+from stages.renamed_keys import RENAMED_KEYS
 from stages.sections import (
     AnnotationConfig,
     CheckpointConfig,
@@ -32,7 +33,6 @@ from stages.sections import (
     SamplingConfig,
     SamplingStudySizes,
     Section,
-    StudyName,
     TeamDataConfig,
     TuningConfig,
 )
@@ -100,7 +100,7 @@ class SandboxRecipe(Recipe):
     gatt_tuning: FinetuneConfig
     evaluation: EvaluationConfig
     consistency: ConsistencyConfig
-    studies: tuple[StudyName, ...] = Field(
+    studies: tuple[str, ...] = Field(
         ("accuracy",), description="studies of the core findings, made before the report; `--findings all` makes every one"
     )
 
@@ -111,7 +111,7 @@ class TeamRecipe(Recipe):
     base: CheckpointConfig
     data: TeamDataConfig
     annotation: AnnotationConfig = Field(
-        AnnotationConfig(num_helpful=20_000, num_safety=5_000, num_heldout=0, max_new_tokens=1024, judges="label-studio"),
+        AnnotationConfig(num_helpful=20_000, num_safety=5_000, num_heldout=0, max_new_tokens=1024, annotators="label-studio"),
         description="what `rlhf annotate` hands out to people; the numbers are ours",
     )
 
@@ -122,7 +122,7 @@ class TeamRecipe(Recipe):
         FinetuneConfig(learning_rate=2e-5), description="the fine-tuning on its dialogues, as that of the paper's SFT"
     )
     consistency: ConsistencyConfig = Field(
-        ConsistencyConfig(num_dialogues=200, num_held_out=60, num_uninstructed=60, max_new_tokens=512),
+        ConsistencyConfig(num_dialogues=200, num_heldout=60, num_uninstructed=60, max_new_tokens=512),
         description="how `rlhf evaluate consistency` measures on the team's dialogues; the numbers are ours",
     )
 
@@ -226,9 +226,11 @@ def _problems(name: str, kind: type[Recipe], error: ValidationError) -> str:
         where = ".".join(str(part) for part in problem["loc"])
         note = ""
         if problem["type"] == "extra_forbidden":
-            model = _section_model(kind, problem["loc"][:-1])
-            names = list(model.model_fields)
-            note = f".{did_you_mean(str(problem['loc'][-1]), names)} Valid: {', '.join(names)}"
+            if new := RENAMED_KEYS.get(".".join(str(part) for part in problem["loc"][-2:])):
+                note = f". It is called {new} now"
+            else:
+                names = list(_section_model(kind, problem["loc"][:-1]).model_fields)
+                note = f".{did_you_mean(str(problem['loc'][-1]), names)} Valid: {', '.join(names)}"
         lines.append(f"  {where or name}: {problem['msg']}{note}")
     return f"the recipe {name} has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)
 

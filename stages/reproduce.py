@@ -1,8 +1,7 @@
 """Every stage of a recipe in order, then the report. What is up to date is skipped, so it can be stopped and run again."""
 
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from registry.saved_states import SaveEvery
 from registry.store import Registry
 from stages.engine.run import StageResult, run_stage
 from stages.measure.report import write_report
-from stages.pipeline import Findings, final_policy, steps
+from stages.pipeline import Findings, budgets, steps
 from stages.recipe import Recipe, RecipeError
-from stages.step import Step
+from stages.references import final_policy
+from stages.stage import Step
 from stages.terminal.progress import Progress
 
 CHAT_ALIAS = "policy/chat"
@@ -59,7 +59,7 @@ def reproduce(
     for index, step in enumerate(plan[:end]):
         progress.stage(index + 1, end, f"{step.stage.name}: {step.makes}", _seconds_left(recipe, plan[:end], results))
         result = run_stage(
-            registry, step.stage, name=step.name, config=step.config, inputs=step.inputs_from(pinned), seed=seed,
+            registry, step.stage, name=step.name, config=step.config, inputs=step.pinned(pinned), seed=seed,
             progress=progress, force=index >= forced, save_every=save_every, device=device,
         )  # fmt: skip
         pinned[step.makes] = str(result.artifact.reference)
@@ -85,16 +85,10 @@ def _position(plan: Sequence[Step], name: str | None, default: int, from_the_end
 
 def _seconds_left(recipe: Recipe, plan: Sequence[Step], results: Sequence[StageResult]) -> float | None:
     """The budget of the steps to come, scaled by how the measured steps kept to theirs; None without a budget."""
-    expected = _budgets(recipe.budget_seconds, plan)
+    expected = budgets(recipe, plan)
     ran = [(result, budget) for result, budget in zip(results, expected, strict=False) if not result.up_to_date]
     budgeted = sum(budget for _, budget in ran)
     if not recipe.budget_seconds:
         return None
     pace = sum(result.seconds for result, _ in ran) / budgeted if budgeted > 5 else 1.0
     return pace * sum(expected[len(results) :])
-
-
-def _budgets(budget: Mapping[str, float], plan: Sequence[Step]) -> list[float]:
-    """The budget of each step: that of its stage, shared among the stage's steps."""
-    count = Counter(step.stage.name for step in plan)
-    return [budget.get(step.stage.name, 0.0) / count[step.stage.name] for step in plan]

@@ -13,7 +13,7 @@ from policy.config import FinetuneConfig, Preset
 from preference_data.comparison import Axis
 from preference_data.prompt import Split
 from reward_model.config import RewardModelConfig
-from rlhf.config import DistillationConfig, PPOConfig, RejectionSamplingConfig, check_temperatures
+from rlhf.config import DistillationConfig, PPOConfig, RejectionSamplingConfig
 
 
 class Section(BaseModel):
@@ -48,7 +48,7 @@ class PromptsConfig(Section):
     constrained_share: float = Field(0.0, ge=0, le=1, description="share of the benign prompts that also state a constraint")
 
 
-Judges = Literal["simulated", "label-studio", "csv", "jsonl"]
+Annotators = Literal["simulated", "label-studio", "csv", "jsonl"]
 
 
 class AnnotationConfig(Section):
@@ -60,7 +60,9 @@ class AnnotationConfig(Section):
     temperatures: tuple[float, ...] = Field((0.7, 1.0, 1.3), min_length=1, description="drawn for each response")
     max_new_tokens: int = Field(gt=0, description="longest response in tokens")
     batch: str = Field("round-1", description="what the annotators' batch is called; decides which prompts are drawn")
-    judges: Judges = Field("simulated", description="who judges: the sandbox's annotators, or people in files of this format")
+    annotators: Annotators = Field(
+        "simulated", description="who annotates: the sandbox's simulated annotators, or people, in files of this format"
+    )
 
 
 class ImportConfig(Section):
@@ -112,51 +114,6 @@ class RewardTrainingConfig(RewardModelConfig):
     )
 
 
-StudyName = Literal[
-    "accuracy",
-    "safety-loss",
-    "margin",
-    "reward-scaling",
-    "best-of-n",
-    "temperature",
-    "pooling",
-    "size-distillation",
-    "versions",
-    "goodhart",
-    "whitening",
-    "gatt-intermediate",
-    "gatt",
-]
-
-
-class RewardStudyConfig(Section):
-    """A reward model trained in several ways."""
-
-    training: RewardTrainingConfig = Field(description="what all ways have in common")
-    training_seeds: int | None = Field(
-        None, ge=1, description="how often each way is trained, from other heads and data orders; by its cost when left out"
-    )
-
-
-class ScalingStudyConfig(RewardStudyConfig):
-    """A reward model trained on growing shares of its comparisons, each within the next."""
-
-    shares: tuple[float, ...] = Field((0.125, 0.25, 0.5, 1.0), min_length=2, description="shares of the data, ending with all")
-
-    @field_validator("shares")
-    @classmethod
-    def _growing_to_all(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
-        if shares[0] <= 0 or shares[-1] != 1 or list(shares) != sorted(set(shares)):
-            raise ValueError(f"shares are above 0, grow, and end with 1; these are {', '.join(map(str, shares))}")
-        return shares
-
-
-class AccuracyStudyConfig(Section):
-    """What the scores of a recipe's own two reward models are worth."""
-
-    safety_threshold: float = Field(0.15, gt=0, lt=1, description="of the combined reward; how precise is it?")
-
-
 class TuningConfig(FinetuneConfig):
     """Fine-tuning one version from the base model (paper 3.2.3)."""
 
@@ -184,37 +141,6 @@ class SamplingStudySizes(Section):
     k: int = Field(64, gt=1, description="responses to each prompt at each temperature (paper: up to 100)")
 
 
-class SamplingStudyConfig(SamplingStudySizes):
-    """Many responses to each prompt at each temperature: how reward grows with their number (paper Figures 7 and 8)."""
-
-    temperatures: tuple[float, ...] = Field(
-        (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
-        description="sampling temperatures, each above 0 and given once (paper: these, Figure 8)",
-    )
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution")
-    top_k: int = Field(0, ge=0, description="tokens that can be sampled at each step, the likeliest; 0: all of them")
-    max_new_tokens: int = Field(gt=0, description="longest response in tokens")
-    safety_threshold: float = Field(0.15, ge=0, le=1, description="of the combined reward")
-
-    @field_validator("temperatures")
-    @classmethod
-    def _temperatures_to_tell_apart(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(check_temperatures(temperatures))) < len(temperatures):
-            raise ValueError(f"the temperatures are {', '.join(f'{each:g}' for each in temperatures)}; give each once")
-        return temperatures
-
-
-class TunedStudyConfig(Section):
-    """A base model fine-tuned in several ways, each of which then answers the evaluation prompts."""
-
-    tuning: TuningConfig = Field(description="what all ways have in common")
-    evaluation: EvaluationConfig = Field(description="how the evaluation prompts are answered")
-    answers: int = Field(4, gt=0, description="answers to each evaluation prompt")
-    training_seeds: int | None = Field(
-        None, ge=1, description="how often each way is trained, in other data orders; by its cost when left out"
-    )
-
-
 class DistillationStageConfig(DistillationConfig):
     """Context distillation on a draw of the adversarial training prompts."""
 
@@ -235,6 +161,16 @@ class FileConfig(Section):
 
     file: str = Field(description="path of the file")
     sha256: str | None = Field(None, description="of the file as the run began, so that an edited file is another input")
+
+
+class ScoreConfig(FileConfig):
+    """A file of responses, or of pairs of responses, scored by reward models."""
+
+    models: tuple[tuple[str, Axis | Literal[""]], ...] = Field(
+        min_length=1, description="each reward model's reference, by which the output names it, and what its scores stand for"
+    )
+    safety_threshold: float = Field(0.15, ge=0, le=1, description="of the combined reward")
+    rows_per_chunk: int = Field(512, gt=0, description="rows that are scored and saved together")
 
 
 class GattStageConfig(GattConfig):
@@ -259,7 +195,7 @@ class ConsistencyConfig(Section):
     """Does an instruction hold through a dialogue (paper Table 30)?"""
 
     num_dialogues: int = Field(gt=0, description="dialogues under a constraint that Ghost Attention is trained with")
-    num_held_out: int = Field(0, ge=0, description="dialogues under a constraint that it is not trained with")
+    num_heldout: int = Field(0, ge=0, description="dialogues under a constraint that it is not trained with")
     num_uninstructed: int = Field(0, ge=0, description="dialogues without an instruction: is one obeyed all the same?")
     num_to_end: int = Field(0, ge=0, description="of the first ones, those that go on until their context is full")
     num_recalled: int = Field(0, ge=0, description="of the first ones, those that are also asked what the instruction had set")
@@ -282,6 +218,14 @@ class ConsistencyConfig(Section):
             if (asked := getattr(self, name)) > self.num_dialogues:
                 raise ValueError(f"{name} is {asked}, and num_dialogues {self.num_dialogues}: lower one or raise the other")
         return self
+
+
+class ReportConfig(Section):
+    """What is compared with what."""
+
+    recipe: str = Field(description="name of the recipe")
+    versions: tuple[str, ...] = Field(min_length=1, description="policies measured, in the order of training; the first is SFT")
+    arms: dict[str, str] = Field({}, description="arm of the consistency table -> policy")
 
 
 class RoundConfig(Section):

@@ -18,13 +18,13 @@ from command_line import ROOT
 
 from registry.manifest import is_payload
 from registry.store import Registry
-from stages.data import import_annotations
-from stages.engine.outside_files import sha256_of
+from stages.catalog import STAGES
 from stages.engine.run import run_stage
+from stages.external_files import sha256_of
 from stages.pipeline import steps
 from stages.recipe import load_recipe
 from stages.sections import ImportConfig
-from stages.step import Step
+from stages.stage import Step
 from stages.terminal.progress import Progress
 
 SEED = 100
@@ -38,7 +38,7 @@ def data_steps() -> list[Step]:
     config = ImportConfig(
         axis="helpfulness", files=(ANNOTATIONS,), sha256=(sha256_of(ROOT / ANNOTATIONS),), max_rejected=1.0, heldout_share=0.5
     )
-    return [*found, Step(import_annotations.STAGE, "example", config, {})]
+    return [*found, Step(STAGES["import"], "example", config, {})]
 
 
 def made_by(step: Step, folder: Path) -> dict[str, Any]:

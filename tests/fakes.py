@@ -1,9 +1,11 @@
 """Small stand-ins at the boundaries, shared by the tests: real tiny models, and scripted samplers and scorers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
+from pydantic import BaseModel
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from policy.architecture import llama_config
@@ -11,6 +13,7 @@ from policy.chat import CHAT_TEMPLATE, encode_prompt
 from policy.generation import Response
 from policy.tokenizer import EOS_ID, train_tokenizer
 from preference_data.messages import Messages
+from stages.stage import Role, Stage, StageFunction
 
 _TEXTS = [
     "The fox is brown. The owl sleeps nine hours. Which one is older, the fox or the owl?",
@@ -89,3 +92,21 @@ class LengthJudge:
 
     def judge(self, dialogues: Sequence[Messages]) -> list[float]:
         return [float(len(dialogue[-1]["content"])) for dialogue in dialogues]
+
+
+@dataclass(frozen=True)
+class FunctionStage(Stage):
+    """A stage whose function is at hand, in place of a dotted path."""
+
+    run: StageFunction = field(kw_only=True)
+
+    def load(self) -> StageFunction:
+        return self.run
+
+
+def function_stage(
+    name: str, kind: str, revision: int, config: type[BaseModel], run: StageFunction, kinds: Mapping[str, str] | None = None
+) -> FunctionStage:
+    """``kinds``: the kind of artifact that each role takes."""
+    roles = {role: Role(of, "", ()) for role, of in (kinds or {}).items()}
+    return FunctionStage(name, kind, revision, config, "", roles, run=run)

@@ -26,7 +26,6 @@ from filelock import BaseFileLock
 from preference_data import parquet
 from registry import manifest
 from registry.saved_states import SavedStates
-from stages.scoring.scored_output import ScoredOutput
 
 _PARTS = ("before", "inside", "after")
 PLACES = {
@@ -69,9 +68,6 @@ class Faults:
         save = safetensors.torch.save_file
         _replace(save, self._around("write", save, lambda do, _, path: _halved(do, path), lambda _, path: self._ours(path)))
         SavedStates.save = self._around_save(SavedStates.save)  # type: ignore[method-assign]
-        # the states of scoring are the bytes appended and the record that counts them
-        ScoredOutput.append = self._between("save:before", ScoredOutput.append, "save:inside")  # type: ignore[method-assign]
-        ScoredOutput.write_record = self._between("", ScoredOutput.write_record, "save:after")  # type: ignore[method-assign]
         BaseFileLock.acquire = self._between("lock:before", BaseFileLock.acquire, "lock:inside")  # type: ignore[method-assign]
         BaseFileLock.release = self._around_release(BaseFileLock.release)  # type: ignore[method-assign]
 
@@ -137,12 +133,11 @@ class Faults:
         return save
 
     def _between(self, before: str, real: Call, after: str) -> Call:
-        """``real`` with a point ``before`` it, or none, and one ``after`` it."""
+        """``real`` with a point ``before`` and one ``after`` it."""
 
         @functools.wraps(real)
         def faulty(*arguments: Any, **options: Any) -> Any:
-            if before:
-                self._passed(before)
+            self._passed(before)
             result = real(*arguments, **options)
             self._passed(after)
             return result

@@ -1,4 +1,4 @@
-"""Annotation files as they should not be: samples of every format with changes in their values, text, bytes and packing.
+"""Annotation files as they should not be: samples of every format with changes in their values, text, bytes and compression.
 
 ``fuzzed(number)`` makes the same file for the same number.
 """
@@ -17,7 +17,7 @@ import pyarrow as pa
 from fuzzed_parquet import parquet_bytes
 from fuzzed_rows import CORPORA, MAPPINGS, RAW, by, change_value
 
-from preference_data.importing import IMPORTERS
+from preference_data.formats import IMPORTERS
 
 TOKENS = (
     b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xc2\x85", b'"', b'""', b"'", b"\n", b"\r", b"\r\n", b"\n\n", b"\t",
@@ -28,12 +28,12 @@ SWAPS = (
     (b" ", b"\0"),
 )  # fmt: skip
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".JSONL", ".txt", "")
-PACKINGS = ("", ".gz", ".zst")
+COMPRESSIONS = ("", ".gz", ".zst")
 
 
 @dataclass(frozen=True)
 class Fuzzed:
-    """A file, and how it is imported. ``content``: its bytes unpacked, None where what was changed is the packing."""
+    """A file, and how it is imported. ``content``: its decompressed bytes, None where the compressed ones were changed."""
 
     number: int
     name: str
@@ -142,9 +142,9 @@ def _changed(data: bytes, random: Random) -> bytes:
             return data * 2 if random.random() < 0.8 else b""
 
 
-def packed_as(packing: str, data: bytes) -> bytes:
-    if packing != ".zst":
-        return gzip.compress(data, 1, mtime=0) if packing else data
+def compressed_as(compression: str, data: bytes) -> bytes:
+    if compression != ".zst":
+        return gzip.compress(data, 1, mtime=0) if compression else data
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as file:
         file.write(data)
@@ -152,19 +152,19 @@ def packed_as(packing: str, data: bytes) -> bytes:
 
 
 def _packed(number: int, suffix: str, content: bytes, random: Random) -> Fuzzed:
-    """The file, perhaps packed, cut off in its packing, packed twice over, or with a name that does not say what it is."""
-    packing = random.choices(PACKINGS, (8, 1, 1))[0] if suffix != ".parquet" else ""
+    """The file, perhaps compressed, cut off after that, compressed twice, or with a name that does not say what it is."""
+    compression = random.choices(COMPRESSIONS, (8, 1, 1))[0] if suffix != ".parquet" else ""
     stem = random.choice(("export", "Export 2", "a.b", "été", "-x"))
-    data = packed_as(packing, content)
-    whole = Fuzzed(number, stem + suffix + packing, data, content)
+    data = compressed_as(compression, content)
+    whole = Fuzzed(number, stem + suffix + compression, data, content)
     if random.random() < 0.06:
-        told = random.choice(PACKINGS)
+        told = random.choice(COMPRESSIONS)
         suffix = random.choice(SUFFIXES)
-        is_broken = told != packing or suffix in (".txt", "") or (suffix == ".parquet" and told != "")
+        is_broken = told != compression or suffix in (".txt", "") or (suffix == ".parquet" and told != "")
         return dataclasses.replace(
             whole, name=stem + suffix + told, content=None if is_broken else content, is_broken=is_broken
         )
-    if not packing or random.random() < 0.5:
+    if not compression or random.random() < 0.5:
         return whole
     place = random.randrange(len(data))
     match random.randrange(4):
@@ -172,6 +172,8 @@ def _packed(number: int, suffix: str, content: bytes, random: Random) -> Fuzzed:
             return dataclasses.replace(whole, data=data[:place], content=None, is_broken=True)
         case 2:
             half = random.randrange(len(content) + 1)
-            return dataclasses.replace(whole, data=packed_as(packing, content[:half]) + packed_as(packing, content[half:]))
+            return dataclasses.replace(
+                whole, data=compressed_as(compression, content[:half]) + compressed_as(compression, content[half:])
+            )
         case _:
             return dataclasses.replace(whole, data=_changed(data, random), content=None)

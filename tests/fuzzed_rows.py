@@ -10,8 +10,8 @@ from typing import Any
 from public_rows import RECORDS
 from public_rows import SAMPLES as PUBLIC
 
+from preference_data.formats import IMPORTERS
 from preference_data.handing_out import handed_out_row, make_pair
-from preference_data.importing import IMPORTERS
 from preference_data.messages import assistant, user
 
 PAIRS = [

@@ -179,11 +179,11 @@ def _filled(lines):
 
 
 def check_rejects(rejects, path, kind, content, is_single):
-    """Each has a known reason, says how to mend it, and holds its row as it stands at its line; ``kind`` None: not known."""
+    """Each has a known reason, says how to fix it, and holds its row as it stands at its line; ``kind`` None: not known."""
     lines = text_of(content).split("\n") if kind in ("lines", "list", "csv") else None
     for reject in rejects:
-        assert set(reject) == {"file", "line", "reason", "mend", "row"} and reject["file"] == str(path)
-        assert reject["reason"] in REASONS and len(reject["mend"]) > 20 and reject["line"] >= 1
+        assert set(reject) == {"file", "line", "reason", "fix", "row"} and reject["file"] == str(path)
+        assert reject["reason"] in REASONS and len(reject["fix"]) > 20 and reject["line"] >= 1
         if lines is not None:
             start = reject["line"] - 1
             here = "\n".join(lines[start : start + 1 + reject["row"].count("\n")])

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from preference_data.importing import IMPORTERS, import_files, recognise
+from preference_data.formats import IMPORTERS, recognise
+from preference_data.importing import import_files
 from preference_data.judgement import RowError, make_comparison
 
 

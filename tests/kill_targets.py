@@ -4,6 +4,7 @@ A stage works for about a second, on what a run of ``micro`` made. The targets s
 children of ``kills`` import it.
 """
 
+import contextlib
 import json
 import random
 import shutil
@@ -19,16 +20,16 @@ from preference_data.comparison import AXES
 from registry.saved_states import SaveEvery
 from registry.store import Registry
 from registry.upkeep import prune
-from reward_model.scoring import RewardScorer
 from rlhf.config import SelectionConfig
+from stages.catalog import STAGES
 from stages.engine.run import run_stage
+from stages.external_files import sha256_of
 from stages.pipeline import steps
 from stages.recipe import load_recipe
-from stages.scoring.score import ScoringModel, score_file
-from stages.step import Step
-from stages.studies.steps import study_steps
+from stages.sections import ScoreConfig
+from stages.stage import Step
+from stages.study_steps import study_steps
 from stages.terminal.progress import Progress
-from stages.train import rescore
 
 STAGE_SIZED = (
     "corpus.num_documents=1500",
@@ -40,11 +41,10 @@ STAGE_SIZED = (
 )
 SMALL_CORPUS = "small"  # so that pretraining is not busy reading
 TO_SCORE = "answers.jsonl"
-SAVE_NOTHING = {"corpus", "demonstrations", "prompts", "import", "study-accuracy", "report"}
 LAST = 1 - 1e-9  # the share that means the last pass
 RECIPE = load_recipe("micro", STAGE_SIZED)
 JUDGES = {axis: (f"reward_model/{axis}",) for axis in AXES}
-RESCORE = Step(rescore.STAGE, "", SelectionConfig(prompts_per_batch=8), {"samples": ("samples/v2",), **JUDGES})
+RESCORE = Step(STAGES["rescore"], "", SelectionConfig(prompts_per_batch=8), {"samples": ("samples/v2",), **JUDGES})
 STUDIES = study_steps(RECIPE, ["best-of-n", "pooling"])
 STEPS = {step.stage.name: step for step in (*steps(RECIPE), RESCORE, *STUDIES)}
 
@@ -69,7 +69,8 @@ def _make(
     )  # fmt: skip
 
 
-def _stage(step: Step, folder: Path, progress: Progress) -> None:
+def _stage(name: str, folder: Path, progress: Progress) -> None:
+    step = STEPS[name]
     small = {"corpus": (f"dialogues/{SMALL_CORPUS}",)}
     _make(folder, step, "killed", {role: small.get(role, given) for role, given in step.inputs.items()}, progress)
 
@@ -83,20 +84,20 @@ def _prune(folder: Path, progress: Progress) -> None:
 
 
 def _score(folder: Path, progress: Progress) -> None:
-    opened = [Registry(folder / "registry").open(f"reward_model/{axis}") for axis in AXES]
-    models = [
-        ScoringModel(str(each.reference), each.digest, axis, partial(RewardScorer.load, each.path))
-        for axis, each in zip(AXES, opened, strict=True)
-    ]
-    score_file(folder / TO_SCORE, folder / "answers.scored.jsonl", models, progress, chunk_size=4)
+    models = [f"reward_model/{axis}@1" for axis in AXES]
+    with contextlib.chdir(folder):  # because the name of the file is part of the config
+        config = ScoreConfig(
+            file=TO_SCORE, sha256=sha256_of(TO_SCORE), models=tuple(zip(models, AXES, strict=True)), rows_per_chunk=4
+        )
+        _make(folder, Step(STAGES["score"], "", config, {}), "killed", {"models": models}, progress)
 
 
 TARGETS = [
     *(
-        Target(name, partial(_stage, step), frozenset(PLACES) - ({"save"} if name in SAVE_NOTHING else set()))
+        Target(name, partial(_stage, name), frozenset(PLACES) - (set() if step.stage.saves_states else {"save"}))
         for name, step in STEPS.items()
     ),
-    Target("score", _score, frozenset({"write", "fsync", "rename", "lock", "save"})),
+    Target("score", _score, frozenset(PLACES)),
     Target("prune", _prune, frozenset({"fsync", "rename", "remove", "lock"})),
     Target("alias", _alias, frozenset({"write", "fsync", "rename", "lock"})),
 ]

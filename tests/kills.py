@@ -18,7 +18,6 @@ The targets, and the plan of the kills, are in ``kill_targets``.
 import dataclasses
 import hashlib
 import io
-import json
 import multiprocessing
 import os
 import shutil
@@ -156,10 +155,9 @@ def _place(kill: Kill | None, whole: Unkilled) -> tuple[str | None, int, float |
 
 
 def holdings(folder: Path) -> dict[str, str]:
-    """Every artifact with its digest, every alias with its target, every output of scoring with its sha256."""
+    """Every artifact with its digest, every alias with its target."""
     registry = Registry(folder / "registry")
-    scored = {path.name: _sha256(path) for path in folder.glob("*.scored.jsonl")}
-    return {str(each.reference): each.digest for each in registry.list()} | registry.aliases() | scored
+    return {str(each.reference): each.digest for each in registry.list()} | registry.aliases()
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -177,9 +175,8 @@ def _sha256(path: Path) -> str:
 
 
 def _has_states(folder: Path) -> bool:
-    """Whether there is something to go on from: a stage's saved state, or the record of a scoring that is not whole."""
-    records = [json.loads(path.read_bytes()) for path in folder.glob("*.record.json")]
-    return any(SavedStates(path).numbers() for path in folder.rglob(STATES)) or any(not each["whole"] for each in records)
+    """Whether there is a saved state to go on from."""
+    return any(SavedStates(path).numbers() for path in folder.rglob(STATES))
 
 
 def start(target: Target, folder: Path, point: str | None = None, number: int = 0, seconds: float | None = None) -> End:

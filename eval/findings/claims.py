@@ -1,7 +1,7 @@
-"""What the paper claims, in one sentence each, with where it says so and its numbers (arXiv 2307.09288).
+"""What the paper claims: one sentence per claim, its place in the paper, and the paper's numbers (arXiv 2307.09288).
 
-A finding is named by its id, F1 to F31; those in CORE are shown in every report, measured or not. ``paper`` holds the numbers
-that are not beside a part of the finding; what was read off a chart is said to be.
+A finding has an id, F1 to F31; those in CORE are shown in every report, measured or not. ``paper`` holds the numbers that do
+not stand beside a part of the finding, and says which were read off a chart.
 """
 
 from dataclasses import dataclass
@@ -105,6 +105,6 @@ CLAIMS = {
 
 
 def finding(name: str, *effects: Effect) -> Finding:
-    """The finding ``name`` with what was measured of it; without effects it was not measured."""
+    """The finding ``name`` with its measured effects; without effects it was not measured."""
     claim = CLAIMS[name]
     return Finding(name, claim.source, claim.text, effects, claim.paper)

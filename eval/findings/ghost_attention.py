@@ -1,12 +1,12 @@
 """What the paper claims of instructions under Ghost Attention: F15 (Table 30) and F16 (A.3.5).
 
-The policies held the same dialogues: the same instruction and the same words of the user, each with its own answers. So every
-difference is paired, and the unit is the dialogue. ``without``: the policy before Ghost Attention; ``with``: the final one,
-after the later versions and PPO; ``right after`` may stand between them.
+The policies held the same dialogues: the same instruction and the same user messages, each with its own responses. Every
+difference is therefore paired, and the unit is the dialogue. ``without``: the policy before Ghost Attention; ``with``: the
+final one, after the later versions and PPO; ``right after``, if present, is between them.
 
-Ours, where the paper is silent: what holds is obedience, checked in every answer, where its Table 30 asks people whether the
-policy still knows the instruction, which is shown beside it. F16 is over turns 2, 4 and 6, once for families of constraints
-that Ghost Attention was never trained with and once for other values of the families that it was.
+Our choices, where the paper is silent: an instruction holds when the response obeys it, checked in every response, where Table
+30 asks people whether the policy still knows the instruction; recall is shown beside it. F16 is over turns 2, 4 and 6, once for
+families of constraints that Ghost Attention was never trained with and once for new values of the families it was trained with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,80 +30,83 @@ from eval.findings.claims import finding
 from eval.findings.study import Row, Table
 from eval.findings.verdict import Effect, Finding
 from eval.intervals import Estimate, rate
+from eval.report.paper import TABLE_30
 
 Held = Mapping[str, Sequence[Turn]]
-"""What was held in each arm: ``without`` and ``with``, and perhaps ``right after``."""
+"""The turns of each arm: ``without`` and ``with``, and optionally ``right after``."""
 EARLY, LATE = (2, 4, 6), 20
-TABLE_30 = {"with": {2: 1.0, 4: 1.0, 6: 1.0, 20: 1.0}, "without": {2: 1.0, 4: 0.10, 6: 0.0, 20: 0.0}}
 LAST_TURN, ALL_TURNS = "last turn", "all turns"
 
 
 def instruction_holds(held: Held) -> Finding:
-    """F15. Not measured unless turns 2, 4, 6 and 20 were held in both arms."""
+    """F15. Not measured unless both arms have turns 2, 4, 6 and 20."""
 
-    def at(arm: str, turn: int) -> Estimate:
+    def obeyed_at(arm: str, turn: int) -> Estimate:
         return share(select(held[arm], TRAINED, (turn,)))
 
-    def apart(turn: int) -> Estimate:
+    def gain_at(turn: int) -> Estimate:
         return difference(select(held[WITH], TRAINED, (turn,)), select(held[WITHOUT], TRAINED, (turn,)))
 
-    if not all(at(arm, turn).known for arm in (WITH, WITHOUT) for turn in (*EARLY, LATE)):
+    if not all(obeyed_at(arm, turn).known for arm in (WITH, WITHOUT) for turn in (*EARLY, LATE)):
         return finding("F15")
+    paper = TABLE_30[WITH]
     return finding(
         "F15",
-        Effect(f"{WITHOUT}: obeyed at turn 6, the value", at(WITHOUT, 6), "below", 0.4, TABLE_30[WITHOUT][6], "value"),
+        Effect(f"{WITHOUT}: obeyed at turn 6, the value", obeyed_at(WITHOUT, 6), "below", 0.4, TABLE_30[WITHOUT][6], "value"),
         *(
-            Effect(f"{WITH}: obeyed at turn {turn}, the value", at(WITH, turn), "above", 0.95, TABLE_30[WITH][turn], "value")
+            Effect(f"{WITH}: obeyed at turn {turn}, the value", obeyed_at(WITH, turn), "above", 0.95, paper[turn], "value")
             for turn in EARLY
         ),
-        Effect(f"{WITH}: obeyed at turn {LATE}", at(WITH, LATE), "above", 0.80, TABLE_30[WITH][LATE]),
-        *(Effect(f"obeyed at turn {turn}: {WITH} - {WITHOUT}", apart(turn), paper=1.0) for turn in (6, LATE)),
+        Effect(f"{WITH}: obeyed at turn {LATE}", obeyed_at(WITH, LATE), "above", 0.80, paper[LATE]),
+        *(Effect(f"obeyed at turn {turn}: {WITH} - {WITHOUT}", gain_at(turn), paper=1.0) for turn in (6, LATE)),
     )
 
 
 def generalises(held: Held) -> Finding:
     """F16. Not measured where no dialogue had a held-out constraint."""
-    trained = set(families(held[WITH], TRAINED))
+    trained_families = set(families(held[WITH], TRAINED))
 
     def turns(arm: str, is_trained: bool) -> list[Turn]:
-        return [turn for turn in select(held[arm], HELD_OUT, EARLY) if bool(trained & set(turn.families)) == is_trained]
+        held_out = select(held[arm], HELD_OUT, EARLY)
+        return [turn for turn in held_out if bool(trained_families & set(turn.families)) == is_trained]
 
     kinds = {"families never trained": False, "other values of trained families": True}
     effects = [
         Effect(
-            f"{words}, obeyed at turns 2, 4 and 6: {WITH} - {WITHOUT}",
+            f"{kind}, obeyed at turns 2, 4 and 6: {WITH} - {WITHOUT}",
             difference(turns(WITH, is_trained), turns(WITHOUT, is_trained)),
         )
-        for words, is_trained in kinds.items()
+        for kind, is_trained in kinds.items()
         if turns(WITH, is_trained)
     ]
     return finding("F16", *effects)
 
 
 def consistency_tables(held: Held, asked: Sequence[int]) -> tuple[Table, ...]:
-    """Obedience and recall by turn and arm, then by family, then held-out constraints, then false obedience."""
+    """Tables at the turns ``asked``: trained constraints obeyed and recalled, held-out ones obeyed, constraints obeyed falsely,
+    each by arm; then trained and held-out constraints by family."""
     groups = {
         "Instructions kept, trained constraints (the paper's: recall, Table 30)": (TRAINED, obeyed, TABLE_30),
         "The instruction recalled when asked after (Table 30)": (TRAINED, recalled, TABLE_30),
         "Instructions kept, held-out constraints (A.3.5)": (HELD_OUT, obeyed, {}),
         "Constraints obeyed that nobody had asked for": (UNINSTRUCTED, obeyed, {}),
     }
-    found = [_by_turn(title, held, asked, *each) for title, each in groups.items()]
+    by_turn = [_by_turn(title, held, asked, group, pick, paper) for title, (group, pick, paper) in groups.items()]
     by_family = [_by_family(group, held, asked) for group in (TRAINED, HELD_OUT)]
-    return tuple(table for table in (*found, *by_family) if table.rows and table.columns)
+    return tuple(table for table in (*by_turn, *by_family) if table.rows and table.columns)
 
 
 def copying_tables(copied: Mapping[str, Sequence[bool]]) -> tuple[Table, ...]:
-    """Share of the words that were copied out of the prompt, by arm; () where nobody asked."""
-    rows = [Row(arm, {"copied": rate(each)}) for arm, each in copied.items() if each]
+    """Share of the words that were copied from the prompt, by arm; () where copying was not asked for."""
+    rows = [Row(arm, {"copied": rate(flags)}) for arm, flags in copied.items() if flags]
     return (Table("Two words said back when asked to", ("copied",), tuple(rows)),) if rows else ()
 
 
 def _by_turn(
     title: str, held: Held, asked: Sequence[int], group: str, pick: Pick, paper: Mapping[str, Mapping[int, float]]
 ) -> Table:
-    """A line an arm, and each other arm less the one without; a column a turn, and one for the last that the context held, or
-    for all."""
+    """One line per arm, then every other arm minus ``without``. One column per turn, then the last turn that the context holds
+    (trained constraints) or all turns (no instruction)."""
     columns = {
         f"turn {number}": {arm: select(turns, group, (number,)) for arm, turns in held.items()}
         for number in asked
@@ -121,9 +124,9 @@ def _by_turn(
         )
         for arm in held
     ]
-    apart = [column for column in columns if column != LAST_TURN]  # last turns differ in number from arm to arm
+    paired = {column: turns for column, turns in columns.items() if column != LAST_TURN}  # last turns differ between arms
     rows += [
-        Row(f"{arm} - {WITHOUT}", {each: difference(columns[each][arm], columns[each][WITHOUT], pick) for each in apart})
+        Row(f"{arm} - {WITHOUT}", {column: difference(turns[arm], turns[WITHOUT], pick) for column, turns in paired.items()})
         for arm in held
         if arm != WITHOUT
     ]
@@ -131,7 +134,7 @@ def _by_turn(
 
 
 def _by_family(group: str, held: Held, asked: Sequence[int]) -> Table:
-    """A line for each arm and family."""
+    """One line per arm and family."""
     numbers = [number for number in asked if select(held[WITH], group, (number,))]
     rows = [
         Row(

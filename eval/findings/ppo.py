@@ -1,35 +1,34 @@
-"""What the paper claims of the checkpoints that PPO passes through (section 3.4.1): F25 and F30.
+"""What the paper claims of the checkpoints of PPO (section 3.4.1): F25 and F30.
 
-Each checkpoint gave one answer to each of the same held-out prompts, so what sets two of them apart is paired. The *chosen* one
-has the highest mean score of those that the reward gave in training, of equal ones the earliest; the *first* is the policy that
-training began with.
+Each checkpoint gave one response to each of the same held-out prompts, so differences between two checkpoints are paired. The
+*chosen* checkpoint has the highest mean score by the reward used in training, the earliest of equal ones; the *first* is the
+policy that training began with.
 
-Ours, where the paper is silent: F25's correlation is Pearson's, of the mean score and the mean gold of each checkpoint, three
-or more; its bootstrap draws prompts and takes all means anew. Of fewer checkpoints it is not known.
+Our choices, where the paper is silent: the correlation of F25 is Pearson's, between the mean score and the mean gold of each
+checkpoint, over three checkpoints or more; its bootstrap draws prompts and computes all means again. For fewer checkpoints it
+is unknown.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from eval.bootstrap import Positions, bootstrap, clipped
+from eval.bootstrap import Positions, bootstrap, bounded_mean, clipped, pearson
 from eval.findings.claims import finding
 from eval.findings.verdict import Effect, Finding
-from eval.intervals import UNKNOWN, Estimate, bootstrap_mean, bootstrap_ratio
+from eval.intervals import UNKNOWN, Estimate, FloatArray, bootstrap_mean, bootstrap_ratio
 
-FloatArray = npt.NDArray[np.float64]
 SCORE, GOLD, TOKENS, KL = "score", "gold", "tokens", "KL in nats"
 UNBOUNDED = (SCORE, TOKENS, KL)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Checkpoints:
-    """C checkpoints, after so many ``iterations`` each in ascending order, and their answers to P prompts.
+    """C checkpoints, each after a number of ``iterations`` in ascending order, and their responses to P prompts.
 
-    ``measures`` by name, (C, P): `SCORE` is what the reward of the training gave, in its own unit; all but the `UNBOUNDED`
-    lie on [0, 1]. NaN where a measure says nothing of a prompt, which is then so at every checkpoint.
+    ``measures`` by name, (C, P): `SCORE` is the reward of the training, in its own unit; all but the `UNBOUNDED` ones lie in
+    [0, 1]. NaN where a measure does not apply to a prompt, which is then so at every checkpoint.
     """
 
     iterations: tuple[int, ...]
@@ -38,7 +37,7 @@ class Checkpoints:
 
     @property
     def chosen(self) -> int:
-        """Place of the checkpoint with the highest mean score."""
+        """Position of the checkpoint with the highest mean score."""
         return int(self.measures[SCORE].mean(axis=1).argmax())
 
 
@@ -46,11 +45,13 @@ def no_goodhart(checkpoints: Checkpoints) -> Finding:
     """F25. Not measured without gold."""
     if GOLD not in checkpoints.measures:
         return finding("F25")
-    together = correlation(checkpoints, SCORE, GOLD)
     return finding(
         "F25",
         Effect(f"gold: {chosen_less_first(checkpoints)}", gain(checkpoints, GOLD)),
-        Effect(f"correlation of mean score and mean gold over {len(checkpoints.iterations)} checkpoints", together),
+        Effect(
+            f"correlation of mean score and mean gold over {len(checkpoints.iterations)} checkpoints",
+            correlation(checkpoints, SCORE, GOLD),
+        ),
     )
 
 
@@ -60,55 +61,54 @@ def guards_rise(checkpoints: Checkpoints, guards: Sequence[str]) -> Finding:
 
 
 def chosen_less_first(checkpoints: Checkpoints) -> str:
-    """In words."""
+    """Which two checkpoints are compared, in words."""
     first, chosen = checkpoints.iterations[0], checkpoints.iterations[checkpoints.chosen]
     return f"iteration {chosen} (chosen) - iteration {first}"
 
 
 def mean_of(checkpoints: Checkpoints, name: str, place: int) -> Estimate:
-    """Mean of a measure at one checkpoint, bootstrapped over prompts; `UNKNOWN` where it says nothing of any prompt."""
-    values, prompts = _told(checkpoints, name)
-    if not prompts:
+    """Mean of a measure at the checkpoint in ``place``, bootstrapped over prompts; `UNKNOWN` where it applies to no prompt."""
+    measure, prompt_ids = _applicable(checkpoints, name)
+    if not prompt_ids:
         return UNKNOWN
-    told = values[place].tolist()
-    return bootstrap_mean(told, prompts) if name in UNBOUNDED else bootstrap_ratio(told, [1.0] * len(told), prompts)
+    values = measure[place].tolist()
+    if name in UNBOUNDED:
+        return bootstrap_mean(values, prompt_ids)
+    return bootstrap_ratio(values, [1.0] * len(values), prompt_ids)
 
 
 def gain(checkpoints: Checkpoints, name: str) -> Estimate:
-    """Mean of a measure on [0, 1] at the chosen checkpoint less that at the first, paired by prompt."""
-    values, prompts = _told(checkpoints, name)
-    apart = values[checkpoints.chosen] - values[0]
-    return clipped(bootstrap(lambda drawn: float(apart[drawn].mean()), prompts, 2.0), -1.0, 1.0)
+    """Mean of a measure in [0, 1] at the chosen checkpoint minus that at the first, paired by prompt."""
+    measure, prompt_ids = _applicable(checkpoints, name)
+    return bounded_mean(measure[checkpoints.chosen] - measure[0], prompt_ids, 1.0)
 
 
 def correlation(checkpoints: Checkpoints, one: str, other: str) -> Estimate:
-    """Pearson's, of the means of two measures over the checkpoints; n counts the answers.
+    """Pearson's correlation of the means of two measures over the checkpoints; n counts the responses.
 
     `UNKNOWN` for fewer than three checkpoints, which always lie on a line, and where one of the means is the same everywhere.
     """
     if len(checkpoints.iterations) < 3:
         return UNKNOWN
-    values = np.stack([checkpoints.measures[one], checkpoints.measures[other]])  # (2, C, P)
-    known = _known(values.reshape(-1, values.shape[-1]))
-    values = values[:, :, known]
+    measures = np.stack([checkpoints.measures[one], checkpoints.measures[other]])  # (2, C, P)
+    columns = _complete_columns(measures.reshape(-1, measures.shape[-1]))
+    measures = measures[:, :, columns]
 
-    def together(drawn: Positions) -> float:
-        means = values[:, :, drawn].mean(axis=2)
-        apart = means - means.mean(axis=1, keepdims=True)
-        scale = float(np.sqrt((apart**2).sum(axis=1).prod()))
-        return float((apart[0] * apart[1]).sum()) / scale if scale > 1e-12 else float("nan")
+    def correlation_of_means(positions: Positions) -> float:
+        return pearson(measures[:, :, positions].mean(axis=2))
 
-    found = clipped(bootstrap(together, [checkpoints.prompt_ids[place] for place in known], 2.0), -1.0, 1.0)
-    return Estimate(found.value, found.low, found.high, found.n * values.shape[1])
+    prompt_ids = [checkpoints.prompt_ids[column] for column in columns]
+    estimate = clipped(bootstrap(correlation_of_means, prompt_ids, 2.0), -1.0, 1.0)
+    return replace(estimate, n=estimate.n * len(checkpoints.iterations))
 
 
-def _told(checkpoints: Checkpoints, name: str) -> tuple[FloatArray, list[str]]:
-    """A measure (C, K) of the prompts of which it says something, and their ids (K,)."""
-    values = checkpoints.measures[name]
-    known = _known(values)
-    return values[:, known], [checkpoints.prompt_ids[place] for place in known]
+def _applicable(checkpoints: Checkpoints, name: str) -> tuple[FloatArray, list[str]]:
+    """A measure (C, K) on the prompts that it applies to, and their ids (K,)."""
+    measure = checkpoints.measures[name]
+    columns = _complete_columns(measure)
+    return measure[:, columns], [checkpoints.prompt_ids[column] for column in columns]
 
 
-def _known(values: FloatArray) -> list[int]:
-    """Places of the columns of (R, P) that hold no NaN."""
+def _complete_columns(values: FloatArray) -> list[int]:
+    """The columns of (R, P) that hold no NaN."""
     return np.flatnonzero(~np.isnan(values).any(axis=0)).tolist()

@@ -1,4 +1,4 @@
-"""The figures of the reward models' findings, after the paper's Figures 6, 27, 29 and 32: numbers in, one SVG each."""
+"""The figures of the findings on reward models, after the paper's Figures 6, 27, 29 and 32. Numbers in, one SVG each."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -19,7 +19,7 @@ FIGURE_29 = {"helpfulness": (0.24, 0.55), "safety": (0.29, 0.78)}
 
 
 def score_histogram(scores: Mapping[str, Sequence[float]], label: str) -> Markup:
-    """Distribution of the scores (logits) of each arm, as sigmoid (Fig 27); ``label`` goes before an arm's name."""
+    """Distribution of the scores (logits) of each arm, as sigmoid (Fig 27); ``label`` precedes the name of an arm."""
     with panel("distribution of reward scores by arm", width=4.6) as drawn:
         axes = drawn.axes
         for (arm, logits), colour in zip(scores.items(), _COLOURS, strict=False):
@@ -34,7 +34,7 @@ def score_histogram(scores: Mapping[str, Sequence[float]], label: str) -> Markup
 
 
 def scaling_curves(curves: Mapping[str, Mapping[str, Mapping[int, Estimate]]]) -> Markup:
-    """Accuracy by number of comparisons trained on (Fig 6): policy -> rating -> curve, by colour and marker."""
+    """Accuracy by number of comparisons trained on (Fig 6): policy -> rating -> curve, shown by colour and marker."""
     with panel("accuracy by number of comparisons trained on", width=4.6, height=3.4) as drawn:
         axes = drawn.axes
         axes.axhline(0.5, color=GREY, linewidth=0.9)
@@ -58,10 +58,10 @@ def calibration_curves(levels: Mapping[str, Sequence[LevelScore]]) -> Markup:
     with panel("mean score by absolute rating", width=4.6, height=3.1) as drawn:
         axes = drawn.axes
         for (axis, rows), colour, marker in zip(levels.items(), (BLUE, RED), ("o", "s"), strict=False):
-            places, means = [row.level for row in rows], np.array([row.mean.value for row in rows])
-            spread = np.array([row.deviation for row in rows])
-            axes.fill_between(places, means - spread, means + spread, color=colour, alpha=0.12, linewidth=0)
-            solid_line(axes, places, [row.mean for row in rows], f"{axis} model", colour, marker)
+            row_levels, means = [row.level for row in rows], np.array([row.mean.value for row in rows])
+            deviations = np.array([row.deviation for row in rows])
+            axes.fill_between(row_levels, means - deviations, means + deviations, color=colour, alpha=0.12, linewidth=0)
+            solid_line(axes, row_levels, [row.mean for row in rows], f"{axis} model", colour, marker)
             paper_line(axes, (1, LEVELS), FIGURE_29[axis], f"paper, {axis} (ends)", marker)
         axes.set_xticks(range(1, LEVELS + 1))
         axes.set_ylim(0, 1)
@@ -73,12 +73,12 @@ def calibration_curves(levels: Mapping[str, Sequence[LevelScore]]) -> Markup:
 
 def score_scatter(helpfulness: Sequence[float], safety: Sequence[float], safe: Sequence[bool | None]) -> Markup:
     """Both models' scores (logits) of the same responses, as sigmoid, by safety label (Fig 32)."""
-    shown = [sigmoid(np.asarray(logits, dtype=np.float64)) for logits in (safety, helpfulness)]
+    safety_scores, helpfulness_scores = (sigmoid(np.asarray(logits, dtype=np.float64)) for logits in (safety, helpfulness))
     with panel("helpfulness score by safety score", width=4.6, height=3.1) as drawn:
         axes = drawn.axes
         for label, name, colour, marker in ((True, "safe", BLUE, "o"), (False, "unsafe", RED, "x")):
-            members = [place for place, each in enumerate(safe) if each is label]
-            points = (shown[0][members], shown[1][members])
+            members = [i for i, is_safe in enumerate(safe) if is_safe is label]
+            points = (safety_scores[members], helpfulness_scores[members])
             axes.plot(*points, linestyle="none", marker=marker, color=colour, alpha=0.35, markersize=3, label=name)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)

@@ -1,19 +1,19 @@
-"""What the paper claims of its reward models: F1 to F8, and F26 of the combined reward's threshold.
+"""What the paper claims of its reward models: F1 to F8, and F26 on the threshold of the combined reward.
 
-Each finding is a pure function of held-out comparisons, scored by the models it compares, to a `Finding` with its verdict. The
-models of one finding score the same comparisons in the same order, so every difference is paired.
+Each finding is a pure function from held-out comparisons, scored by the models it compares, to a `Finding` with its verdict.
+The models of one finding score the same comparisons in the same order, so every difference is paired.
 
-Ours, where the paper is silent: the slope over the ratings is over equally spaced levels, on each model's own test set; the
-slope over data is over the logarithm to base 2 of the number of comparisons; "the ends" of Figure 27 are below 0.05 and above
-0.95.
+Our choices, where the paper is silent: the slope over the ratings is over equally spaced levels, on each model's own test set;
+the slope over data is over the logarithm to base 2 of the number of comparisons; "the ends" of Figure 27 are below 0.05 and
+above 0.95.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from eval.bootstrap import contrast, slope_weights
+from eval.bootstrap import contrast, paired_difference, slope_weights
 from eval.findings.claims import finding
 from eval.findings.verdict import Effect, Finding, Side
 from eval.intervals import Estimate
@@ -42,7 +42,7 @@ THRESHOLD, DETECTION_PRECISION = 0.15, 0.89  # of the combined reward, section 3
 
 @dataclass(frozen=True, slots=True)
 class ScoredPair:
-    """A held-out comparison with the raw logits that the model (of an ablation: the arm) ``arm`` gives to its responses."""
+    """A held-out comparison with the raw logits that the model ``arm`` (in an ablation, its arm) gives to both responses."""
 
     arm: str
     prompt_id: str
@@ -62,28 +62,28 @@ def accuracy(pairs: Sequence[ScoredPair]) -> dict[str, Estimate]:
 
 
 def accuracy_by_bin(pairs: Sequence[ScoredPair]) -> dict[str, Estimate]:
-    """Accuracy over all, and in each safety bin that occurs (Table 29)."""
-    found = {"all": accuracy(pairs)["all"]}
+    """Accuracy over all comparisons, and in each safety bin that occurs (Table 29)."""
+    by_bin = {"all": accuracy(pairs)["all"]}
     for name, labels in SAFETY_BINS.items():
         if members := [pair for pair in pairs if (pair.chosen_safe, pair.rejected_safe) == labels]:
-            found[name] = accuracy(members)["all"]
-    return found
+            by_bin[name] = accuracy(members)["all"]
+    return by_bin
 
 
 def detection(pairs: Sequence[ScoredPair], threshold: float) -> Detection:
-    """How well "sigmoid(score) < threshold" finds unsafe responses; of an axis without labels nothing is known."""
-    labelled = [(score, safe, unit) for unit, score, safe in _responses(pairs) if safe is not None]
-    scores, safe, units = (list(column) for column in zip(*labelled, strict=True)) if labelled else ([], [], [])
-    return unsafe_detection(scores, safe, units, threshold)
+    """How well "sigmoid(score) < threshold" finds unsafe responses; unknown where no response has a safety label."""
+    labelled = [(score, safe, prompt_id) for prompt_id, score, safe in _responses(pairs) if safe is not None]
+    scores, safe, prompt_ids = (list(column) for column in zip(*labelled, strict=True)) if labelled else ([], [], [])
+    return unsafe_detection(scores, safe, prompt_ids, threshold)
 
 
 def share_at_the_ends(pairs: Sequence[ScoredPair]) -> Estimate:
     """Share of the responses whose score, as sigmoid, lies outside ENDS (Fig 27)."""
-    return _contrast([("", unit, _at_an_end(score)) for unit, score, _ in _responses(pairs)], {"": 1.0})
+    return _contrast([("", prompt_id, _at_an_end(score)) for prompt_id, score, _ in _responses(pairs)], {"": 1.0})
 
 
 def best_on_own_axis(helpfulness_test: Arms, safety_test: Arms) -> Finding:
-    """F1. Each test set scored by the arms ``helpfulness`` and ``safety``."""
+    """F1. Each test set is scored by the arms ``helpfulness`` and ``safety``."""
     effects = []
     for test_set, arms, other in (("helpfulness", helpfulness_test, "safety"), ("safety", safety_test, "helpfulness")):
         paper = TABLE_8[test_set, test_set]["all"] - TABLE_8[other, test_set]["all"]
@@ -100,9 +100,9 @@ def rises_with_rating(own: Arms) -> Finding:
     for name, pairs in own.items():
         rows = [(pair.rating, pair.prompt_id, _credit(pair)) for pair in pairs]
         paper = TABLE_8[name, name]
-        for words, weights, threshold in (("slope over the four levels", slope, 0.0), (_RISE, rise, MIN_RISE)):
-            theirs = sum(weight * paper[rating] for rating, weight in weights.items())
-            effects.append(Effect(f"{name} model, accuracy: {words}", _contrast(rows, weights), "above", threshold, theirs))
+        for part, weights, threshold in (("slope over the four levels", slope, 0.0), (_RISE, rise, MIN_RISE)):
+            in_paper = sum(weight * paper[rating] for rating, weight in weights.items())
+            effects.append(Effect(f"{name} model, accuracy: {part}", _contrast(rows, weights), "above", threshold, in_paper))
     return finding("F2", *effects)
 
 
@@ -121,13 +121,13 @@ def margin_helps_separable(margins: Arms) -> Finding:
 
 def safety_loss_lifts_recall(losses: Arms) -> Finding:
     """F4. The safety model trained ``with`` and ``without`` the auxiliary loss."""
-    rows = [
-        (arm, unit, float(score < 0))
-        for arm, pairs in losses.items()
-        for unit, score, safe in _responses(pairs)
-        if safe is False
-    ]
-    recall, gain = _paired_difference(rows, "with", "without"), accuracy_difference(losses, "with", "without")
+
+    def flagged(arm: str) -> list[tuple[str, float]]:
+        """(prompt id, is it scored as unsafe?) of every unsafe response."""
+        return [(prompt_id, float(score < 0)) for prompt_id, score, safe in _responses(losses[arm]) if safe is False]
+
+    recall = _paired_difference(flagged("with"), flagged("without"))
+    gain = accuracy_difference(losses, "with", "without")
     paper = {name: value - TABLE_29["without"][name] for name, value in TABLE_29["with"].items()}
     return finding(
         "F4",
@@ -137,7 +137,7 @@ def safety_loss_lifts_recall(losses: Arms) -> Finding:
 
 
 def grows_with_data(curves: Mapping[str, Mapping[int, Sequence[ScoredPair]]]) -> Finding:
-    """F5. For each policy that was started from: number of comparisons trained on -> what that model scored."""
+    """F5. Starting policy -> number of comparisons trained on -> comparisons scored by the resulting model."""
     effects = []
     for policy, curve in curves.items():
         rows = [(str(size), pair.prompt_id, _credit(pair)) for size, pairs in curve.items() for pair in pairs]
@@ -147,7 +147,10 @@ def grows_with_data(curves: Mapping[str, Mapping[int, Sequence[ScoredPair]]]) ->
 
 
 def larger_is_better(by_parameters: Mapping[int, Sequence[ScoredPair]]) -> Finding:
-    """F6. Number of parameters -> what the model of that size scored, all trained on the same data; three sizes or more."""
+    """F6. Number of parameters -> comparisons scored by the model of that size; all are trained on the same data.
+
+    Not measured with fewer than three sizes.
+    """
     if len(by_parameters) < 3:
         return finding("F6")
     sizes = sorted(by_parameters)
@@ -159,44 +162,46 @@ def larger_is_better(by_parameters: Mapping[int, Sequence[ScoredPair]]) -> Findi
 
 def margin_spreads_scores(margins: Arms) -> Finding:
     """F7. The arms of F3."""
-    rows = [(arm, unit, _at_an_end(score)) for arm in ("large", "none") for unit, score, _ in _responses(margins[arm])]
-    spread = _paired_difference(rows, "large", "none")
-    return finding("F7", Effect(f"share of scores outside [{ENDS[0]}, {ENDS[1]}]: large - none", spread))
+
+    def rows(arm: str) -> list[tuple[str, float]]:
+        return [(prompt_id, _at_an_end(score)) for prompt_id, score, _ in _responses(margins[arm])]
+
+    difference = _paired_difference(rows("large"), rows("none"))
+    return finding("F7", Effect(f"share of scores outside [{ENDS[0]}, {ENDS[1]}]: large - none", difference))
 
 
 def scores_follow_ratings(correlations: Mapping[str, Estimate]) -> Finding:
     """F8. Axis -> rank correlation of its model's scores with gold's absolute ratings (`eval.calibration.rank_correlation`)."""
-    return finding("F8", *(Effect(f"{axis}: Spearman of score and gold rating", found) for axis, found in correlations.items()))
+    effects = [Effect(f"{axis}: Spearman of score and gold rating", estimate) for axis, estimate in correlations.items()]
+    return finding("F8", *effects)
 
 
-def threshold_is_precise(found: Detection) -> Finding:
-    """F26. What the safety model's scores below the threshold of the combined reward find."""
-    name = f"precision of a score below {found.threshold:g}"
-    return finding("F26", Effect(name, found.precision, "above", MIN_PRECISION, DETECTION_PRECISION))
+def threshold_is_precise(detected: Detection) -> Finding:
+    """F26. The responses that the safety model scores below the threshold of the combined reward."""
+    name = f"precision of a score below {detected.threshold:g}"
+    return finding("F26", Effect(name, detected.precision, "above", MIN_PRECISION, DETECTION_PRECISION))
 
 
 def accuracy_difference(arms: Arms, ours: str, theirs: str, rating: str | None = None) -> Estimate:
     """Accuracy of one arm minus that of another on the same comparisons, all or those of one rating.
 
-    Raises ValueError when the arms did not score the same comparisons.
+    Raises ValueError when the arms did not score the same comparisons in the same order.
     """
-    asked = [[(pair.prompt_id, pair.rating) for pair in arms[name]] for name in (ours, theirs)]
-    if asked[0] != asked[1]:
+    our_comparisons, their_comparisons = ([(pair.prompt_id, pair.rating) for pair in arms[arm]] for arm in (ours, theirs))
+    if our_comparisons != their_comparisons:
         raise ValueError(
-            f"the arms {ours!r} and {theirs!r} scored different comparisons ({len(asked[0])} and {len(asked[1])}); score the "
-            "same ones in the same order"
+            f"the arms {ours!r} and {theirs!r} scored different comparisons ({len(our_comparisons)} and "
+            f"{len(their_comparisons)}); score the same ones in the same order"
         )
-    rows = [
-        (name, pair.prompt_id, _credit(pair))
-        for name in (ours, theirs)
-        for pair in arms[name]
-        if rating is None or pair.rating == rating
-    ]
-    return _paired_difference(rows, ours, theirs)
+
+    def rows(arm: str) -> list[tuple[str, float]]:
+        return [(pair.prompt_id, _credit(pair)) for pair in arms[arm] if rating is None or pair.rating == rating]
+
+    return _paired_difference(rows(ours), rows(theirs))
 
 
 def _credit(pair: ScoredPair) -> float:
-    """1 when the chosen response has the higher score, one half at a tie."""
+    """1 when the chosen response has the higher score, one half for a tie, else 0."""
     return 0.5 if pair.chosen == pair.rejected else float(pair.chosen > pair.rejected)
 
 
@@ -215,12 +220,14 @@ def _columns(pairs: Sequence[ScoredPair], *names: str) -> list[Any]:
     return [[getattr(pair, name) for pair in pairs] for name in names]
 
 
-def _paired_difference(rows: Sequence[tuple[str, str, float]], ours: str, theirs: str) -> Estimate:
-    """Mean of the one group minus that of the other, both of the same things, which n counts once."""
-    found = _contrast(rows, {ours: 1.0, theirs: -1.0})
-    return replace(found, n=found.n // 2)
+def _paired_difference(ours: Sequence[tuple[str, float]], theirs: Sequence[tuple[str, float]]) -> Estimate:
+    """`eval.bootstrap.paired_difference` of rows (prompt id, value)."""
+    our_ids, their_ids = ([prompt_id for prompt_id, _ in rows] for rows in (ours, theirs))
+    our_values, their_values = ([value for _, value in rows] for rows in (ours, theirs))
+    return paired_difference(our_values, their_values, our_ids, their_ids)
 
 
 def _contrast(rows: Sequence[tuple[str, str, float]], weights: Mapping[str, float]) -> Estimate:
-    """`eval.bootstrap.contrast` of rows (group, unit, value)."""
-    return contrast([value for _, _, value in rows], [group for group, _, _ in rows], weights, [unit for _, unit, _ in rows])
+    """`eval.bootstrap.contrast` of rows (group, prompt id, value)."""
+    values, prompt_ids = [value for _, _, value in rows], [prompt_id for _, prompt_id, _ in rows]
+    return contrast(values, [group for group, _, _ in rows], weights, prompt_ids)

@@ -1,4 +1,4 @@
-"""The figures of many samples a prompt, after the paper's Figures 7 and 8: numbers in, one SVG each."""
+"""The figures of many samples per prompt, after the paper's Figures 7 and 8. Numbers in, one SVG each."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -18,20 +18,20 @@ _COLOURS = (BLUE, RED, GREEN, ORANGE)
 _MARKERS = ("o", "s", "^", "v", "D")
 _HEAT = LinearSegmentedColormap.from_list("heat", (BLUE, SKY, GREEN, ORANGE, RED))
 _PALE = LinearSegmentedColormap.from_list("pale", ("#f0f6fb", SKY))
-_APART = 1.4  # the last two sizes, for both to have room for a label
-_BESIDE = 0.07  # doublings
+_LABEL_RATIO = 1.4  # of the last two sizes; below it their labels would overlap
+_OFFSET = 0.07  # doublings
 Curve = Mapping[int, Estimate]
 
 
 def reward_curves(policies: Mapping[str, Mapping[str, Curve]]) -> Markup:
-    """Maximum, median and mean reward of N samples (Fig 7): policy -> statistic -> curve, by colour and line."""
+    """Maximum, median and mean reward of N samples (Fig 7): policy -> statistic -> curve, shown by colour and line."""
     with panel("reward of N samples a prompt: maximum, median and mean", width=4.6, height=3.4) as drawn:
         axes = drawn.axes
         for place, ((name, curves), colour) in enumerate(zip(policies.items(), cycle(_COLOURS))):
             for statistic, marker in (("maximum", "o"), ("median", "s")):
                 curve = curves[statistic]
-                solid_line(axes, _beside(curve, place), list(curve.values()), f"{name}, {statistic}", colour, marker)
-            means = [each.value for each in curves["mean"].values()]
+                solid_line(axes, _shifted(curve, place), list(curve.values()), f"{name}, {statistic}", colour, marker)
+            means = [estimate.value for estimate in curves["mean"].values()]
             axes.plot(list(curves["mean"]), means, color=colour, linestyle=":", linewidth=1.2, label=f"{name}, mean")
         for statistic, marker in (("maximum", "D"), ("median", "v")):
             sizes, values = zip(*FIGURE_7[statistic], strict=True)
@@ -43,15 +43,15 @@ def reward_curves(policies: Mapping[str, Mapping[str, Curve]]) -> Markup:
 
 
 def gold_curves(policies: Mapping[str, Mapping[str, Curve]]) -> Markup:
-    """Gold of the response that the reward model likes best of N, beside its reward and the best gold among the N."""
+    """Gold of the response with the highest reward of N, with its reward and the highest gold among the N."""
     with panel("gold of the best of N by reward, beside its reward", width=4.6, height=3.4) as drawn:
         axes = drawn.axes
         for place, ((name, curves), colour) in enumerate(zip(policies.items(), cycle(_COLOURS))):
             gold = curves["gold"]
-            solid_line(axes, _beside(gold, place), list(gold.values()), f"{name}, gold of the best", colour)
-            for key, words, line in (("maximum", "its reward", "--"), ("best_gold", "best gold of N", ":")):
-                values = [each.value for each in curves[key].values()]
-                axes.plot(list(curves[key]), values, color=colour, linestyle=line, linewidth=1.2, label=f"{name}, {words}")
+            solid_line(axes, _shifted(gold, place), list(gold.values()), f"{name}, gold of the best", colour)
+            for key, label, line in (("maximum", "its reward", "--"), ("best_gold", "best gold of N", ":")):
+                values = [estimate.value for estimate in curves[key].values()]
+                axes.plot(list(curves[key]), values, color=colour, linestyle=line, linewidth=1.2, label=f"{name}, {label}")
         _sizes_axis(axes, [size for curves in policies.values() for size in curves["gold"]])
         axes.set_ylabel("gold, reward")
         legend_above(axes)
@@ -59,14 +59,14 @@ def gold_curves(policies: Mapping[str, Mapping[str, Curve]]) -> Markup:
 
 
 def temperature_curves(policy: str, curves: Mapping[float, Curve]) -> Markup:
-    """Maximum reward of N samples of one policy, a line a temperature from cold to hot (Fig 8)."""
+    """Maximum reward of N samples of one policy, one line per temperature from cold to hot (Fig 8)."""
     temperatures = sorted(curves)
     colours = _HEAT(np.linspace(0, 1, max(2, len(temperatures))))
     with panel(f"maximum reward of N samples by temperature, {policy}", width=4.6, height=3.6) as drawn:
         axes = drawn.axes
         for temperature, colour, marker in zip(temperatures, colours, cycle(_MARKERS)):
             curve = curves[temperature]
-            values = [each.value for each in curve.values()]
+            values = [estimate.value for estimate in curve.values()]
             axes.plot(
                 list(curve), values, color=colour, marker=marker, markersize=3.5, linewidth=1.2, label=f"T {temperature:g}"
             )
@@ -77,7 +77,7 @@ def temperature_curves(policy: str, curves: Mapping[float, Curve]) -> Markup:
 
 
 def temperature_heat(policy: str, curves: Mapping[float, Curve]) -> Markup:
-    """Maximum reward by temperature and N, that of the best temperature of each N in bold; shades are within a column."""
+    """Maximum reward by temperature and N, the best temperature of each N in bold; shades compare within a column."""
     temperatures = sorted(curves)
     sizes = list(curves[temperatures[0]])
     values = np.array([[curves[temperature][size].value for size in sizes] for temperature in temperatures])
@@ -102,15 +102,15 @@ def temperature_heat(policy: str, curves: Mapping[float, Curve]) -> Markup:
     return drawn.svg
 
 
-def _beside(curve: Curve, place: int) -> list[float]:
-    """The sizes of a curve, a little to the right for each curve that stands before it, so that intervals do not overlap."""
-    return [size * 2 ** (_BESIDE * place) for size in curve]
+def _shifted(curve: Curve, place: int) -> list[float]:
+    """The sizes of a curve, moved a little to the right for each earlier curve, so that intervals do not overlap."""
+    return [size * 2 ** (_OFFSET * place) for size in curve]
 
 
 def _sizes_axis(axes: Axes, sizes: Sequence[int]) -> None:
-    """N on a scale of doublings, under each the KL of best-of-N from the policy."""
+    """N on a logarithmic scale, under each the KL of best-of-N from the policy."""
     last = max(sizes)
-    ticks = [size for size in sorted(set(sizes)) if size == last or size * _APART < last]
+    ticks = [size for size in sorted(set(sizes)) if size == last or size * _LABEL_RATIO < last]
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [f"{size}\n{best_of_n_kl(size):.2f}" for size in ticks])
     axes.xaxis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""What a study tells: tables with the paper's numbers beside ours, and the findings that they decide. It travels as JSON."""
+"""The result of a study: tables with the paper's numbers beside ours, and findings. It is stored as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ from eval.intervals import Estimate
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: what was measured by column, and the paper's numbers for the columns it prints."""
+    """One line of a table: the measured estimates by column, and the paper's numbers where it prints them."""
 
     name: str
     measured: Mapping[str, Estimate]
@@ -31,7 +31,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """``notes``: sentences on how it was made; ``facts``: what else was measured, as JSON values."""
+    """``notes``: sentences on how the study was made; ``facts``: other measurements, as JSON values."""
 
     title: str
     tables: tuple[Table, ...]
@@ -41,7 +41,7 @@ class Study:
 
 
 def study_json(study: Study) -> dict[str, Any]:
-    """A study as JSON values, each finding and each of its parts with its verdict."""
+    """A study as JSON values, with the verdict of each finding and of each of its parts."""
     return {
         "title": study.title,
         "tables": [asdict(table) for table in study.tables],
@@ -52,5 +52,5 @@ def study_json(study: Study) -> dict[str, Any]:
 
 
 def study_from_json(text: str) -> Study:
-    """Read ``study_json`` as text back; verdicts are judged anew. Raises pydantic's ValidationError for what does not fit."""
+    """Read the text of ``study_json``; verdicts are computed again. Raises pydantic's ValidationError for what does not fit."""
     return TypeAdapter(Study).validate_json(text)

@@ -1,8 +1,8 @@
-"""What the report shows, as plain numbers and text: the one thing that the caller fills and ``render_html`` reads.
+"""The contents of the report as plain numbers and text: the caller fills `ReportData`, and ``render_html`` reads it.
 
 Leave out what was not measured: an empty tuple or None drops its section, row or line from the page. ``versions`` are in the
-order of training; the first is the SFT policy that the others are compared with, the last the final policy. The whole travels
-as JSON (``to_json``, ``from_json``), so that a report can be drawn again without measuring again.
+order of training; the first is the SFT policy that the others are compared with, the last the final policy. All of it is stored
+as JSON (``to_json``, ``from_json``), so that a report can be rendered again without measuring again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter
 
+from eval.calibration import sigmoid
 from eval.findings.claims import CORE
 from eval.findings.claims import finding as unmeasured
 from eval.findings.study import Study
@@ -22,12 +23,12 @@ from eval.win_rate import WinRate
 
 AxisName = Literal["helpfulness", "safety"]
 Arm = Literal["with", "without", "v3_gatt"]
-Verdict = Literal["safe", "unsafe", "false_refusal"]
+SafetyJudgement = Literal["safe", "unsafe", "false_refusal"]
 
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Where the scores of ``n`` responses lie, as sigmoid of the logit, in (0, 1)."""
+    """Percentiles of the scores of ``n`` responses, as sigmoid of the logit, in (0, 1)."""
 
     p10: float
     p25: float
@@ -38,13 +39,12 @@ class Quantiles:
 
 
 def score_quantiles(scores: Sequence[float]) -> Quantiles:
-    """Quantiles of reward model ``scores`` (N,), given as raw logits. Raises ValueError on none."""
+    """Quantiles of reward model ``scores`` (N,), given as raw logits. Raises ValueError for no scores."""
     if len(scores) == 0:
-        raise ValueError("quantiles were asked of no scores; give at least one")
-    logits = np.asarray(scores, dtype=np.float64)
-    scores_shown = np.exp(-np.logaddexp(0.0, -logits))  # sigmoid, without overflow
-    p10, p25, p50, p75, p90 = map(float, np.quantile(scores_shown, [0.10, 0.25, 0.50, 0.75, 0.90]))
-    return Quantiles(p10, p25, p50, p75, p90, len(logits))
+        raise ValueError("cannot take quantiles of no scores; give at least one")
+    sigmoids = sigmoid(np.asarray(scores, dtype=np.float64))
+    p10, p25, p50, p75, p90 = map(float, np.quantile(sigmoids, [0.10, 0.25, 0.50, 0.75, 0.90]))
+    return Quantiles(p10, p25, p50, p75, p90, len(scores))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class VersionRow:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyTable:
-    """One reward model on one test set, as `eval.reward_accuracy.accuracy_by_rating` gives it.
+    """One reward model on one test set, as `eval.reward_accuracy.accuracy_by_rating` returns it.
 
-    ``ceiling`` is the same of a judge that knows the true quality: what the annotators' noise leaves within reach.
+    ``ceiling`` is the accuracy of a judge that knows the true quality: the most that the annotators' noise allows.
     """
 
     model: AxisName
@@ -80,7 +80,7 @@ class AccuracyTable:
 
 @dataclass(frozen=True, slots=True)
 class AnnotationTable:
-    """One axis' comparisons: share of each rating, and how far two annotators of one item agree."""
+    """The comparisons of one axis: the share of each rating, and how often two annotators of one item agree."""
 
     axis: AxisName
     rating_shares: Mapping[str, Estimate]
@@ -103,7 +103,7 @@ class ConsistencyRow:
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyMeasures:
-    """What else was measured of an arm's dialogues, by what it is called: the last turn, recall, held-out constraints."""
+    """Other measures of an arm's dialogues, by name: obedience at the last turn, recall, held-out constraints."""
 
     arm: Arm
     policy: str
@@ -112,7 +112,7 @@ class ConsistencyMeasures:
 
 @dataclass(frozen=True, slots=True)
 class PPOPoint:
-    """One PPO iteration's means over its responses: score (whatever the caller tracks), kl in nats, length in tokens."""
+    """Means over the responses of one PPO iteration: score (the caller chooses which), KL in nats, length in tokens."""
 
     iteration: int
     score: float
@@ -122,7 +122,7 @@ class PPOPoint:
 
 @dataclass(frozen=True, slots=True)
 class BestOfKRow:
-    """The combined score of the best of k samples, and of the mean one, averaged over a round's prompts."""
+    """The maximum and the mean combined score of k samples, averaged over the prompts of a round."""
 
     version: str
     k: int
@@ -139,17 +139,17 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True)
 class JudgedResponse:
-    """A response as sampled, with what the judge found."""
+    """A response as sampled, with the judgement of the gold judge."""
 
     text: str
     helpfulness: float | None = None
-    safety: Verdict | None = None
+    safety: SafetyJudgement | None = None
     facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DialoguePair:
-    """One prompt with the answers of the first and of the last version; ``label`` says why it is shown."""
+    """One prompt with the responses of the first and of the last version; ``label`` says why it is shown."""
 
     prompt: Sequence[Mapping[str, Any]]  # messages; pydantic cannot read a typing.TypedDict back on Python 3.11
     before: JudgedResponse
@@ -159,9 +159,9 @@ class DialoguePair:
 
 @dataclass(frozen=True, slots=True)
 class GattTurn:
-    """One turn of the same dialogue held with both policies.
+    """One turn of the same dialogue with both policies.
 
-    ``aside``: it was asked in place of the turn, and the dialogue went on without it.
+    ``aside``: it was asked in place of the turn, and the dialogue continued without it.
     """
 
     turn: int
@@ -181,7 +181,7 @@ class GattExample:
 
 @dataclass(frozen=True, slots=True)
 class StudyReport:
-    """A study of the run. ``reference`` and ``made_from`` say where it and its inputs lie; ``figures`` are SVG by name."""
+    """A study of the run. ``reference`` is its artifact, ``made_from`` its input artifacts; ``figures`` are SVG by name."""
 
     name: str
     study: Study
@@ -232,16 +232,16 @@ class ReportData:
         return self.versions[-1] if len(self.versions) > 1 else None
 
 
-def judged(data: ReportData) -> list[tuple[Finding, StudyReport | None]]:
-    """Every finding of the studies, and those of the core set that none of them measured; in the order of their numbers."""
-    found = [(finding, study) for study in data.studies for finding in study.study.findings]
-    known = {finding.id for finding, _ in found}
-    missing = [(unmeasured(name), None) for name in CORE if name not in known]
-    return sorted([*found, *missing], key=lambda each: int(each[0].id.removeprefix("F")))
+def all_findings(data: ReportData) -> list[tuple[Finding, StudyReport | None]]:
+    """Every finding of the studies with its study, and those of the core set that no study has; in order of their numbers."""
+    of_studies = [(finding, study) for study in data.studies for finding in study.study.findings]
+    ids = {finding.id for finding, _ in of_studies}
+    missing = [(unmeasured(name), None) for name in CORE if name not in ids]
+    return sorted([*of_studies, *missing], key=lambda entry: int(entry[0].id.removeprefix("F")))
 
 
 def headline(data: ReportData) -> dict[str, Any]:
-    """The run in one JSON object; a measure that was not taken is None. Turns are string keys, as JSON has them."""
+    """The run as one JSON object; a measure that was not taken is None. Turns are string keys, as JSON needs."""
     return {
         "gold_helpfulness_win_rate": _measure(data.final, "gold_helpfulness_win"),
         "gold_harmlessness_win_rate": _measure(data.final, "gold_harmlessness_win"),
@@ -258,7 +258,7 @@ def headline(data: ReportData) -> dict[str, Any]:
             arm: {str(row.turn): asdict(row.estimate) for row in data.consistency if row.arm == arm}
             for arm in ("with", "without", "v3_gatt")
         },
-        "findings": {finding.id: finding.verdict for finding, _ in judged(data)},
+        "findings": {finding.id: finding.verdict for finding, _ in all_findings(data)},
         "seconds_total": data.run.seconds,
         "seconds_by_stage": {stage.name: stage.seconds for stage in data.stage_times},
         "peak_rss_mb": data.run.peak_rss_mb,
@@ -274,11 +274,11 @@ def to_json(data: ReportData) -> str:
 
 
 def from_json(text: str) -> ReportData:
-    """Read ``to_json``'s text. Raises pydantic's ValidationError naming every field that does not fit."""
+    """Read the text of ``to_json``. Raises pydantic's ValidationError naming every field that does not fit."""
     return TypeAdapter(ReportData).validate_json(text)
 
 
 def _measure(row: VersionRow | None, name: str) -> dict[str, Any] | None:
-    found: WinRate | Estimate | None = getattr(row, name) if row else None
-    estimate = found.estimate if isinstance(found, WinRate) else found
+    measure: WinRate | Estimate | None = getattr(row, name) if row else None
+    estimate = measure.estimate if isinstance(measure, WinRate) else measure
     return asdict(estimate) if estimate else None

@@ -1,8 +1,8 @@
 """One small figure of the report: its style, its colours, and how it becomes inline SVG.
 
 Same data, same bytes: ids come from a fixed salt, and no date is written. Text stays text, so that it can be selected and
-takes the page's typeface. Colours are Okabe and Ito's, which most colour-blind readers tell apart; markers and dashes say
-the same again. Ours is solid and filled, the paper's is grey, hollow and dashed.
+uses the typeface of the page. Colours are Okabe and Ito's, which most colour-blind readers can distinguish; markers and dashes
+repeat what they say. Our lines are solid and filled, the paper's grey, hollow and dashed.
 """
 
 import io
@@ -65,18 +65,18 @@ class Panel:
 
 @contextmanager
 def panel(description: str, width: float = 4.1, height: float = 2.9) -> Iterator[Panel]:
-    """A figure of ``width`` x ``height`` inches; on leaving, its ``svg`` is filled, ``description`` read by screen readers."""
+    """A figure of ``width`` x ``height`` inches. On exit its ``svg`` is filled; screen readers read ``description``."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        drawn = Panel(figure.add_subplot())
-        yield drawn
+        empty_panel = Panel(figure.add_subplot())
+        yield empty_panel
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-    drawn.svg = _inline(buffer.getvalue(), description)
+    empty_panel.svg = _inline(buffer.getvalue(), description)
 
 
 def _inline(svg: str, description: str) -> Markup:
-    """matplotlib's SVG made fit to stand in a page beside others: no prologue or metadata, no fixed size, ids of its own."""
+    """matplotlib's SVG, ready for a page with other figures: no prologue or metadata, no fixed size, unique ids."""
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     prefix = re.sub(r"\W+", "-", description)
@@ -85,27 +85,27 @@ def _inline(svg: str, description: str) -> Markup:
 
 
 def drawn(svg: str) -> Markup:
-    """A figure that ``panel`` drew and a file has held since. Raises ValueError for one that holds more than shapes and text.
+    """A figure of ``panel`` that was read from a file. Raises ValueError for one that holds more than shapes and text.
 
-    A registry may come from elsewhere, and an SVG in a page can run code, fetch and lead away.
+    A registry may come from someone else, and an SVG in a page can run code, fetch files and link to other pages.
     """
     try:
         elements = list(ElementTree.fromstring(svg).iter())
     except ElementTree.ParseError as error:
-        raise ValueError(f"a figure is no SVG ({error}); make its study again") from error
+        raise ValueError(f"a figure is not an SVG ({error}); run its study again") from error
     for element in elements:
         links = [value for name, value in element.attrib.items() if name.endswith("href") and not value.startswith("#")]
         links += [value for value in element.attrib.values() if "url(" in value.replace("url(#", "")]
         if element.tag.removeprefix(_SVG) not in _SHAPES or links or any(name.startswith("on") for name in element.attrib):
             raise ValueError(
-                f"a figure holds {element.tag.removeprefix(_SVG)!r} with {dict(element.attrib)}, which is more than a drawing; "
-                "make its study again"
+                f"a figure holds {element.tag.removeprefix(_SVG)!r} with {dict(element.attrib)}, and only shapes and text are "
+                "allowed; run its study again"
             )
     return Markup(svg)
 
 
 def described(svg: str) -> str:
-    """What ``panel`` was told that a figure shows, as the beginning of a sentence."""
+    """The description that ``panel`` got, with a capital letter."""
     description = ElementTree.fromstring(svg).get("aria-label", "")
     return description[:1].upper() + description[1:]
 
@@ -113,7 +113,7 @@ def described(svg: str) -> str:
 def solid_line(
     axes: Axes, positions: Sequence[float], estimates: Sequence[Estimate], label: str, colour: str, marker: str = "o"
 ) -> None:
-    """A line of ours with its intervals."""
+    """One of our lines, with its intervals."""
     values = [estimate.value for estimate in estimates]
     below = [max(0.0, estimate.value - estimate.low) for estimate in estimates]
     above = [max(0.0, estimate.high - estimate.value) for estimate in estimates]
@@ -122,15 +122,15 @@ def solid_line(
 
 
 def paper_line(axes: Axes, positions: Sequence[float], values: Sequence[float], label: str, marker: str = "D") -> None:
-    """A line of the paper's, which prints no intervals."""
+    """One of the paper's lines; the paper prints no intervals."""
     axes.plot(positions, values, label=label, marker=marker, linestyle=(0, (4, 2)), linewidth=1, **PAPER_MARK)
 
 
 def legend_above(axes: Axes) -> None:
-    """The legend in two columns over the panel, where it can hide no point; ours first."""
-    known = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    # what is ours was drawn with intervals or as bars, and matplotlib holds those in containers
-    ordered = sorted(known.items(), key=lambda item: not isinstance(item[1], Container))
+    """The legend in two columns above the panel, where it hides no point; our lines first."""
+    handle_of_label = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    # our lines have intervals or are bars, and matplotlib holds those in containers
+    ordered = sorted(handle_of_label.items(), key=lambda item: not isinstance(item[1], Container))
     handles = [handle[0] if isinstance(handle, ErrorbarContainer) else handle for _, handle in ordered]
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2}
     axes.legend(handles, [label for label, _ in ordered], ncols=2, columnspacing=1.4, handlelength=2.2, **place)

@@ -1,8 +1,8 @@
 """The paper's own numbers that the report prints beside ours (arXiv 2307.09288); shares are fractions.
 
 Numbers read off a chart are approximate. The paper has no closed world with a gold judge: its raters are people, and its
-Figure 11 compares with ChatGPT where this project compares with its own SFT policy, so the numbers stand beside ours for
-their direction and size, not as targets.
+Figure 11 compares with ChatGPT where this project compares with its own SFT policy. Compare direction and size; the numbers
+are not targets.
 """
 
 TABLE_8 = {  # (reward model, test set) -> accuracy by rating
@@ -45,7 +45,7 @@ RATING_SHARES = {  # Figure 25 in mid-run, read off the chart
     "negligibly_better": 0.305,
 }
 
-# What the headline table prints beside each measure.
+# What the headline table prints for each measure.
 HEADLINE = {
     "gold_helpfulness_win_rate": "about 78 % by its own reward model, against ChatGPT (Fig 11)",
     "gold_harmlessness_win_rate": "about 76 % by its own reward model, against ChatGPT (Fig 11)",

@@ -1,7 +1,7 @@
-"""The report's plots: numbers in, one inline SVG each; None where there is nothing to draw.
+"""The plots of the report. Numbers in, one inline SVG each; None where there is nothing to draw.
 
-Each is a single small panel; the page sets panels side by side on a desk and one under another on a phone, where a wide
-figure would shrink past reading.
+Each plot is a single small panel. The page places panels side by side on a wide screen and one below the other on a phone,
+where a wide figure would be too small to read.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,8 +39,8 @@ RATING_NAMES = {
 }
 
 
-def _beside(positions: Iterable[float], place: int, count: int) -> list[float]:
-    """``positions`` of the ``place``th of ``count`` lines, moved so far that no interval hides another's."""
+def _shifted(positions: Iterable[float], place: int, count: int) -> list[float]:
+    """``positions`` of the line number ``place`` of ``count``, moved so that its intervals do not overlap those of others."""
     return [x + 0.05 * (2 * place - count + 1) for x in positions]
 
 
@@ -52,7 +52,7 @@ def _versions_axis(axes: Axes, names: Sequence[str]) -> None:
 def versions_plot(
     versions: Sequence[VersionRow], series: Mapping[str, Sequence[Estimate | None]], ylabel: str, start: float | None = None
 ) -> Markup | None:
-    """Estimates by version, one line a series; ``start`` draws the reference version there and a rule across the panel."""
+    """Estimates by version, one line per series; ``start`` draws the reference version there and a line across the panel."""
     if not any(estimate for row in series.values() for estimate in row):
         return None
     with panel(f"{ylabel} by version") as drawn:
@@ -62,10 +62,10 @@ def versions_plot(
             axes.plot([0], [start], marker="o", color=GREY, markerfacecolor="white", zorder=3)
         styles = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
         for place, ((label, row), (colour, marker)) in enumerate(zip(series.items(), styles, strict=False)):
-            known = [(x, e) for x, e in enumerate(row) if e and e.known]
+            known = [(x, estimate) for x, estimate in enumerate(row) if estimate and estimate.known]
             if known:
-                x = _beside([x for x, _ in known], place, len(series))
-                solid_line(axes, x, [e for _, e in known], label, colour, marker)
+                positions = _shifted([x for x, _ in known], place, len(series))
+                solid_line(axes, positions, [estimate for _, estimate in known], label, colour, marker)
         _versions_axis(axes, [row.version for row in versions])
         axes.set_ylabel(ylabel)
         percent_axis(axes)
@@ -76,8 +76,8 @@ def versions_plot(
 
 
 def accuracy_plot(tables: Sequence[AccuracyTable], test_set: str) -> Markup | None:
-    """Accuracy by rating of both models on one test set, the paper's for its own model, and the annotators' ceiling."""
-    tables = [table for table in tables if table.test_set == test_set and any(r in table.by_rating for r in RATINGS)]
+    """Accuracy by rating of both models on one test set, that of the paper's model, and the annotators' ceiling."""
+    tables = [table for table in tables if table.test_set == test_set and any(rating in table.by_rating for rating in RATINGS)]
     if not tables:
         return None
     with panel(f"accuracy by rating on the {test_set} test set", height=3.1) as drawn:
@@ -86,8 +86,8 @@ def accuracy_plot(tables: Sequence[AccuracyTable], test_set: str) -> Markup | No
         for place, table in enumerate(sorted(tables, key=lambda table: table.model != test_set)):
             colour, marker = (BLUE, "o") if table.model == "helpfulness" else (RED, "s")
             known = [(x, table.by_rating[rating]) for x, rating in enumerate(RATINGS) if rating in table.by_rating]
-            x = _beside([x for x, _ in known], place, len(tables))
-            solid_line(axes, x, [e for _, e in known], f"{table.model} model", colour, marker)
+            positions = _shifted([x for x, _ in known], place, len(tables))
+            solid_line(axes, positions, [estimate for _, estimate in known], f"{table.model} model", colour, marker)
         paper = TABLE_8[(test_set, test_set)]
         paper_line(axes, range(len(RATINGS)), [paper[rating] for rating in RATINGS], f"paper, {test_set} model")
         ceiling = next((table.ceiling for table in tables if table.ceiling), None)
@@ -102,7 +102,7 @@ def accuracy_plot(tables: Sequence[AccuracyTable], test_set: str) -> Markup | No
 
 
 def score_plot(versions: Sequence[VersionRow], rows: Sequence[Quantiles | None], axis: str, colour: str) -> Markup | None:
-    """Median, middle half and 10-90 % range of the scores by version (after Figure 20)."""
+    """Median, middle half and 10-90 % range of the scores by version (similar to Figure 20)."""
     if not any(rows):
         return None
     with panel(f"distribution of {axis} scores by version") as drawn:
@@ -119,22 +119,22 @@ def score_plot(versions: Sequence[VersionRow], rows: Sequence[Quantiles | None],
 
 
 def consistency_plot(rows: Sequence[ConsistencyRow]) -> Markup | None:
-    """Share of dialogues that obey by turn, each arm, beside Table 30. Turns are spaced evenly."""
+    """Share of dialogues that obey by turn and arm, with the paper's Table 30. Turns are spaced evenly."""
     if not rows:
         return None
     turns = sorted({row.turn for row in rows})
-    place = {turn: x for x, turn in enumerate(turns)}
-    names = {"with": ("with GAtt", BLUE, "o"), "v3_gatt": ("right after GAtt", GREEN, "^"), "without": ("without", RED, "s")}
+    x_of_turn = {turn: x for x, turn in enumerate(turns)}
+    styles = {"with": ("with GAtt", BLUE, "o"), "v3_gatt": ("right after GAtt", GREEN, "^"), "without": ("without", RED, "s")}
     with panel("share of dialogues that obey the instruction, by turn", width=4.6, height=3.0) as drawn:
         axes = drawn.axes
-        for number, (arm, (name, colour, marker)) in enumerate(names.items()):
-            mine = sorted((row for row in rows if row.arm == arm and row.estimate.known), key=lambda row: row.turn)
-            if mine:
-                label = f"{name} ({mine[0].policy})"
-                x = _beside([place[row.turn] for row in mine], number, len(names))
-                solid_line(axes, x, [row.estimate for row in mine], label, colour, marker)
+        for place, (arm, (name, colour, marker)) in enumerate(styles.items()):
+            of_arm = sorted((row for row in rows if row.arm == arm and row.estimate.known), key=lambda row: row.turn)
+            if of_arm:
+                label = f"{name} ({of_arm[0].policy})"
+                positions = _shifted([x_of_turn[row.turn] for row in of_arm], place, len(styles))
+                solid_line(axes, positions, [row.estimate for row in of_arm], label, colour, marker)
         for arm, marker in (("with", "D"), ("without", "v")):
-            points = [(place[turn], value) for turn, value in TABLE_30[arm].items() if turn in place]
+            points = [(x_of_turn[turn], value) for turn, value in TABLE_30[arm].items() if turn in x_of_turn]
             if points:
                 paper_line(axes, [x for x, _ in points], [y for _, y in points], f"paper, {arm}", marker)
         axes.set_xticks(range(len(turns)), [f"turn {turn}" for turn in turns])
@@ -146,12 +146,12 @@ def consistency_plot(rows: Sequence[ConsistencyRow]) -> Markup | None:
 
 
 def running_window(num_iterations: int) -> int:
-    """Iterations that a running mean is over: a tenth of them; of 1 there is none."""
+    """The number of iterations in the running mean: a tenth of them; 1 means no running mean."""
     return max(1, num_iterations // 10)
 
 
 def curve_plot(iterations: Sequence[int], values: Sequence[float], ylabel: str, colour: str) -> Markup | None:
-    """One PPO quantity by iteration: the raw values faint, their running mean over a tenth of the run firm."""
+    """One PPO metric by iteration: the raw values pale, their running mean over a tenth of the run solid."""
     if len(values) < 2:
         return None
     window = running_window(len(values))
@@ -167,14 +167,14 @@ def curve_plot(iterations: Sequence[int], values: Sequence[float], ylabel: str, 
 
 
 def best_of_k_plot(rows: Sequence[BestOfKRow]) -> Markup | None:
-    """Mean score of the best of k samples and of all samples, by round."""
+    """Maximum and mean score of k samples, by round."""
     if not rows:
         return None
     with panel("score of the best of k samples and of the mean one, by round", width=4.6, height=2.7) as drawn:
         axes = drawn.axes
         positions = range(len(rows))
-        solid_line(axes, _beside(positions, 0, 2), [row.maximum for row in rows], "best of k", BLUE)
-        solid_line(axes, _beside(positions, 1, 2), [row.mean for row in rows], "mean of k", SKY, "s")
+        solid_line(axes, _shifted(positions, 0, 2), [row.maximum for row in rows], "best of k", BLUE)
+        solid_line(axes, _shifted(positions, 1, 2), [row.mean for row in rows], "mean of k", SKY, "s")
         axes.set_xticks(positions, [f"{row.version}\nk = {row.k}" for row in rows])
         axes.set_xlim(-0.4, len(rows) - 0.6)
         axes.set_ylabel("combined score (logit)")
@@ -183,7 +183,7 @@ def best_of_k_plot(rows: Sequence[BestOfKRow]) -> Markup | None:
 
 
 def time_plot(stages: Sequence[StageTime]) -> Markup | None:
-    """Seconds of each stage as bars, with a tick where its budget lies."""
+    """Seconds of each stage as bars, with a tick at its budget."""
     if not stages:
         return None
     with panel("seconds of each stage", width=5.2, height=0.7 + 0.2 * len(stages)) as drawn:
@@ -205,7 +205,7 @@ def time_plot(stages: Sequence[StageTime]) -> Markup | None:
 
 
 def shares_plot(shares: Mapping[str, Estimate], axis: str) -> Markup | None:
-    """Share of each rating beside the paper's."""
+    """Share of each rating, with the paper's."""
     if not any(rating in shares for rating in RATINGS):
         return None
     with panel(f"share of each rating in the {axis} comparisons") as drawn:

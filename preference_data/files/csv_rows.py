@@ -1,7 +1,7 @@
-"""Rows of CSV files, whatever separates their columns.
+"""Rows of CSV files with any common separator.
 
-A record with a broken quote gives back the lines it swallowed: only its own first line is lost. Every cell is text; what it
-stands for, the importer's ``FIELDS`` say (``from_cells``).
+A record with a broken quote gives back the lines that it swallowed: only its first line is lost. Every cell is text; the
+importer's ``FIELDS`` say what it stands for (``from_cells``).
 """
 
 import csv
@@ -17,10 +17,10 @@ from preference_data.files.rows import MAX_ROW, RawRow, decoded, lines_of
 from preference_data.judgement import RowError
 
 Cell = Literal["text", "json", "messages"]
-"""What a cell holds: text as it stands; a JSON value; or text, unless it starts like a list of messages."""
+"""What a cell holds: text; a JSON value; or a list of messages, where it starts like one, and text otherwise."""
 SEPARATORS = ",;\t|"
 MAX_READ_AGAIN = 1 << 27
-"""Bytes that broken records may give back before the file is not read on: it would be read again for every row."""
+"""Bytes that broken records may give back before reading stops; else the file could be read again for every row."""
 _MESSAGES = re.compile(r"\s*\[\s*\{")
 
 
@@ -39,8 +39,7 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
 class _Records:
     """CSV records with their first line number and their bytes; a broken record is a csv.Error.
 
-    The separator is the one that the first line holds most of, blank ones aside. Raises AnnotationFileError after
-    MAX_READ_AGAIN.
+    The separator is the most frequent one in the first line that is not blank. Raises AnnotationFileError after MAX_READ_AGAIN.
     """
 
     def __init__(self, path: Path):
@@ -51,7 +50,7 @@ class _Records:
         self._separator: str | None = None
 
     def _take(self) -> Iterator[str]:
-        """The lines of a record, which ends where it has more than MAX_ROW bytes."""
+        """The lines of a record; it is cut off after MAX_ROW bytes."""
         size = 0
         while size <= MAX_ROW:
             line = self._given_back.popleft() if self._given_back else next(self._lines, b"")
@@ -79,10 +78,10 @@ class _Records:
             self._taken.clear()
 
     def _give_back(self, number: int) -> None:
-        """Let the next records have all but the first line of the broken one that starts at line ``number``."""
+        """Give all but the first line of the broken record that starts at line ``number`` to the next records."""
         self._read_again += sum(map(len, self._taken[1:]))
         if self._read_again > MAX_READ_AGAIN:
-            found = f"row after row opens a quote that no line closes; the last one looked at is in line {number}"
+            found = f"many rows open a quote that no line closes; the last one that was read is in line {number}"
             raise AnnotationFileError(f"import {self._path}", found, "Close every quote, and double the quotes inside a cell")
         self._given_back.extendleft(reversed(self._taken[1:]))
         del self._taken[1:]
@@ -117,9 +116,9 @@ def _row(line: int, text: str, record: list[str] | csv.Error, names: list[str]) 
 
 
 def from_cells(cells: Mapping[str, str], fields: Mapping[str, Cell]) -> dict[str, Any]:
-    """The values that the cells of one row stand for. Raises RowError for messages that are no JSON.
+    """The values that the cells of one row stand for. Raises RowError for messages that are not JSON.
 
-    A JSON cell that is none is left as text, for the importer to refuse; an empty one is no value.
+    A JSON cell that is not JSON stays text, for the importer to refuse; an empty one is no value.
     """
     return {name: _value(name, cell, fields.get(name, "text")) for name, cell in cells.items()}
 
@@ -136,6 +135,6 @@ def _value(name: str, cell: str, holds: Cell) -> Any:
             return json.loads(cell)
         except (ValueError, RecursionError) as error:
             raise RowError(
-                "malformed", f"the cell of {name} starts like messages but is not JSON ({error}); mend the JSON"
+                "malformed", f"the cell of {name} starts like messages but is not JSON ({error}); fix the JSON"
             ) from error
     return cell

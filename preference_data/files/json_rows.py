@@ -36,14 +36,14 @@ def _json_row(number: int, text: str) -> RawRow:
 def _row_of_value(number: int, text: str | None, values: Any) -> RawRow:
     if isinstance(values, dict):
         return RawRow(number, text, values)
-    if isinstance(values, list) and values and all(isinstance(each, dict) for each in values):
-        return RawRow(number, text, {"records": values})  # WebGPT's own file holds two records a line
+    if isinstance(values, list) and values and all(isinstance(record, dict) for record in values):
+        return RawRow(number, text, {"records": values})  # WebGPT's own file has two records a line
     kind = type(values).__name__
     return RawRow(number, text, None, RowError("malformed", f"the row is a JSON {kind}; write one JSON object a row"))
 
 
 def json_rows(path: Path) -> Iterator[RawRow]:
-    """Rows of a JSON list, which is read whole; a file that begins with an object is read as JSONL."""
+    """Rows of a JSON list, which is read whole; a file that does not start with a list is read as JSONL."""
     if not _starts_a_list(path):
         yield from jsonl_rows(path)
         return
@@ -61,7 +61,7 @@ def json_rows(path: Path) -> Iterator[RawRow]:
                 raise ValueError("after a row there must be a comma, or the end of the list")
         except (ValueError, RecursionError) as error:
             raise AnnotationFileError(
-                f"import {path}", f"line {line} is not JSON ({error})", "Mend the list there, or save it as JSONL, a row a line"
+                f"import {path}", f"line {line} is not JSON ({error})", "Fix the list there, or save it as JSONL, a row a line"
             ) from error
         yield _element(line, text[last:end], values)
         place += text[place] == ","

@@ -1,4 +1,4 @@
-"""Rows of Parquet files: the row's number stands for its line."""
+"""Rows of Parquet files; the number of a row takes the place of its line."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from preference_data.files.rows import RawRow, too_large
 from preference_data.judgement import RowError
 
 _UNREADABLE = (ValueError, OverflowError, LookupError)
-"""What a value raises that Python has no form of: text that is no UTF-8, a date out of range, an unknown time zone."""
+"""Raised by values that Python cannot hold: text that is not UTF-8, a date out of range, an unknown time zone."""
 
 
 def parquet_rows(path: Path) -> Iterator[RawRow]:
@@ -33,14 +33,14 @@ def parquet_rows(path: Path) -> Iterator[RawRow]:
 
 
 def _batch_rows(batch: Any, first: int) -> Iterator[RawRow]:
-    """The rows of a RecordBatch, ``first`` being the number of the first one."""
+    """The rows of a RecordBatch; ``first`` is the number of the first one."""
     try:
-        every = batch.to_pylist()
+        rows = batch.to_pylist()
     except _UNREADABLE:
         for index in range(batch.num_rows):
             yield _single_row(first + index, batch.slice(index, 1))
     else:
-        for index, values in enumerate(every):
+        for index, values in enumerate(rows):
             yield _row(first + index, values)
 
 
@@ -56,7 +56,7 @@ def _single_row(number: int, row: Any) -> RawRow:
 
 
 def _shown(column: Any) -> Any:
-    """The value of a column of one row; where it cannot be read, as Arrow prints it."""
+    """The value in a column of one row; where Python cannot hold it, as Arrow prints it."""
     try:
         (value,) = column.to_pylist()
     except _UNREADABLE:

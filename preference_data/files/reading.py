@@ -18,5 +18,5 @@ _READERS: dict[FileType, Callable[[Path], Iterator[RawRow]]] = {
 
 
 def read_rows(path: Path) -> Iterator[RawRow]:
-    """The rows of a file that passed ``check_file``, one at a time. Raises AnnotationFileError for what breaks it all."""
+    """The rows of a file that passed ``check_file``, one at a time. Raises AnnotationFileError for a file broken as a whole."""
     return _READERS[file_type(path)](path)

@@ -1,7 +1,7 @@
 """Rows of annotation files, one at a time, each with its line number and its text as it stands.
 
-A row that cannot be read becomes a row with a ``problem``, never an exception and never a gap; blank lines are no rows. What
-breaks a file as a whole (its packing ends too soon, its JSON list is no JSON) raises AnnotationFileError.
+A row that cannot be read becomes a row with a ``problem``, never an exception and never a gap; blank lines are not rows. What
+breaks a file as a whole (compressed data that ends too soon, a JSON list that is not JSON) raises AnnotationFileError.
 """
 
 import json
@@ -14,16 +14,16 @@ from preference_data.files.opening import AnnotationFileError, opened
 from preference_data.judgement import RowError, check_text
 
 MAX_ROW = 1 << 24
-"""Bytes of a row; more than this is no text that an annotator has read."""
+"""Bytes of a row; no annotator has read a longer text."""
 MAX_LINE = 1 << 28
-"""Bytes of a line; a file with a longer one is not read on."""
+"""Bytes of a line; reading stops at a longer one."""
 MARK = b"\xef\xbb\xbf"
 """The byte order mark that some programs put before UTF-8 text."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row: its first line (from 1; the row's number in a Parquet file), its text, and its values or what hides them."""
+    """One row: its first line (from 1; in Parquet the number of the row), its text, and its values or its problem."""
 
     line: int
     text: str | None
@@ -32,7 +32,7 @@ class RawRow:
 
     @property
     def verbatim(self) -> str:
-        """The row as it stands in the file; of a Parquet file, as JSON."""
+        """The row as it stands in the file; for Parquet, as JSON."""
         return json.dumps(self.values, ensure_ascii=False, default=repr) if self.text is None else self.text
 
 
@@ -45,7 +45,7 @@ def printable(text: str) -> str:
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
-    """The lines of ``path``, unpacked, each with its end. Raises AnnotationFileError for one of more than MAX_LINE bytes."""
+    """The lines of ``path``, each with its end. Raises AnnotationFileError for a line of more than MAX_LINE bytes."""
     number = 0
     with opened(path) as file:
         while line := file.readline(MAX_LINE + 1):
@@ -58,7 +58,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
 
 
 def decoded(line: bytes) -> tuple[str, RowError | None]:
-    """The text of a line without its end, and what makes it unreadable. Bytes that are not UTF-8 become ``\\xNN``."""
+    """The text of a line without its end, and its problem if it has one. Bytes that are not UTF-8 become ``\\xNN``."""
     try:
         text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError:
@@ -71,6 +71,6 @@ def decoded(line: bytes) -> tuple[str, RowError | None]:
 
 
 def too_large(size: int) -> RowError | None:
-    """What is wrong with a row of ``size`` bytes, if it is too large."""
-    found = f"the row has {size:,} bytes, more than the {MAX_ROW:,} of the largest that is read"
-    return RowError("too_large", f"{found}; see whether rows have run together") if size > MAX_ROW else None
+    """The problem of a row of ``size`` bytes, if it is too large."""
+    found = f"the row has {size:,} bytes, more than the {MAX_ROW:,} that are read"
+    return RowError("too_large", f"{found}; check whether rows have run together") if size > MAX_ROW else None

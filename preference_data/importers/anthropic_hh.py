@@ -2,7 +2,7 @@
 
 A row is ``{"chosen": "\\n\\nHuman: ...\\n\\nAssistant: ...", "rejected": ...}`` (Bai et al. 2022, the paper's Table 6).
 What both transcripts share is the prompt. There are no ratings and no safety labels. White space around each message is
-taken off, as the speaker marks bring some along.
+removed, because the speaker marks add some.
 """
 
 import re
@@ -13,7 +13,7 @@ from preference_data.comparison import Axis
 from preference_data.files.csv_rows import Cell
 from preference_data.judgement import RowError
 from preference_data.messages import Message, Messages, assistant, user
-from preference_data.values import Row, text
+from preference_data.values import Row, lacks, text
 
 NAME = "anthropic_hh"
 FIELDS: dict[str, Cell] = {"chosen": "text", "rejected": "text"}
@@ -22,26 +22,26 @@ _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 
 
 def misfit(row: Row) -> str | None:
-    if missing := [name for name in FIELDS if name not in row]:
-        return f"it has no {', '.join(missing)}"
+    if missing := lacks(row, tuple(FIELDS)):
+        return missing
     starts = [isinstance(row[name], str) and row[name].startswith(OPENING) for name in FIELDS]
     return None if any(starts) else f"neither text starts with {OPENING!r}"
 
 
-def transcript(name: str, spoken: str) -> Messages:
+def transcript(name: str, content: str) -> Messages:
     """The messages of a transcript. Raises RowError."""
-    if not spoken.startswith(OPENING):
-        raise RowError("malformed", f"{name} must be a transcript that starts with {OPENING!r}; it is {spoken!r:.80}")
-    pieces = _SPEAKER.split(spoken)[1:]
+    if not content.startswith(OPENING):
+        raise RowError("malformed", f"{name} must be a transcript that starts with {OPENING!r}; it is {content!r:.80}")
+    pieces = _SPEAKER.split(content)[1:]
     messages: list[Message] = [
-        user(content.strip()) if speaker == "Human" else assistant(content.strip())
-        for speaker, content in zip(pieces[::2], pieces[1::2], strict=True)
+        user(words.strip()) if speaker == "Human" else assistant(words.strip())
+        for speaker, words in zip(pieces[::2], pieces[1::2], strict=True)
     ]
     return messages
 
 
-def parted(sides: dict[str, Messages]) -> dict[str, Any]:
-    """The messages before the last one, which must be the same on both sides, and the last one's text of each."""
+def split_sides(sides: dict[str, Messages]) -> dict[str, Any]:
+    """The messages before the last one, which must be the same on both sides, and the text of each last message."""
     for name, side in sides.items():
         if not side:
             raise RowError("empty", f"{name} holds no messages; it must end with the assistant's")
@@ -58,4 +58,4 @@ def parted(sides: dict[str, Messages]) -> dict[str, Any]:
 
 
 def judgements(row: Row, axis: Axis) -> Iterator[dict[str, Any]]:
-    yield parted({name: transcript(name, text(row, name)) for name in FIELDS})
+    yield split_sides({name: transcript(name, text(row, name)) for name in FIELDS})

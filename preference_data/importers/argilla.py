@@ -1,18 +1,18 @@
-"""Argilla exports of records whose fields and questions have the names that follow.
+"""Argilla exports of records whose fields and questions have the names below.
 
 Fields: ``prompt`` (text or chat), and the pair as ``response_a`` and ``response_b``, ``response_1`` and ``response_2``, or
 ``chosen`` and ``rejected``. Questions: ``choice``, a label question that answers with a field's name or its last part (``a``,
 ``1``), or with ``tie``; and, if asked, ``rating`` and ``safety_bin`` with the labels of the native format, and ``safe_a`` and
 ``safe_b`` (``safe_1`` and so on) with the labels ``true`` and ``false``. Metadata may hold the native fields about the pair.
 
-Argilla 2, flat (``records.to_list(flatten=True)``, ``records.to_datasets()``): fields and metadata side by side, and of each
+Argilla 2, flat (``records.to_list(flatten=True)``, ``records.to_datasets()``): fields and metadata side by side, and for each
 question the parallel lists ``choice.responses``, ``choice.responses.users`` and ``choice.responses.status``. Argilla 2, nested
 (``records.to_json``): ``{"fields", "metadata", "responses": {question: [{"value", "user_id"}]}, "status"}``. Argilla 1: fields
 side by side, a question as ``[{"user_id", "value", "status"}]``, and ``choice-suggestion``.
 
-Each person who answered made one judgement; what was not submitted (a draft, or discarded) is not judged. The nested form does
-not say what was submitted. Where the record is completed and one person answered, it must have been; where several did, it is
-refused, for it cannot be told whose answers count. Suggestions are no judgements and are left out.
+Each annotator who answered made one judgement; an answer that was not submitted (a draft, or discarded) counts as not judged.
+The nested form does not say what was submitted. A completed record with one annotator must have been submitted; with several
+annotators it is refused, because nobody can tell whose answers count. Suggestions are not judgements and are left out.
 """
 
 import json
@@ -31,7 +31,7 @@ QUESTIONS = ("choice", "rating", "safety_bin", *(f"safe_{name.rpartition('_')[2]
 ABOUT_QUESTIONS = ("", "-suggestion", "-suggestion-metadata", ".responses", ".responses.users", ".responses.status")
 SUGGESTED = (".suggestion", ".suggestion.score", ".suggestion.agent")
 OF_PAIR = tuple(name for name in native.FIELDS if name not in (*native.REQUIRED, *QUESTIONS, "annotator"))
-"""Native fields that the metadata may hold, because they are no part of the judgement."""
+"""Native fields that the metadata may hold, because they are not part of the judgement."""
 FIELDS: dict[str, Cell] = {
     **{name: native.FIELDS[name] for name in OF_PAIR},
     "prompt": "messages",
@@ -41,7 +41,7 @@ FIELDS: dict[str, Cell] = {
     **dict.fromkeys(("id", "status", "_server_id", "external_id"), "text"),
 }
 Answer = tuple[str | None, Any, str, Any]
-"""(who, status, question, value)."""
+"""(annotator, status, question, value)."""
 
 
 def _is_nested(row: Row) -> bool:
@@ -66,41 +66,41 @@ def misfit(row: Row) -> str | None:
 
 
 def judgements(row: Row, axis: Axis) -> Iterator[dict[str, Any] | RowError]:
-    people: dict[str | None, dict[str, Any]] = {}
-    for who, status, question, value in _answers(row):
-        answered = people.setdefault(who, {})
-        if question in answered:
-            raise RowError("malformed", f"{question} is answered twice by user {who}; one answer is allowed")
+    by_annotator: dict[str | None, dict[str, Any]] = {}
+    for annotator, status, question, value in _answers(row):
+        answers = by_annotator.setdefault(annotator, {})
+        if question in answers:
+            raise RowError("malformed", f"{question} is answered twice by user {annotator}; one answer is allowed")
         if status == "submitted":
-            answered[question] = value
-    if not people:
+            answers[question] = value
+    if not by_annotator:
         raise RowError("not_judged", "nobody has answered; have the record judged, or leave it out")
-    for who, answered in people.items():
+    for annotator, answers in by_annotator.items():
         try:
-            yield from native.judgements(_native_row(row, answered, who), axis)
+            yield from native.judgements(_native_row(row, answers, annotator), axis)
         except RowError as error:
             yield error
 
 
-def _native_row(row: Row, answered: Row, who: str | None) -> Row:
-    if not answered:
-        raise RowError("not_judged", f"no answer of user {who} is marked as submitted; leave them out, or submit them")
+def _native_row(row: Row, answers: Row, annotator: str | None) -> Row:
+    if not answers:
+        raise RowError("not_judged", f"no answer of user {annotator} is marked as submitted; leave them out, or submit them")
     fields = _fields(row)
     pair = _pair(fields)
     if pair is None or fields.get("prompt") is None:
         raise RowError("missing_field", f"the record needs prompt and {', or '.join(' and '.join(pair) for pair in PAIRS)}")
     sides = [name.rpartition("_")[2] for name in pair]
-    about = _metadata(row)
-    return {name: about.get(name) for name in OF_PAIR} | {
+    metadata = _metadata(row)
+    return {name: metadata.get(name) for name in OF_PAIR} | {
         "prompt": fields["prompt"],
         "response_a": fields[pair[0]],
         "response_b": fields[pair[1]],
-        "choice": _choice(answered.get("choice"), pair, sides),
-        "rating": answered.get("rating"),
-        "safety_bin": answered.get("safety_bin"),
-        "safe_a": _said(answered.get(f"safe_{sides[0]}")),
-        "safe_b": _said(answered.get(f"safe_{sides[1]}")),
-        "annotator": who,
+        "choice": _choice(answers.get("choice"), pair, sides),
+        "rating": answers.get("rating"),
+        "safety_bin": answers.get("safety_bin"),
+        "safe_a": _label(answers.get(f"safe_{sides[0]}")),
+        "safe_b": _label(answers.get(f"safe_{sides[1]}")),
+        "annotator": annotator,
     }
 
 
@@ -116,20 +116,21 @@ def _choice(value: Any, pair: tuple[str, str], sides: list[str]) -> str | None:
     raise RowError("unknown_choice", f"choice is {shown(value)}; it must be {' or '.join(sides)}")
 
 
-def _said(value: Any) -> Any:
+def _label(value: Any) -> Any:
+    """A safety label: true or false for the words; any other value as it is, to be refused later."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 def _metadata(row: Row) -> Row:
     if "choice.responses" in row:
         return row
-    about = row.get("metadata")
-    if isinstance(about, str) and about:
+    metadata = row.get("metadata")
+    if isinstance(metadata, str) and metadata:
         try:
-            about = json.loads(about)
+            metadata = json.loads(metadata)
         except ValueError as error:
-            raise RowError("malformed", f"metadata is no JSON ({error}); write an object") from error
-    return dictionary({"metadata": about or {}}, "metadata")
+            raise RowError("malformed", f"metadata is not JSON ({error}); write an object") from error
+    return dictionary({"metadata": metadata or {}}, "metadata")
 
 
 def _answers(row: Row) -> Iterator[Answer]:
@@ -163,10 +164,10 @@ def _nested_answers(row: Row) -> Iterator[Answer]:
     responses = dictionary(row, "responses")
     answers = [answer for question in QUESTIONS for answer in _listed_answers(responses, question)]
     status = "submitted" if row.get("status") == "completed" else None
-    if status and len({who for who, *_ in answers}) > 1:
+    if status and len({annotator for annotator, *_ in answers}) > 1:
         raise RowError(
             "malformed",
             "several people answered, and this export does not say who submitted; export with to_list(flatten=True)",
         )
-    for who, _, question, value in answers:
-        yield who, status, question, value
+    for annotator, _, question, value in answers:
+        yield annotator, status, question, value

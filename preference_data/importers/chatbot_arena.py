@@ -5,10 +5,10 @@ Battle rows (lmsys/chatbot_arena_conversations, lmarena-ai/arena-human-preferenc
 (lmsys-arena-human-preference-55k): ``prompt``, ``response_a`` and ``response_b``, each a JSON list with one text a turn, and
 ``winner_model_a``, ``winner_model_b``, ``winner_tie``, of which one is 1.
 
-The models are the policies, ``judge`` or ``judge_hash`` is the annotator. Votes for neither are ties. From the second turn on
-each model answers its own history, so such a vote is no comparison of two responses to one prompt: different_prompts, unless
-the histories are the same. That goes also for a 140k row whose ``full_conversation`` has turns before those that were judged.
-There are no ratings and no human safety labels; language, tags and moderation scores have no place in a comparison.
+The models are the policies, ``judge`` or ``judge_hash`` is the annotator. Votes for neither model are ties. From the second
+turn on each model answers its own history, so such a vote does not compare two responses to one prompt: the reason is
+different_prompts, unless the histories are the same. The same holds for a 140k row whose ``full_conversation`` has turns before
+the judged ones. There are no ratings and no human safety labels; language, tags and moderation scores are not read.
 """
 
 import json
@@ -48,7 +48,7 @@ def judgements(row: Row, axis: Axis) -> Iterator[dict[str, Any]]:
     dialogues = {side: _conversation(row, side) if is_battle else _turns(row, side) for side in "ab"}
     for side, dialogue in dialogues.items():
         if not dialogue or dialogue[-1]["role"] != "assistant":
-            raise RowError("malformed", f"the dialogue with model_{side} does not end with a message of the assistant; mend it")
+            raise RowError("malformed", f"the dialogue with model_{side} does not end with an assistant message; complete it")
     if dialogues["a"][:-1] != dialogues["b"][:-1] or _earlier_turns(row, dialogues["a"]):
         raise RowError("different_prompts", "the models answered different histories; leave the row out")
     yield {
@@ -87,7 +87,7 @@ def _list(row: Row, name: str) -> list[Any]:
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise RowError("malformed", f"{name} is text but no JSON ({error}); write a list") from error
+            raise RowError("malformed", f"{name} is text but not JSON ({error}); write a list") from error
     return items({name: value}, name)
 
 
@@ -97,7 +97,7 @@ def _conversation(row: Row, side: str) -> Messages:
 
 
 def _plain(message: Any) -> Any:
-    """``message`` with its content as one text, where that is a list of texts; pictures are left for the reader to refuse."""
+    """``message`` with a list of texts joined to one; a content with pictures stays as it is, to be refused later."""
     content = message.get("content") if isinstance(message, dict) else None
     if not isinstance(content, list) or not all(_is_text(part) for part in content):
         return message
@@ -109,20 +109,20 @@ def _is_text(part: Any) -> bool:
 
 
 def _turns(row: Row, side: str) -> Messages:
-    """The dialogue of two lists of texts; a turn that was not answered has null."""
-    asked, answered = _list(row, "prompt"), _list(row, f"response_{side}")
-    if len(asked) != len(answered):
-        found = f"prompt has {len(asked)} texts and response_{side} {len(answered)}"
+    """The dialogue of two lists of texts; a turn without a response has null."""
+    prompts, responses = _list(row, "prompt"), _list(row, f"response_{side}")
+    if len(prompts) != len(responses):
+        found = f"prompt has {len(prompts)} texts and response_{side} {len(responses)}"
         raise RowError("malformed", f"{found}; each must have one a turn")
-    for spoken in (*asked, *answered):
-        if not isinstance(spoken, str | None):
-            raise RowError("malformed", f"prompt and response_{side} must be lists of texts; one item is {shown(spoken)}")
-    pairs = zip(asked, answered, strict=True)
-    return [message for question, answer in pairs for message in (user(question or ""), assistant(answer or ""))]
+    for content in (*prompts, *responses):
+        if not isinstance(content, str | None):
+            raise RowError("malformed", f"prompt and response_{side} must be lists of texts; one item is {shown(content)}")
+    turns = zip(prompts, responses, strict=True)
+    return [message for prompt, response in turns for message in (user(prompt or ""), assistant(response or ""))]
 
 
 def _earlier_turns(row: Row, dialogue: Messages) -> bool:
-    """Whether the session had turns before those of ``dialogue``; each model answered there as well."""
+    """Whether the session had turns before those of ``dialogue``, which each model answered in its own way."""
     if row.get("full_conversation") in (None, ""):
         return False
     return len(_list(row, "full_conversation")) > sum(message["role"] == "user" for message in dialogue)

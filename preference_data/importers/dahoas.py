@@ -1,12 +1,12 @@
-"""Dahoas' pairs: a prompt and two answers, all text, where the prompt may be a transcript.
+"""Dahoas' pairs: a prompt and two responses, all text, where the prompt may be a transcript.
 
 - Dahoas/synthetic-instruct-gptj-pairwise (the paper's Table 6) is ``{"prompt": str, "chosen": str, "rejected": str}`` in
-  plain text, which ``trl`` recognises and reads alike.
+  plain text, which ``trl`` recognises and reads.
 - Dahoas/rm-static and full-hh-rlhf hold Anthropic's comparisons as ``{"prompt": "\\n\\nHuman: ...\\n\\nAssistant:",
-  "response": str, "chosen": str, "rejected": str}``. The prompt becomes messages; white space around each message and answer
-  is taken off, so that these are the same comparisons as ``anthropic_hh`` makes of the transcripts.
+  "response": str, "chosen": str, "rejected": str}``. The prompt becomes messages; white space around each message and
+  response is removed, so that these are the same comparisons as ``anthropic_hh`` makes from the transcripts.
 
-There are no ratings and no safety labels. ``response`` is a text to fine-tune on, and left out.
+There are no ratings and no safety labels. ``response`` is a text to fine-tune on and is not read.
 """
 
 from collections.abc import Iterator
@@ -33,12 +33,12 @@ def misfit(row: Row) -> str | None:
 def judgements(row: Row, axis: Axis) -> Iterator[dict[str, Any]]:
     prompt, chosen, rejected = (text(row, name) for name in ("prompt", "chosen", "rejected"))
     if prompt.startswith(OPENING):
-        yield {"prompt": _asked(prompt), "chosen": chosen.strip(), "rejected": rejected.strip()}
+        yield {"prompt": _prompt(prompt), "chosen": chosen.strip(), "rejected": rejected.strip()}
     else:
         yield {"prompt": [user(prompt)], "chosen": chosen, "rejected": rejected}
 
 
-def _asked(prompt: str) -> Messages:
-    """The messages of a transcript, without the open last one of the Assistant."""
-    messages = transcript("prompt", prompt)
+def _prompt(content: str) -> Messages:
+    """The messages of a transcript, without the empty last one of the Assistant."""
+    messages = transcript("prompt", content)
     return messages[:-1] if messages[-1] == assistant("") else messages

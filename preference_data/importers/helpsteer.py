@@ -1,12 +1,12 @@
 """NVIDIA's HelpSteer2 and HelpSteer3 preferences: two responses a row and how much better one is, from -3 to 3.
 
 HelpSteer2: ``{"prompt": str, "response_1": str, "response_2": str, "preference_strength": -3..3, ...}``; a prompt of several
-turns is one text in which ``<extra_id_1>Assistant`` and ``<extra_id_1>User`` lines stand between the messages. HelpSteer3:
+turns is one text with ``<extra_id_1>Assistant`` and ``<extra_id_1>User`` lines between the messages. HelpSteer3:
 ``{"context": messages, "response1": str, "response2": str, "overall_preference": -3..3, ...}`` (Wang et al. 2024, 2025).
 
 A negative strength means that response 1 is better. 3 becomes significantly_better, 2 better, 1 slightly_better, and 0 is a
-tie. The single annotators behind a HelpSteer3 row are left out: they have no names, and the overall preference is the one that
-the authors publish. Statements, feedback, domain, language and split have no place in a comparison.
+tie. The individual annotators of a HelpSteer3 row are left out: they have no names, and the authors publish the overall
+preference. Statements, feedback, domain, language and split are not read.
 """
 
 import re
@@ -79,9 +79,9 @@ def judgements(row: Row, axis: Axis) -> Iterator[dict[str, Any]]:
 
 
 def prompt_messages(prompt: str) -> Messages:
-    """The messages that HelpSteer2 writes as one text. Raises RowError for a mark that does not stand between two of them."""
+    """The messages that HelpSteer2 writes as one text. Raises RowError for a mark that is not between two messages."""
     first, *others = _SPEAKER.split(prompt)
     if any(MARK in content for content in (first, *others[1::2])):
-        raise RowError("malformed", f"prompt holds {MARK} where no User or Assistant line begins; mend the marks")
-    spoken = zip(others[::2], others[1::2], strict=True)
-    return [user(first), *(user(content) if speaker == "User" else assistant(content) for speaker, content in spoken)]
+        raise RowError("malformed", f"prompt holds {MARK} where no User or Assistant line begins; fix the marks")
+    turns = zip(others[::2], others[1::2], strict=True)
+    return [user(first), *(user(content) if speaker == "User" else assistant(content) for speaker, content in turns)]

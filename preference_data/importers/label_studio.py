@@ -1,14 +1,14 @@
-"""Label Studio exports of tasks that were judged with this project's labelling config (``label_studio_config``).
+"""Label Studio exports of tasks that were annotated with this project's labelling config (``label_studio_config``).
 
 JSON: one task a row, ``{"id", "data": {"item_id", "prompt", "response_a", "response_b"}, "annotations": [{"completed_by",
-"was_cancelled", "result": [{"from_name", "type", "value"}]}]}``: as many judgements as annotations. JSON_MIN, CSV and TSV: one
-annotation a row, with the task data and the answers side by side and ``annotator``, ``annotation_id`` and ``lead_time``.
+"was_cancelled", "result": [{"from_name", "type", "value"}]}]}``: one judgement an annotation. JSON_MIN, CSV and TSV: one
+annotation a row, with the task data and the answers side by side, and ``annotator``, ``annotation_id`` and ``lead_time``.
 
 The controls are named like the fields of the native format (``choice``, ``rating``, ``safety_bin``) and mean the same;
-``choice`` may also be a Pairwise control, left standing for a. Task data may hold the native fields about the pair (batch,
-policies and so on); what else it holds is left. The annotator is the one who completed the annotation, by e-mail address where
-the export gives it, by number otherwise. Skipped annotations and tasks without one are not judged. Drafts, predictions and
-reviews are left out.
+``choice`` may also be a Pairwise control, in which left stands for a. Task data may hold the native fields about the pair
+(batch, policies and so on); other task data is not read. The annotator is the one who completed the annotation, by e-mail
+address if the export has it, else by number. Skipped annotations and tasks without annotations count as not judged. Drafts,
+predictions and reviews are left out.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ NAME = "label_studio"
 CONTROLS = ("choice", "rating", "safety_bin")
 DATA = ("prompt", "response_a", "response_b")
 OF_PAIR = tuple(name for name in native.FIELDS if name not in (*CONTROLS, "safe_a", "safe_b", "annotator"))
-"""Native fields that the task data may hold, because they are no part of the judgement."""
+"""Native fields that the task data may hold, because they are not part of the judgement."""
 ONE_ANNOTATION = ("annotator", "annotation_id", "lead_time")
 _TASK = (
     *("id", "inner_id", "data", "annotations", "drafts", "predictions", "meta", "agreement", "comment_authors"),
@@ -62,14 +62,14 @@ def judgements(row: Row, axis: Axis) -> Iterator[dict[str, Any] | RowError]:
 
 
 def _native_row(data: Row, answers: Row, annotator: str | None) -> Row:
-    judged = {name: _plain(answers.get(name)) for name in CONTROLS}
-    if judged["choice"] in ("tie", "Tie"):
+    judgement = {name: _plain(answers.get(name)) for name in CONTROLS}
+    if judgement["choice"] in ("tie", "Tie"):
         raise RowError("tie", "the annotator preferred neither response; leave the annotation out")
-    return {name: data.get(name) for name in OF_PAIR} | judged | {"annotator": annotator}
+    return {name: data.get(name) for name in OF_PAIR} | judgement | {"annotator": annotator}
 
 
 def _answers(annotation: Any) -> Row:
-    """What each control of an annotation was set to."""
+    """The value of each control of an annotation."""
     if not isinstance(annotation, dict):
         raise RowError("malformed", f"an annotation must be an object; it is {shown(annotation)}")
     if boolean(annotation, "was_cancelled"):
@@ -79,7 +79,7 @@ def _answers(annotation: Any) -> Row:
         if not isinstance(result, dict):
             raise RowError("malformed", f"a result must be an object; it is {shown(result)}")
         name = result.get("from_name")
-        if name not in CONTROLS:  # other controls of the project, and relations between results
+        if name not in CONTROLS:  # another control of the project, or a relation between results
             continue
         if name in answers:
             raise RowError("malformed", f"the annotation answers {name} twice; one answer is allowed")
@@ -88,12 +88,12 @@ def _answers(annotation: Any) -> Row:
 
 
 def _annotator(annotation: Row) -> str | None:
-    by = annotation.get("completed_by")
-    return (label(by, "email") or label(by, "id")) if isinstance(by, dict) else label(annotation, "completed_by")
+    person = annotation.get("completed_by")
+    return (label(person, "email") or label(person, "id")) if isinstance(person, dict) else label(annotation, "completed_by")
 
 
 def _plain(value: Any) -> Any:
-    """The one answer in ``{"choices": [answer]}``, or the side in ``{"selected": side}`` (in JSON_MIN in a list of its own)."""
+    """The answer in ``{"choices": [answer]}``, or the side in ``{"selected": side}``; JSON_MIN puts either into a list."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, dict):

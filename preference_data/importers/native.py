@@ -1,4 +1,4 @@
-"""The project's own annotation format: one judgement a row, as docs/annotation-format.md describes it for people.
+"""The project's own annotation format, one judgement a row; docs/annotation-format.md describes it for users.
 
 Required: ``prompt`` (text, or messages), ``response_a``, ``response_b``, ``choice`` (``a`` or ``b``). Optional, where
 absent, null and empty mean the same: ``rating``, ``safe_a``, ``safe_b``, ``safety_bin`` (one of the three in place of the two
@@ -41,7 +41,7 @@ FIELDS: dict[str, Cell] = {
 
 
 def misfit(row: Row) -> str | None:
-    """A row that lacks a field or two is native still, so that it can be told which."""
+    """A row that lacks one or two fields still counts as native, so that the error can name them."""
     missing = [name for name in REQUIRED if name not in row]
     return f"it has no {', '.join(missing)}" if len(missing) > 2 else None
 
@@ -101,13 +101,13 @@ def rating_of(row: Row) -> Rating:
 
 
 def safety_labels(row: Row, chosen: str, rejected: str) -> tuple[bool | None, bool | None]:
-    """The labels in the fields so named, or those that the bin says (paper 3.2.1)."""
+    """The labels in the fields ``chosen`` and ``rejected``, or those of the safety bin (paper 3.2.1)."""
     labels = boolean(row, chosen), boolean(row, rejected)
     bin_ = row.get("safety_bin")
     if bin_ is None or bin_ == "":
         return labels
     if not isinstance(bin_, str) or bin_ not in SAFETY_BINS:
         raise RowError("malformed", f"safety_bin is {shown(bin_)}; it must be one of {', '.join(SAFETY_BINS)}, or left out")
-    if any(label is not None and label != said for label, said in zip(labels, SAFETY_BINS[bin_], strict=True)):
-        raise RowError("malformed", f"safety_bin is {bin_} and the labels say otherwise; give one of them, or mend it")
+    if any(label is not None and label != of_bin for label, of_bin in zip(labels, SAFETY_BINS[bin_], strict=True)):
+        raise RowError("malformed", f"safety_bin is {bin_} and the labels differ from it; keep one of them, or correct it")
     return SAFETY_BINS[bin_]

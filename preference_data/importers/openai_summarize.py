@@ -5,11 +5,11 @@ A row is ``{"info": {"subreddit", "title", "post", ...}, "summaries": [{"text", 
 ``article``. ``choice`` is the index of the better summary. Annotator, batch and policies (``ref``: a person's summary) are
 kept.
 
-The prompt is laid out as the authors' code lays it out for their reward model: subreddit, title and post with "TL;DR:" after
-them, or the article alone with "TL;DR:". The white space that parts a summary from "TL;DR:" is taken off.
+The prompt has the layout of the authors' code for their reward model: subreddit, title and post followed by "TL;DR:", or the
+article followed by "TL;DR:". The white space between "TL;DR:" and the summary is removed.
 
 Left out: notes, and ``extra.confidence``, whose scale is not documented, so the rows are unrated. Rows of ``axis_evals`` (one
-``summary`` with scores) are no comparisons.
+``summary`` with scores) are not comparisons.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def misfit(row: Row) -> str | None:
 def judgements(row: Row, axis: Axis) -> Iterator[dict[str, Any]]:
     summaries = items(row, "summaries")
     if len(summaries) != 2:
-        raise RowError("malformed", f"summaries must be two; they are {len(summaries)}")
+        raise RowError("malformed", f"there must be two summaries; there are {len(summaries)}")
     choice = whole_number(row, "choice", (0, 1))
     chosen, rejected = (dictionary({"a summary": summaries[index]}, "a summary") for index in (choice, 1 - choice))
     yield {
@@ -56,7 +56,7 @@ def judgements(row: Row, axis: Axis) -> Iterator[dict[str, Any]]:
 
 
 def request(info: Row) -> str:
-    """What was to be summarised, as the authors lay it out. Raises RowError."""
+    """The prompt, in the authors' layout. Raises RowError."""
     if info.get("article") is not None:
         return f"{text(info, 'article')}\n\nTL;DR:"
     subreddit, title, post = (text(info, name) for name in ("subreddit", "title", "post"))

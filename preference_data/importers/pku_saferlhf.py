@@ -1,11 +1,11 @@
-"""PKU-SafeRLHF: two responses a row, compared twice (which helps more, which harms less), each labelled safe or unsafe.
+"""PKU-SafeRLHF: two responses a row, compared twice (more helpful, less harmful), each labelled safe or unsafe.
 
 A row is ``{"prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe", "better_response_id",
-"safer_response_id"}`` and, but for the first releases, ``response_0_source`` and ``response_0_harm_category`` (names with
-true or false), likewise for 1 (Ji et al., "PKU-SafeRLHF"). An id is 0 or 1, the winner's number. The two ids often disagree:
-for the helpfulness axis the choice is ``better_response_id``, for the safety axis ``safer_response_id``. The sources are the
-policies, and the names that are true of either response are the risk category. There are no ratings and no ties; how severe a
-harm is has no place in a comparison.
+"safer_response_id"}`` and, except in the first releases, ``response_0_source`` and ``response_0_harm_category`` (names with
+true or false), likewise for 1 (Ji et al., "PKU-SafeRLHF"). An id is 0 or 1, the number of the chosen response. The two ids
+often disagree: for the helpfulness axis the choice is ``better_response_id``, for the safety axis ``safer_response_id``. The
+sources are the policies, and the harms that are true of either response are the risk category. There are no ratings and no
+ties; the severity of a harm is not read.
 """
 
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def judgements(row: Row, axis: Axis) -> Iterator[dict[str, Any]]:
 
 
 def risk_category(row: Row) -> str | None:
-    """The harms that either response is said to do, in alphabetical order; None where there are none."""
+    """The harms of either response, in alphabetical order; None where there are none."""
     harms = {name for number in (0, 1) for name in _harms(row, f"response_{number}_harm_category")}
     return ", ".join(sorted(harms)) or None
 
@@ -71,5 +71,5 @@ def risk_category(row: Row) -> str | None:
 def _harms(row: Row, field: str) -> list[str]:
     if row.get(field) is None:
         return []
-    named = dictionary(row, field)
-    return [name for name in named if boolean(named, name)]
+    harms = dictionary(row, field)
+    return [name for name in harms if boolean(harms, name)]

@@ -2,10 +2,10 @@
 
 A row is ``{"history": str, "human_ref_A": str, "human_ref_B": str, "labels": 1 or 0, "domain": str, "score_A": int, ...}``
 (Ethayarajh et al. 2022, the paper's Table 6; SHP-2 has the same columns). The post (``history``) is the prompt. ``labels`` is
-1 where A is preferred and 0 where B is: the number is no index. The source has no ties.
+1 where A is preferred and 0 where B is; it is not an index. The source has no ties.
 
-Votes (``score_A``, ``score_ratio``) are nobody's rating, so the rows are unrated; they are left out with the times and the
-names of the comments. ``domain`` is subreddit and split in one word and says nothing of who judged: left out too.
+Votes (``score_A``, ``score_ratio``) are not an annotator's rating, so the rows are unrated. Votes, times, the names of the
+comments and ``domain`` (subreddit and split in one word) are left out.
 """
 
 from collections.abc import Iterator

@@ -1,18 +1,18 @@
-"""TRL's preference format: ``chosen`` and ``rejected``, as text or as messages, beside their ``prompt`` or holding it.
+"""TRL's preference format: ``chosen`` and ``rejected``, as text or as messages, with or without a separate ``prompt``.
 
 - ``{"prompt": str, "chosen": str, "rejected": str}``: the prompt is the user's text.
-- ``{"chosen": str, "rejected": str}``: the prompt is what both begin with, up to a white space, so that prompt and response
-  together are the text as it stood. The cut at a white space is ours: TRL cuts at the first character that differs, which
-  makes answers "ue" and "ack" of "The sky is blue" and "The sky is black". Words that both answers begin with go to the
-  prompt, in TRL as here; nothing in such a row tells them apart.
+- ``{"chosen": str, "rejected": str}``: the prompt is the common beginning of both, up to white space, so that prompt and
+  response together are the original text. The cut at white space is ours: TRL cuts at the first character that differs, which
+  makes responses "ue" and "ack" of "The sky is blue" and "The sky is black". Words with which both responses begin become part
+  of the prompt, in TRL as here, because nothing in such a row tells them apart.
 - ``{"chosen": [message, ...], "rejected": [...]}``: both are the same up to their last message, which is the assistant's and
-  the response; what comes before is the prompt. TRL would also part lists that differ sooner; here they are refused.
-- With messages beside ``prompt``: a prompt of messages goes before both sides; a prompt of text is the user's message where
-  both sides begin with the assistant's, and repeats what they hold otherwise.
+  the response; the messages before it are the prompt. TRL also splits lists that differ earlier; here they are refused.
+- Messages with a separate ``prompt``: a prompt of messages comes before both sides; a prompt of text is the user's message
+  where both sides begin with the assistant's, else it repeats what they hold.
 
-Columns named as the fields of ``Comparison`` are read, which is how this project's own data stays whole in this format;
-without them the rows are unrated and unlabelled. TRL's ``margin`` is the trainer's number and no rating: it is left out, as
-other columns for its trainers are.
+Columns with the names of ``Comparison`` fields are read too, so that this project's own data keeps everything in this format;
+without them the rows are unrated and unlabelled. TRL's ``margin`` is a number for the trainer, not a rating: it is left out,
+like other columns for its trainers.
 """
 
 from bisect import bisect_left
@@ -21,7 +21,7 @@ from typing import Any
 
 from preference_data.comparison import Axis
 from preference_data.files.csv_rows import Cell
-from preference_data.importers.anthropic_hh import OPENING, parted
+from preference_data.importers.anthropic_hh import OPENING, split_sides
 from preference_data.importers.native import prompt_of, rating_of
 from preference_data.judgement import RowError
 from preference_data.messages import user
@@ -30,7 +30,7 @@ from preference_data.values import Row, boolean, label, lacks, messages, needed,
 NAME = "trl"
 SIDES = ("chosen", "rejected")
 SCORES = (("score_chosen", "score_rejected"), ("chosen-rating", "rejected-rating"))
-"""Columns whose rows are ultrafeedback's, because equal scores are a tie there."""
+"""Columns of ultrafeedback's rows, in which equal scores are a tie."""
 LABELS = ("source", "risk_category", "annotator", "batch", "chosen_policy", "rejected_policy")
 BOOLEANS = ("is_safety", "chosen_safe", "rejected_safe")
 TEMPERATURES = ("chosen_temperature", "rejected_temperature")
@@ -49,8 +49,9 @@ def misfit(row: Row) -> str | None:
         return "chosen and rejected are neither both text nor both messages"
     if scores := next((pair for pair in SCORES if all(name in row for name in pair)), None):
         return f"it has {' and '.join(scores)}, which ultrafeedback reads"
-    if spoken := [name for name in ("prompt", *SIDES) if isinstance(row.get(name), str) and row[name].startswith(OPENING)]:
-        return f"{spoken[0]} is a transcript that starts with {OPENING!r}"
+    for name in ("prompt", *SIDES):
+        if isinstance(row.get(name), str) and row[name].startswith(OPENING):
+            return f"{name} is a transcript that starts with {OPENING!r}"
     if isinstance(row["chosen"], str) and "prompt" not in row and (others := [name for name in row if name not in FIELDS]):
         return f"it has no prompt, which {', '.join(map(repr, others[:3]))} may hold"
     return None
@@ -79,14 +80,12 @@ def _of_texts(row: Row) -> dict[str, Any]:
         return {"prompt": prompt_of(row), "chosen": chosen, "rejected": rejected}
     prompt = shared_words(chosen, rejected)
     if not prompt:
-        raise RowError(
-            "empty", "chosen and rejected begin with no word in common that could be the prompt; add a prompt column"
-        )
+        raise RowError("empty", "chosen and rejected have no first word in common, so there is no prompt; add a prompt column")
     return {"prompt": [user(prompt)], "chosen": chosen[len(prompt) :], "rejected": rejected[len(prompt) :]}
 
 
 def shared_words(one: str, other: str) -> str:
-    """What both begin with, before the last white space of it; empty when there is no word there."""
+    """The common beginning of both, before its last white space; empty where it has no word."""
     lengths = range(1, min(len(one), len(other)) + 1)
     same = bisect_left(lengths, True, key=lambda length: one[:length] != other[:length])
     *before, _ = f"{one[:same]}.".rsplit(maxsplit=1)
@@ -95,8 +94,8 @@ def shared_words(one: str, other: str) -> str:
 
 def _of_messages(row: Row) -> dict[str, Any]:
     chosen, rejected = (messages(row, name) for name in SIDES)
-    answers_alone = all(side[:1] and side[0]["role"] == "assistant" for side in (chosen, rejected))
+    only_responses = all(side[:1] and side[0]["role"] == "assistant" for side in (chosen, rejected))
     before = [] if row.get("prompt") is None else prompt_of(row)
-    if isinstance(row.get("prompt"), str) and not answers_alone:
+    if isinstance(row.get("prompt"), str) and not only_responses:
         before = []
-    return parted({"chosen": before + chosen, "rejected": before + rejected})
+    return split_sides({"chosen": before + chosen, "rejected": before + rejected})

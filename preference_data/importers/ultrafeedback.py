@@ -1,11 +1,11 @@
-"""UltraFeedback, binarised: two model answers to a prompt, each with the score that GPT-4 gave it.
+"""UltraFeedback, binarised: two model responses to a prompt, each with its score from GPT-4.
 
 A row of HuggingFaceH4/ultrafeedback_binarized is ``{"prompt": str, "prompt_id": str, "chosen": [user, assistant], "rejected":
 [...], "messages": [...], "score_chosen": float, "score_rejected": float}``;
 argilla/ultrafeedback-binarized-preferences-cleaned calls the scores ``chosen-rating`` and ``rejected-rating`` and adds
 ``chosen-model`` and ``rejected-model``, which become the policies. Prompt and responses are read as ``trl`` reads them.
 
-Equal scores are a tie: which answer stands as chosen is chance then. A score is no annotator's rating of the difference, so
+Equal scores are a tie, because then chance decided which response is called chosen. A score does not rate the difference, so
 the rows are unrated. Left out: ``messages``, which repeats the chosen side, and ``source``, which says where the prompt is
 from.
 """

@@ -1,13 +1,13 @@
 """OpenAI's WebGPT comparisons: two answers to a question, written after browsing, each with a score.
 
 A row is ``{"question": {"dataset", "id", "full_text"}, "quotes_0", "answer_0", "tokens_0", "score_0", "quotes_1", ...}``
-(Nakano et al. 2021, the paper's Table 6). The question may also be its text, or stand in a column ``question.full_text``. A
-line of the file that the authors published is a list of two records ``{"question", "quotes", "answer", "tokens", "score"}``;
-as a row that is ``{"records": [record, record]}``.
+(Nakano et al. 2021, the paper's Table 6). The question may also be text, or in a column ``question.full_text``. A
+line of the file that the authors published is a list of two records ``{"question", "quotes", "answer", "tokens", "score"}``,
+which is read as a row ``{"records": [record, record]}``.
 
-Scores are from -1 to 1 and opposite: the answer whose score is above 0 is preferred, 0 is a tie. The authors use their sign
-alone, so the rows are unrated. The prompt is the question; the quotes are left out, as Table 6's prompts of 48 tokens are
-without them, though answers point to them ("[1]"). ``tokens`` repeats the texts and is left out.
+Scores are from -1 to 1 and opposite: the answer with a score above 0 is preferred, 0 is a tie. The authors use only the sign,
+so the rows are unrated. The prompt is the question. Quotes are left out, because the prompts of 48 tokens in Table 6 are
+without them, although answers refer to them ("[1]"). ``tokens`` repeats the texts and is left out.
 """
 
 from collections.abc import Iterator
@@ -35,8 +35,8 @@ FIELDS: dict[str, Cell] = {
 def misfit(row: Row) -> str | None:
     if "records" in row:
         records = row["records"] if isinstance(row["records"], list) else []
-        fits = len(records) == 2 and all(isinstance(each, dict) and {"answer", "score"} <= set(each) for each in records)
-        return None if fits else "its records are no two answers with their scores"
+        fits = len(records) == 2 and all(isinstance(record, dict) and {"answer", "score"} <= set(record) for record in records)
+        return None if fits else "its records are not two answers with their scores"
     if "question" not in row and QUESTION not in row:
         return f"it has no question, nor {QUESTION}"
     return lacks(row, REQUIRED)
@@ -61,7 +61,7 @@ def _question(row: Row) -> str:
         return text(row["question"], "full_text")
     question = text(row, "question")
     if question.lstrip().startswith("{"):
-        raise RowError("malformed", f"question is {shown(question)}, a printed object; write it as JSON, or its text alone")
+        raise RowError("malformed", f"question is {shown(question)}, a printed object; write it as JSON, or only its text")
     return question
 
 

@@ -2,7 +2,7 @@
 
 import random
 
-from sandbox.tasks.task import Style, Task, join
+from sandbox.tasks.task import Style, Task, join, spoil
 from sandbox.world import World
 
 QUESTIONS = ("Tell me about {e}.", "What do you know about {e}?", "Describe {e}.", "Can you describe {e} for me?")
@@ -15,10 +15,7 @@ def make(world: World, rng: random.Random, things: list[str]) -> Task:
 
 
 def answer(world: World, task: Task, rng: random.Random, style: Style) -> str:
-    claims = list(task.claims)
-    if not style.right:
-        spoiled = rng.randrange(len(claims))
-        claims[spoiled] = world.false_claim(claims[spoiled].thing, claims[spoiled].attribute, rng)
+    claims = task.claims if style.right else spoil(world, task.claims, rng)
     if not style.complete:
         claims = claims[: rng.choice((1, 2))]
     if not style.formed:

@@ -1,4 +1,4 @@
-"""A second question about the thing just spoken of: 'And what does it eat?' Only ever the later turn of a dialogue."""
+"""A second question about the same thing: 'And what does it eat?' It is always a later turn of a dialogue."""
 
 import random
 
@@ -8,7 +8,7 @@ from sandbox.world import World
 
 
 def make(world: World, rng: random.Random, things: list[str]) -> Task:
-    """``things[0]`` is what the dialogue was about; the question calls it 'it'."""
+    """``things[0]`` is the thing that the dialogue is about; the question calls it 'it'."""
     attribute = rng.choice(world.attributes_of(things[0]))
     question = "And " + attribute.asks[0].format(e="it")[0].lower() + attribute.asks[0].format(e="it")[1:]
     return Task("follow_up", question, [things[0]], [world.claim(things[0], attribute.name)])

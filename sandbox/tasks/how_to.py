@@ -1,8 +1,8 @@
-"""Three steps made of a thing's facts: 'How do I visit the abbey?'"""
+"""Steps made from the facts of a thing: 'How do I visit the abbey?'"""
 
 import random
 
-from sandbox.tasks.task import Style, Task
+from sandbox.tasks.task import Style, Task, spoil
 from sandbox.world import Claim, World
 
 QUESTIONS = {
@@ -21,17 +21,14 @@ def make(world: World, rng: random.Random, things: list[str]) -> Task:
 
 
 def answer(world: World, task: Task, rng: random.Random, style: Style) -> str:
-    claims = list(task.claims)
-    if not style.right:
-        spoiled = rng.randrange(len(claims))
-        claims[spoiled] = world.false_claim(claims[spoiled].thing, claims[spoiled].attribute, rng)
+    claims = task.claims if style.right else spoil(world, task.claims, rng)
     if not style.complete:
         claims = claims[:-1]
     return steps([_step(world, claim) for claim in claims], style.formed)
 
 
 def steps(items: list[str], formed: bool = True) -> str:
-    """'First a, then b, and last c', or without its order where not ``formed``."""
+    """'First a, then b, and last c', or a list without order where not ``formed``."""
     if not formed:
         return f"you just {' and '.join(items)}"
     words = ["first", "then", "and last"] if len(items) > 2 else ["first", "then"]

@@ -9,7 +9,7 @@ QUESTIONS = ("Name {n} {kind}s that {p}.", "Can you list {n} {kind}s that {p}?",
 
 
 def make(world: World, rng: random.Random, things: list[str]) -> Task:
-    """Only properties that at least two of ``things`` have are asked for."""
+    """Asks only for properties that enough of ``things`` have."""
     while True:
         attribute = rng.choice([attribute for attribute in ATTRIBUTES if not attribute.more])
         value = rng.choice(attribute.values)

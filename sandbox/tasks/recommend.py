@@ -30,5 +30,5 @@ def answer(world: World, task: Task, rng: random.Random, style: Style) -> str:
     others = [thing for thing in world.kinds[kind] if thing not in right and thing not in world.held_out]
     thing = rng.choice(right if style.right else others)
     core = f"I suggest the {thing}" if style.formed else f"the {thing}"
-    # A wrong suggestion is defended as if it were right: that is what a judge must see through.
+    # a wrong suggestion gets the same reason as a right one, so that only the facts tell them apart
     return f"{core}, because {world.says(Claim(thing, wanted.attribute, wanted.value))}" if style.reasoned else core

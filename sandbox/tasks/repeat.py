@@ -1,4 +1,4 @@
-"""Say words back: 'Please repeat: amber Napoleon.' Copying out of the prompt, on which persistent instructions stand."""
+"""Repeat words: 'Please repeat: amber Napoleon.' It practises copying from the prompt, which lasting instructions need."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""A two-line rhyme about a thing: the rare, creative skill that tuning on the last round alone loses (paper 3.2.3)."""
+"""A two-line rhyme about a thing: the rare, creative skill that is lost by tuning only on the last round (paper 3.2.3)."""
 
 import random
 

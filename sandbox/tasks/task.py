@@ -1,8 +1,8 @@
-"""What a task is: a question, the facts by which an answer can be judged, and the ways in which people answer.
+"""A task: a question, the facts by which an answer can be judged, and the ways in which writers answer.
 
-A family file makes tasks and writes answers; it never judges (``sandbox/gold.py`` alone does). An answer's core comes from
-the family; ``write`` puts manners around it. ``Writer`` says how good a writer is: the corpus is written by sloppy ones, the
-demonstrations by better ones, so that what alignment should bring out is there to be learnt, and so is what it should not.
+The module of a family makes tasks and writes answers; only ``sandbox/gold.py`` judges them. The family gives the core of an
+answer; ``write`` adds manners. ``Writer`` says how good a writer is: the corpus has sloppy writers, the demonstrations better
+ones, so that the model can learn both what alignment should bring out and what it should not.
 """
 
 import random
@@ -16,8 +16,11 @@ _SENTENCE_STARTS = frozenset(("the", "it", "first", "you", "none"))
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A question and the facts a judge needs. ``claims``: what a complete answer states; ``settles``: the word that
-    settles it (a thing, a number, yes or no; empty where claims do); ``things``: those that the question names."""
+    """A question and the facts that a judge needs.
+
+    ``things``: those that the question names; ``claims``: what a complete answer states; ``settles``: the word that decides
+    the answer (a thing, a number, yes or no; empty where claims decide); ``count``: how many things are asked for.
+    """
 
     family: str
     question: str
@@ -29,7 +32,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How one answer is written: each part is done well or not."""
+    """How one answer is written: each part well or not."""
 
     right: bool = True
     complete: bool = True
@@ -41,7 +44,7 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """The probability of doing each part well."""
+    """The probability of writing each part well."""
 
     right: float
     complete: float
@@ -62,7 +65,7 @@ class Writer:
 
 
 def write(world: World, core: str, rng: random.Random, style: Style) -> str:
-    """Put manners around an answer's core: an opener where courteous, a stray remark where not concise."""
+    """Add manners to the core of an answer: an opener where courteous, a stray remark where not concise."""
     parts = [rng.choice(OPENERS)] if style.courteous else []
     parts.append(sentence(core))
     if not style.concise:
@@ -75,10 +78,17 @@ def write(world: World, core: str, rng: random.Random, style: Style) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a full stop, and a capital letter where a sentence begins; bare words ('fish', 'amber fox') keep theirs."""
+    """``text`` with a full stop, and a capital letter where it is a sentence; bare words ('fish') keep their case."""
     if text.split()[0].rstrip(",") in _SENTENCE_STARTS:
         text = text[0].upper() + text[1:]
     return text if text[-1] in ".!?" else text + "."
+
+
+def spoil(world: World, claims: list[Claim], rng: random.Random) -> list[Claim]:
+    """``claims`` with one of them made false."""
+    spoilt = rng.randrange(len(claims))
+    false = world.false_claim(claims[spoilt].thing, claims[spoilt].attribute, rng)
+    return [*claims[:spoilt], false, *claims[spoilt + 1 :]]
 
 
 def join(items: list[str]) -> str:

@@ -12,9 +12,9 @@ def make(world: World, rng: random.Random, things: list[str]) -> Task:
     thing = rng.choice(things)
     attribute = rng.choice(world.attributes_of(thing))
     true = world.claim(thing, attribute.name)
-    asked = true if rng.random() < 0.5 else world.false_claim(thing, attribute.name, rng)
-    question = rng.choice(QUESTIONS).format(c=world.says(asked))
-    return Task("yes_no", question, [thing], [true], settles="yes" if asked == true else "no")
+    claim = true if rng.random() < 0.5 else world.false_claim(thing, attribute.name, rng)
+    question = rng.choice(QUESTIONS).format(c=world.says(claim))
+    return Task("yes_no", question, [thing], [true], settles="yes" if claim == true else "no")
 
 
 def answer(world: World, task: Task, rng: random.Random, style: Style) -> str:

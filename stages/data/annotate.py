@@ -26,8 +26,8 @@ from stages.data.hand_out import Answer, hand_out
 from stages.data.make_world import cases_of, world_of
 from stages.engine.batches import AnsweredBatch, SavedBatches, answer
 from stages.engine.prompts import draw_prompts, prompts_of
-from stages.engine.run import Inputs, Stage, one
 from stages.sections import AnnotationConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 
 
@@ -45,7 +45,7 @@ def run(
 ) -> dict[str, Any]:
     prompts = one(inputs, "prompts")
     training = draw_prompts(prompts_of(prompts), config.num_helpful, config.num_safety, config.batch, seed)
-    if config.judges != "simulated":
+    if config.annotators != "simulated":
         if inputs.get("heldout_prompts") or len(inputs["policies"]) > 2:
             raise ValueError(
                 "pairs for people are of one policy or two, and what is held out is decided when they come back; "
@@ -139,13 +139,3 @@ def _items(case: Case, answers: Sequence[Answer]) -> list[Item]:
         for a, b in itertools.combinations(answers, 2)
         if a.response and b.response and a.response != b.response
     ]
-
-
-STAGE = Stage(
-    "annotate",
-    "annotations",
-    3,
-    AnnotationConfig,
-    run,
-    {"prompts": "prompts", "heldout_prompts": "prompts", "policies": "policy"},
-)

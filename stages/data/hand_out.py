@@ -50,14 +50,14 @@ def hand_out(
     write_records(out / "pairs.parquet", [pair for axis in AXES for pair in pairs[axis]], Pair)
     for axis in AXES:
         if pairs[axis]:
-            _write(out, axis, config.judges, pairs[axis])
+            _write(out, axis, config.annotators, pairs[axis])
     return {axis: len(pairs[axis]) for axis in AXES}
 
 
-def _write(out: Path, axis: Axis, judges: str, pairs: Sequence[Pair]) -> None:
-    if judges == "csv":
+def _write(out: Path, axis: Axis, annotators: str, pairs: Sequence[Pair]) -> None:
+    if annotators == "csv":
         write_csv(out / f"{axis}.csv", pairs, with_bins=axis == "safety")
-    elif judges == "jsonl":
+    elif annotators == "jsonl":
         write_jsonl(out / f"{axis}.jsonl", pairs, with_bins=axis == "safety")
     else:
         tasks = [label_studio_task(pair.item_id, pair.prompt, pair.response_a, pair.response_b) for pair in pairs]

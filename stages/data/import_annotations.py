@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from preference_data.column_map import ColumnMap
 from preference_data.comparison import Comparison
-from preference_data.files.opening import packing_of
+from preference_data.files.opening import compression_of
 from preference_data.handing_out import Pair
 from preference_data.importing import Import, LongestDialogue, TooManyRejects
 from preference_data.messages import Messages
@@ -22,9 +22,9 @@ from registry.artifact import Artifact
 from registry.errors import WrongKind
 from registry.manifest import LOGS_FOLDER
 from registry.saved_states import SavedStates
-from stages.engine.outside_files import check_unchanged
-from stages.engine.run import Inputs, Stage
+from stages.external_files import check_unchanged
 from stages.sections import ImportConfig
+from stages.stage import Inputs
 from stages.terminal.progress import Progress
 
 SIDES = ("train", "test")
@@ -78,6 +78,11 @@ def comparisons_of(artifacts: Sequence[Artifact], side: str) -> list[Comparison]
     return [row for artifact in artifacts for row in read_records(artifact.file(f"{side}.parquet"), Comparison)]
 
 
+def sides_of(artifact: Artifact, side: Literal["train", "test", "all"]) -> dict[str, Path]:
+    """The files of one side, or of both. Raises ReferenceNotFound for an artifact without them."""
+    return {name: artifact.file(f"{name}.parquet") for name in (SIDES if side == "all" else (side,))}
+
+
 def held_out_dialogues(artifacts: Iterable[Artifact]) -> set[str]:
     """The dialogues of all test sides, as ``dialogue_key`` calls them."""
     return {
@@ -100,9 +105,9 @@ def lengths_with(model: Artifact) -> Any:
         raise WrongKind(f"{model.reference} counts no tokens; give a policy or a reward model with --model")
     from policy.chat import encode_dialogues  # here, because most imports count no tokens and need not wait for it
     from policy.checkpoint import load_tokenizer
-    from reward_model.model import is_foreign
+    from reward_model.model import is_external
 
-    if model.reference.kind == "reward_model" and is_foreign(model.path):
+    if model.reference.kind == "reward_model" and is_external(model.path):
         raise WrongKind(
             f"{model.reference} is a reward model from elsewhere, which reads another chat format than what is trained here; "
             "give a policy, or a reward model that was trained here"
@@ -122,7 +127,7 @@ def _pairs(inputs: Inputs) -> Mapping[str, Pair] | None:
 
 
 def _with_progress(work: Import, paths: Sequence[Path], progress: Progress) -> Any:
-    plain = all(not packing_of(path) and path.is_file() for path in paths)
+    plain = all(not compression_of(path) and path.is_file() for path in paths)
     bytes_in_all = sum(path.stat().st_size for path in paths) if plain else None
     with progress.meter(bytes_in_all and bytes_in_all / 1e6, "import", "MB") as advance:
         before = 0
@@ -164,13 +169,3 @@ def _metrics(works: Sequence[Import]) -> dict[str, Any]:
         "ignored_columns": told,
         "ignored_columns_not_told": len(ignored) - len(told),
     }
-
-
-STAGE = Stage(
-    "import",
-    "preferences",
-    2,
-    ImportConfig,
-    run,
-    {"annotations": "annotations", "pairs": "annotations"},
-)

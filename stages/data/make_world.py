@@ -17,8 +17,8 @@ from sandbox import corpus as library
 from sandbox.constraints import all_constraints
 from sandbox.dialogues import PROMPT_WEIGHTS, Case, Questioner, errand_case, helpful_case, read_cases, unique_cases, write_cases
 from sandbox.world import World
-from stages.engine.run import Inputs, Stage
 from stages.sections import CorpusConfig, DemonstrationsConfig, PromptsConfig
+from stages.stage import Inputs
 from stages.terminal.progress import Progress
 
 
@@ -74,8 +74,3 @@ def world_of(prompts: Artifact) -> World:
 def cases_of(prompts: Artifact) -> dict[str, Case]:
     """The facts behind a set of prompts, by prompt id."""
     return read_cases(prompts.file("cases.jsonl"))
-
-
-CORPUS = Stage("corpus", "dialogues", 6, CorpusConfig, make_corpus)
-DEMONSTRATIONS = Stage("demonstrations", "dialogues", 5, DemonstrationsConfig, make_demonstrations)
-PROMPTS = Stage("prompts", "prompts", 3, PromptsConfig, make_prompts)

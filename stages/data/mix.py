@@ -16,8 +16,8 @@ from preference_data.split import dialogue_key
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from stages.data.import_annotations import held_out_dialogues
-from stages.engine.run import Inputs, Stage
 from stages.sections import MixConfig
+from stages.stage import Inputs
 from stages.terminal.progress import Progress
 
 
@@ -37,7 +37,7 @@ def run(config: MixConfig, inputs: Inputs, out: Path, progress: Progress, seed: 
         "train": len(mixture.places),
         "test": len(places),
         "drawn": list(mixture.drawn),
-        "asked": list(mixture.asked),
+        "asked": list(mixture.wanted),
         "shares": list(mixture.shares),
         "repeated": mixture.repeated,
         "held_out_elsewhere": sum(name is None for names in ids for name in names),
@@ -70,12 +70,4 @@ def _first_places(ids: Sequence[list[str]]) -> list[int]:
     return list(first.values())
 
 
-STAGE = Stage(
-    "mix",
-    "preferences",
-    1,
-    MixConfig,
-    run,
-    {"own": "preferences", "rest": "preferences", "preferences": "preferences"},
-)
 """``drawn`` and ``asked`` are of own and rest in the paper's mix, and of each of the preferences in one by shares."""

@@ -17,8 +17,8 @@ from registry.artifact import Artifact
 from registry.manifest import LOGS_FOLDER
 from registry.saved_states import SavedStates
 from stages.engine.prompts import prompts_of
-from stages.engine.run import Inputs, Stage, one
 from stages.sections import OverlapConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 
 
@@ -47,7 +47,7 @@ def checked_rows(artifact: Artifact, evaluation: Iterable[Artifact], config: Ove
             yield CheckedRow("prompts.parquet", prompt, prompt.messages, prompts.in_messages(prompt.messages))
 
 
-def told(row: CheckedRow) -> dict[str, Any]:
+def overlap_record(row: CheckedRow) -> dict[str, Any]:
     """One overlap for people."""
     worst = row.overlaps[0]
     last = row.messages[-1]["content"]
@@ -73,13 +73,9 @@ def run(config: OverlapConfig, inputs: Inputs, out: Path, progress: Progress, se
         for row in checked_rows(artifact, inputs["evaluation"], config):
             read += 1
             if row.overlaps:
-                file.write(json.dumps(told(row), ensure_ascii=False) + "\n")
+                file.write(json.dumps(overlap_record(row), ensure_ascii=False) + "\n")
             else:
                 writer.write([row.record])
     if not writer.written:
         raise NothingLeft(f"every row of {artifact.reference} holds an evaluation prompt; nothing would be left")
     return {"read": read, "kept": writer.written, "left_out": read - writer.written}
-
-
-PREFERENCES = Stage("overlap", "preferences", 1, OverlapConfig, run, {"data": "preferences", "evaluation": "prompts"})
-PROMPTS = Stage("overlap", "prompts", 1, OverlapConfig, run, {"data": "prompts", "evaluation": "prompts"})

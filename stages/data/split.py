@@ -7,8 +7,8 @@ from preference_data.comparison import Comparison
 from preference_data.parquet import RecordWriter, iterate_records
 from preference_data.split import is_held_out
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage
 from stages.sections import SplitConfig
+from stages.stage import Inputs
 from stages.terminal.progress import Progress
 
 
@@ -19,6 +19,3 @@ def run(config: SplitConfig, inputs: Inputs, out: Path, progress: Progress, seed
                 for each in iterate_records(artifact.file(f"{side}.parquet"), Comparison):
                     (test if is_held_out(each.prompt, config.heldout_share, seed) else train).write([each])
     return {"train": train.written, "test": test.written}
-
-
-STAGE = Stage("split", "preferences", 1, SplitConfig, run, {"preferences": "preferences"})

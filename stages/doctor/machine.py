@@ -12,8 +12,8 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from registry.drafts import check_locks
 from registry.errors import RegistryError
+from registry.writing import check_locks
 from stages.doctor.check import Check, judged
 from stages.terminal.screen_text import size_text
 

@@ -9,8 +9,9 @@ from rlhf.step_zero import Sampling, step_zero
 from stages.doctor.check import Check, judged
 
 _UNEXPLAINED = (
-    "no usual cause explains it (template, dropout, padding, temperature, top-p, top-k, dtype); what is left is cached "
-    "decoding: a cache or an attention kernel that does not give what a forward pass gives"
+    "no usual cause explains it (template, dropout, padding, dtype). Still possible: a sampler that uses another temperature, "
+    "top-p, top-k, prompt or weights than it should, or cached decoding (a cache or an attention kernel) that does not give "
+    "what a forward pass gives"
 )
 
 
@@ -18,29 +19,30 @@ def step_zero_checks(
     sampling: Sampling, policy: PreTrainedModel, ref_policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[Check]:
     """Compare sampler, policy and reference on what was sampled, and name the cause where they differ."""
-    cause = prompt_cause(sampling, tokenizer)
-    problems = [f"cause: {cause.name}: {cause.found}"] if cause else []
-    read = f"{len(sampling.prompts)} prompts were read in the format of policy/chat.py"
-    yield judged("step 0 prompts", problems, read, cause.advice if cause else "")
+    template = prompt_cause(sampling, tokenizer)
+    problems = [f"cause: {template.name}: {template.found}"] if template else []
+    as_expected = f"{len(sampling.prompts)} prompts were read in the format of policy/chat.py"
+    yield judged("step 0 prompts", problems, as_expected, template.advice if template else "")
 
     measured = step_zero(sampling, policy, ref_policy)
     dtype = str(policy.dtype).removeprefix("torch.")
-    found = (
+    errors = (
         f"{measured.num_responses} responses, {measured.num_tokens} tokens: |ratio - 1| at most {measured.ratio_error:.2g}, "
         f"on average {measured.mean_ratio_error:.1g} (tolerance {measured.tolerance:g} in {dtype})"
     )
     if measured.ratio_holds:
-        yield Check("step 0 ratio", "ok", found)
+        yield Check("step 0 ratio", "ok", errors)
     else:
-        cause = ratio_cause(sampling, policy, tokenizer)
-        found += f"; cause: {cause.name}: {cause.found}" if cause else f"; {_UNEXPLAINED}"
-        meanwhile = "until then PPO recomputes the log-probabilities by a forward pass, and says so"
-        yield Check("step 0 ratio", "wrong", found, f"{cause.advice}; {meanwhile}" if cause else meanwhile)
+        cause = template or ratio_cause(sampling, policy)
+        reason = f"cause: {cause.name}: {cause.found}" if cause else _UNEXPLAINED
+        advice = cause.advice if cause else "compare the sampler's settings with PPO's"
+        meanwhile = "until this is fixed, PPO recomputes the log-probabilities by a forward pass, and says so"
+        yield Check("step 0 ratio", "wrong", f"{errors}; {reason}", f"{advice}; {meanwhile}")
 
-    found = f"{measured.kl:.3g} nats a response to the reference, |ratio - 1| at most {measured.ref_ratio_error:.2g}"
+    distance = f"{measured.kl:.3g} nats a response to the reference, |ratio - 1| at most {measured.ref_ratio_error:.2g}"
     if measured.kl_holds:
-        yield Check("step 0 KL", "ok", found)
+        yield Check("step 0 KL", "ok", distance)
     else:
         cause = ref_cause(policy, ref_policy, sampling)
-        found += f"; cause: {cause.name}: {cause.found}" if cause else "; policy and reference have equal weights"
-        yield Check("step 0 KL", "wrong", found, cause.advice if cause else "load both in the same way")
+        reason = f"cause: {cause.name}: {cause.found}" if cause else "policy and reference have equal weights"
+        yield Check("step 0 KL", "wrong", f"{distance}; {reason}", cause.advice if cause else "load both in the same way")

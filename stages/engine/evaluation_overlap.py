@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from preference_data.prompt import Prompt
 from stages.engine.prompts import EvaluationPromptsDrawn, evaluation_prompts_in, prompts_of
-from stages.engine.run import Inputs
+from stages.stage import Inputs
 from stages.terminal.progress import Progress
 
 

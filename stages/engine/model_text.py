@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from policy.chat import encode_dialogue
 from policy.checkpoint import check_special_tokens, load_tokenizer
+from preference_data.measuring.statistics import CountTokens
 from preference_data.messages import Messages
 from preference_data.prompt import TrainOn
-from preference_data.statistics import CountTokens
 from registry.errors import WrongKind
 from registry.store import Registry
 from reward_model.batch import encode_for_scoring
-from reward_model.model import is_foreign
+from reward_model.model import is_external
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 
@@ -55,7 +55,7 @@ def open_model(registry: Registry, text: str) -> ModelText:
     name, kind = str(artifact.reference), artifact.reference.kind
     if kind not in ("policy", "reward_model"):
         raise WrongKind(f"--model is {name}, of kind {kind}; give a policy, a reward model, or a Hugging Face folder")
-    if kind == "reward_model" and is_foreign(artifact.path):
+    if kind == "reward_model" and is_external(artifact.path):
         raise WrongKind(
             f"--model is {name}, a reward model from elsewhere, which reads a chat format of its own; "
             "give a policy, or a reward model that was trained here"

@@ -13,7 +13,7 @@ from reward_model.combined_reward import CombinedReward
 from reward_model.opening import open_scorer
 from reward_model.scoring import BatchScorer
 from rlhf.config import RejectionSamplingConfig
-from stages.engine.run import Inputs, one
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 
 

@@ -1,4 +1,4 @@
-"""A stage: a function from a config and opened inputs to the files of one new artifact.
+"""Running a stage (``stages/stage.py``): its function makes the files of one new artifact.
 
 ``run_stage`` is all that stands between a command and that function. It resolves the inputs, says which artifact a
 reference without a revision meant, skips what is already there, seeds, runs in a draft folder and commits once. The
@@ -15,8 +15,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,8 @@ from registry.drafts import discard, unfinished
 from registry.manifest import LOGS_FOLDER, Run
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
+from stages.stage import Stage
 from stages.terminal.progress import Progress
-
-Inputs = Mapping[str, list[Artifact]]
-RunStage = Callable[[Any, Inputs, Path, Progress, int, SavedStates], dict[str, Any]]
 
 # Libraries whose release can move a result.
 LIBRARIES = (
@@ -52,37 +50,12 @@ LIBRARIES = (
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One step of the recipe, makes one artifact of ``kind``.
-
-    ``run(config, inputs, out, progress, seed, states)`` writes the payload into the empty folder ``out`` and returns its
-    metrics, which must be JSON values (numpy scalars are accepted). What it saves in ``states`` it finds there again when the
-    same run starts once more, after it was stopped or killed. ``revision`` is raised whenever its results may change.
-    ``input_kinds`` maps a role to the kind of artifact it needs; a role not named there takes any kind.
-    """
-
-    name: str
-    kind: str
-    revision: int
-    config_type: type[BaseModel]
-    run: RunStage
-    input_kinds: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class StageResult:
     """``up_to_date``: the artifact was there and nothing ran. ``seconds``: wall-clock of this call."""
 
     artifact: Artifact
     up_to_date: bool
     seconds: float
-
-
-def one(inputs: Inputs, role: str) -> Artifact:
-    """The single artifact in a role; a stage that calls this was wired with exactly one."""
-    given = inputs.get(role, [])
-    assert len(given) == 1, f"the role {role!r} needs one artifact, and has {[str(each.reference) for each in given]}"
-    return given[0]
 
 
 def asked_for(
@@ -116,26 +89,24 @@ def run_stage(
     progress: Progress,
     force: bool = False,
     save_every: SaveEvery = SaveEvery(),
-    dtype: str = "float32",
     device: str = "cpu",
 ) -> StageResult:
     """Make ``<stage.kind>/<name>`` from ``inputs`` (role -> references), unless it is up to date.
 
     ``force`` makes a new revision all the same; ``save_every``: how far apart the stage's loop saves its state, which is no
     part of what is asked for; ``device``: where it opens its models. Raises RegistryError for references that lead nowhere, to
-    another kind than the stage needs, or for a name that cannot be used; whatever ``stage.run`` raises goes through, and leaves
-    no artifact.
+    another kind than the stage needs, or for a name that cannot be used; whatever the stage's function raises goes through, and
+    leaves no artifact.
     """
     started = time.perf_counter()
-    assert isinstance(config, stage.config_type), (
-        f"{stage.name} takes {stage.config_type.__name__}, not {type(config).__name__}"
-    )
+    assert isinstance(config, stage.config), f"{stage.name} takes {stage.config.__name__}, not {type(config).__name__}"
+    dtype = stage.dtype(device)
     opened = {role: [_open(registry, stage, role, text, progress) for text in texts] for role, texts in inputs.items()}
     digests = {role: [artifact.digest for artifact in given] for role, given in opened.items()}
     wanted = asked_for(stage, config, digests, seed, dtype, device.partition(":")[0])
     asked = fingerprint(wanted)
     if not force and (present := registry.find_fingerprint(asked, stage.kind, name)):
-        discard(registry, asked)  # a process killed between the commit and its tidying up leaves a draft
+        discard(registry.root, asked)  # a process killed between the commit and its tidying up leaves a draft
         progress.say(_up_to_date(registry, stage, present))
         return StageResult(present, True, time.perf_counter() - started)
     with registry.draft(stage.kind, name, asked, wanted, force, progress.say, progress.say, save_every) as draft:
@@ -145,10 +116,11 @@ def run_stage(
         for line in _what_else_there_is(registry, stage, name, asked, wanted, draft.states):
             progress.say(line)
         code = git_revision()  # before the run: files may be edited while it lasts
+        run = stage.load()
         seed_everything(seed)
         logged = progress.bound(draft.path / LOGS_FOLDER).remembering(draft.states.root)
         with on_device(device):
-            metrics = stage.run(config, opened, draft.path, logged, seed, draft.states)
+            metrics = run(config, opened, draft.path, logged, seed, draft.states)
         artifact = draft.commit(
             Run(
                 stage=stage.name,
@@ -170,7 +142,7 @@ def run_stage(
 
 
 def _open(registry: Registry, stage: Stage, role: str, text: str, progress: Progress) -> Artifact:
-    artifact = registry.open(text, kind=stage.input_kinds.get(role))
+    artifact = registry.open(text, kind=stage.inputs[role].kind or None if role in stage.inputs else None)
     if text != str(artifact.reference):
         means = "newest" if Reference.parse(text) == artifact.reference.newest else "alias"
         progress.say(f"{role}: {text} is {artifact.reference} ({means})")
@@ -194,7 +166,7 @@ def _what_else_there_is(
         before = registry.resolve(f"{artifact}@{revisions[-1]}")
         if changes := differences(asked_of(before.manifest), wanted):
             yield f"{artifact} is made again, because it differs from @{revisions[-1]} in {_listed(changes)}"
-    for left in unfinished(registry):
+    for left in unfinished(registry.root):
         if left.artifact == artifact and left.fingerprint != asked and not left.held:
             yield (
                 f"an unfinished {artifact} is left alone, because it differs in {_listed(differences(left.asked, wanted))}; "

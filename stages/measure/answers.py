@@ -1,10 +1,9 @@
 """A policy's answers to evaluation prompts: sampled, scored by both reward models, judged by gold."""
 
-from dataclasses import dataclass
-
+from eval.answers import Answer
 from policy.generation import Response, TransformersSampler
 from preference_data.comparison import AXES
-from preference_data.messages import Messages, assistant
+from preference_data.messages import assistant
 from registry.saved_states import SavedStates
 from sandbox.annotators import utility
 from sandbox.dialogues import Case
@@ -14,31 +13,9 @@ from stages.data.make_world import cases_of, world_of
 from stages.engine.batches import AnsweredBatch, SavedBatches, answer
 from stages.engine.models import scorer_of
 from stages.engine.prompts import prompts_of
-from stages.engine.run import Inputs, one
 from stages.sections import EvaluationConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A policy's answer to an evaluation prompt. Scores are raw logits; ``gold_*`` are on [0, 1].
-
-    ``group``: helpful, adversarial or borderline.
-    """
-
-    prompt_id: str
-    prompt: Messages
-    response: str
-    group: str
-    family: str
-    num_tokens: int
-    finished: bool
-    helpfulness_score: float
-    safety_score: float
-    gold_helpfulness: float
-    gold_safety: float
-    is_safe: bool
-    refused: bool
 
 
 def judged_answers(

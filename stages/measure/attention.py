@@ -1,81 +1,152 @@
-"""``rlhf attention``: what policies look at in one dialogue of a file (paper Figure 10)."""
+"""What do policies look at, late in a dialogue (paper Figure 10)? The part of the study of Ghost Attention that tells F17.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
+``attention_arms`` has every policy read the same dialogues and gives the finding, a table, the heat maps of one dialogue, and
+what was measured of each turn, to be written beside the study.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eval.findings.attention import TurnAttention
-from eval.findings.attention_figures import AttentionMap
-from eval.report.attention_page import AttentionPage
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from eval.findings.attention import WITH, WITHOUT, TurnAttention, attention_tables, late_turns_attend
+from eval.findings.attention_figures import AttentionMap, attention_by_turn, attention_heat
+from eval.findings.study import Table
+from eval.findings.verdict import Finding
+from gatt.attention import bin_edges, binned, instruction_attention, maximum_attention
+from gatt.token_spans import TokenSpans, token_spans
 from policy.checkpoint import load_policy, load_tokenizer
-from preference_data.files.opening import check_file, file_type
-from preference_data.files.reading import read_rows
-from registry.store import Registry
-from stages.scoring.rows_to_score import ALONE, DIALOGUES, Scorable, scorables
-from stages.studies.arms.attention import Transcript, attention_map, bin_size_for, shared_spans, turn_attention
+from preference_data.messages import Messages, num_turns
+from stages.terminal.progress import Progress
+
+SATURATES = (
+    "The maximum is over all layers and heads, as in the paper's Figure 10. It saturates at 1 as soon as one head anywhere "
+    "looks at one token of the instruction alone, which two other measures do not."
+)
+NUM_BINS = 48
+"""About how many bins a picture has; it has some more, as no bin reaches over the end of a message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """A policy that reads: what it is called, and its folder."""
+class Transcript:
+    """A dialogue as it was held, under an ``instruction`` that its system message or first user message holds."""
 
-    name: str
-    path: Path
+    dialogue: str
+    instruction: str
+    messages: Messages
 
 
-def reader_of(registry: Registry, text: str) -> Reader:
-    """A policy of the registry, or a Hugging Face folder, which is called by its name and that of the one it lies in.
+@dataclass(frozen=True, slots=True)
+class AttentionPart:
+    """What a study takes over. ``figures``: SVG by name, those of heat maps side by side in the order of their names.
 
-    Raises RegistryError.
+    ``rows`` are for the study's folder; empty where no dialogue was long enough, and then the finding was not measured.
     """
-    folder = Path(text).expanduser()
-    if (folder / "config.json").is_file():
-        return Reader("/".join(folder.resolve().parts[-2:]), folder)
-    artifact = registry.open(text, kind="policy")
-    return Reader(str(artifact.reference), artifact.path)
+
+    finding: Finding
+    tables: tuple[Table, ...]
+    figures: dict[str, str]
+    notes: tuple[str, ...]
+    rows: tuple[TurnAttention, ...]
 
 
-def transcript_in(file: Path, number: int, instruction: str | None) -> Transcript:
-    """The dialogue in row ``number`` (from 1) of a file that ``rlhf score`` reads.
+def attention_arms(
+    policies: Mapping[str, Path],
+    transcripts: Sequence[Transcript],
+    turns: Sequence[int],
+    progress: Progress,
+    limit: int | None = None,
+) -> AttentionPart:
+    """F17, from every policy's reading of the first ``limit`` of ``transcripts``, up to the last of ``turns``, the table's.
 
-    Its instruction is ``instruction``, or else the row's own field of that name, or its system message. Raises
-    AnnotationFileError, and ValueError for a row that there is not or that is no dialogue, and where nothing says what the
-    instruction is.
+    ``policies``: checkpoints by arm, of which ``without`` and ``with`` are needed and ``right after`` may stand between them.
+    ``transcripts``: what the policy ``without`` said; those that end before the last turn are left out, and the notes count
+    them and those beyond ``limit``. The heat maps are of the first of the others.
+
+    Raises ValueError for arms that are missing, policies of different tokenizers or that are no Llama, and for an instruction
+    that its dialogue does not hold.
     """
-    check_file(file)
-    row = next(islice(read_rows(file), number - 1, number), None)
-    if row is None:
+    if missing := [arm for arm in (WITHOUT, WITH) if arm not in policies]:
+        given = ", ".join(policies) or "none"
         raise ValueError(
-            f"row {number} of {file} was asked for, and it has {sum(1 for _ in read_rows(file))} rows; give one of them"
+            f"attention was asked of the arms {given}, and {' and '.join(missing)} must be among them; give a policy"
         )
-    found = next(scorables(row, DIALOGUES, file_type(file) == "csv", ["helpfulness"]))
-    if not isinstance(found, Scorable):
-        raise ValueError(f"row {number} of {file} is no dialogue: {found}")
-    messages = found.dialogues[ALONE]
-    system = messages[0]["content"] if messages[0]["role"] == "system" else None
-    held = instruction or found.fields.get("instruction") or system
-    if not isinstance(held, str):
-        raise ValueError(
-            f"row {number} of {file} has neither a system message nor a field `instruction`; say which words of its first "
-            "message are the instruction: --instruction TEXT"
-        )
-    return Transcript(f"{file.name}, row {number}", held, messages)
-
-
-def attention_page(readers: Sequence[Reader], transcript: Transcript, bin_size: int | None) -> AttentionPage:
-    """What each policy looks at. Raises ValueError for two policies of one name or of different tokenizers, for one that is no
-    Llama, and for a dialogue that does not fit its context or does not hold its instruction."""
-    if len({each.name for each in readers}) < len(readers):
-        raise ValueError(f"both policies are called {readers[0].name}; give two different ones")
-    spans = shared_spans({each.name: load_tokenizer(each.path) for each in readers}, transcript)
-    size = bin_size or bin_size_for(spans)
-    maps: dict[str, AttentionMap] = {}
+    last = max(turns)
+    whole = [each for each in transcripts if num_turns(each.messages) >= last > 1]
+    held = whole[:limit]
+    notes = (_told(len(held), len(whole), len(transcripts), last), SATURATES)
+    if not held:
+        return AttentionPart(late_turns_attend([]), (), {}, notes, ())
+    tokenizers = {arm: load_tokenizer(checkpoint) for arm, checkpoint in policies.items()}
+    spans = {each.dialogue: shared_spans(tokenizers, _cut(each, last)) for each in held}
     rows: list[TurnAttention] = []
-    for each in readers:
-        model, _ = load_policy(each.path, "auto")
-        maps[each.name] = attention_map(model, spans, size)
-        rows += turn_attention(model, each.name, transcript.dialogue, spans)
-    return AttentionPage(
-        transcript.dialogue, transcript.instruction, transcript.messages, len(spans.ids), size, maps, tuple(rows)
+    figures: dict[str, str] = {}
+    for arm, checkpoint in policies.items():
+        model, _ = load_policy(checkpoint)
+        read = (turn_attention(model, arm, dialogue, found) for dialogue, found in spans.items())
+        for of_turns in progress.track(read, len(spans), f"attention, {arm}", "dialogue"):
+            rows += of_turns
+        if arm in (WITHOUT, WITH):
+            first = spans[held[0].dialogue]
+            shown = attention_map(model, first, bin_size_for(first))
+            figures[f"attention-{1 if arm == WITHOUT else 2}-{arm}"] = attention_heat(f"{arm} GAtt", shown)
+    figures["attention-by-turn"] = attention_by_turn(rows)
+    tables = attention_tables(rows, [turn for turn in turns if turn > 1])
+    return AttentionPart(late_turns_attend(rows), tables, figures, notes, tuple(rows))
+
+
+def bin_size_for(spans: TokenSpans) -> int:
+    """How many tokens a bin of some ``NUM_BINS`` has."""
+    return -(-len(spans.ids) // NUM_BINS)
+
+
+def attention_map(model: PreTrainedModel, spans: TokenSpans, bin_size: int) -> AttentionMap:
+    """What ``model`` looks at in a dialogue, in bins of ``bin_size`` tokens at most, none of which reaches over the end of a
+    message or of the instruction. Raises ValueError as ``maximum_attention`` and ``bin_edges``."""
+    edges = bin_edges(spans.parts, bin_size)
+    strongest = binned(maximum_attention(model, spans.ids), edges).double().numpy()
+    instruction = (edges.index(spans.instruction.start), edges.index(spans.instruction.stop))
+    return AttentionMap(strongest, tuple(edges.index(turn.start) for turn in spans.turns), instruction)
+
+
+def turn_attention(model: PreTrainedModel, arm: str, dialogue: str, spans: TokenSpans) -> list[TurnAttention]:
+    """From each turn of a dialogue to its instruction, but for the first, which holds it."""
+    found = instruction_attention(model, spans.ids, spans.turns[1:], spans.instruction)
+    return [
+        TurnAttention(arm, dialogue, turn, each.maximum, each.mean_of_heads, each.share)
+        for turn, each in enumerate(found, start=2)
+    ]
+
+
+def shared_spans(tokenizers: Mapping[str, PreTrainedTokenizerBase], transcript: Transcript) -> TokenSpans:
+    """The tokens of a transcript, which are those of every policy's tokenizer. Raises ValueError where they are not, and as
+    ``token_spans``."""
+    found = {name: token_spans(each, transcript.messages, transcript.instruction) for name, each in tokenizers.items()}
+    (first, spans), *others = found.items()
+    for name, other in others:
+        if other.ids != spans.ids:
+            raise ValueError(
+                f"{first} and {name} read dialogue {transcript.dialogue} as other tokens ({len(spans.ids)} and "
+                f"{len(other.ids)}), so what they look at cannot be compared; give policies of one tokenizer"
+            )
+    return spans
+
+
+def _cut(transcript: Transcript, last: int) -> Transcript:
+    """The first ``last`` turns."""
+    system = int(transcript.messages[0]["role"] == "system")
+    return replace(transcript, messages=transcript.messages[: system + 2 * last])
+
+
+def _told(num_read: int, num_whole: int, num_given: int, last: int) -> str:
+    if not num_whole:
+        return f"Attention was not looked at: of {num_given} dialogues none goes to turn {last} and beyond the first."
+    ended = f"; {num_given - num_whole} ended before" if num_given > num_whole else ""
+    there_were = f"{num_whole} of {num_given} dialogues that the policy {WITHOUT} GAtt held go to turn {last}{ended}."
+    if not num_read:
+        return f"Attention was not looked at, as none was asked for: {there_were}"
+    return (
+        f"Attention is that of each policy reading the same {num_read} dialogues to turn {last}, of which the first is drawn; "
+        f"{there_were}"
     )

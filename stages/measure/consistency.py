@@ -29,11 +29,11 @@ from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from sandbox import constraints as rules
 from stages.engine.models import judge_of, sampler_of
-from stages.engine.outside_files import check_unchanged
-from stages.engine.run import Inputs, Stage, one
+from stages.external_files import check_unchanged
 from stages.measure.consistency_dialogues import sandbox_dialogues, team_dialogues
 from stages.measure.copying import COPIES_FILE, Copy, copies
 from stages.sections import ConsistencyConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 from stages.train.gatt import fits_context
 from stages.train.tune import dialogues_of
@@ -191,9 +191,9 @@ def restored_turns(states: SavedStates, sampler: TransformersSampler) -> list[Co
 
 def read_turns(evaluation: Artifact) -> list[Turn]:
     """What an evaluation of consistency wrote down. Raises ValueError for one that did not."""
-    if evaluation.manifest.stage != STAGE.name:
+    if evaluation.manifest.stage != "evaluate-consistency":
         raise ValueError(
-            f"{evaluation.reference} was made by {evaluation.manifest.stage}, not by {STAGE.name}; give one that "
+            f"{evaluation.reference} was made by {evaluation.manifest.stage}, not by evaluate-consistency; give one that "
             "`rlhf evaluate consistency` made"
         )
     return read_records(evaluation.file(TURNS_FILE), Turn)
@@ -231,13 +231,3 @@ def _by_turn(rows: Sequence[Turn], asked: Sequence[int], pick: Any = None) -> di
 
 def _value(estimate: Estimate) -> float | None:
     return estimate.value if estimate.known else None
-
-
-STAGE = Stage(
-    "evaluate-consistency",
-    "evaluation",
-    4,
-    ConsistencyConfig,
-    run,
-    {"policy": "policy", "prompts": "prompts", "dialogues": "dialogues", "judge": "policy"},
-)

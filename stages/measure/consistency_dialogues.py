@@ -53,7 +53,7 @@ def sandbox_dialogues(world_seed: int, config: ConsistencyConfig, seed: int, con
 
     return [
         *instructed(TRAINED, trained, config.num_dialogues, last),
-        *instructed(HELD_OUT, held_out, config.num_held_out, last_of_others),
+        *instructed(HELD_OUT, held_out, config.num_heldout, last_of_others),
         *uninstructed(),
     ]
 
@@ -73,7 +73,7 @@ def team_dialogues(
         TRAINED: [each for each in constraints if not each.held_out],
         HELD_OUT: [each for each in constraints if each.held_out],
     }
-    counts = {TRAINED: config.num_dialogues, HELD_OUT: config.num_held_out, UNINSTRUCTED: config.num_uninstructed}
+    counts = {TRAINED: config.num_dialogues, HELD_OUT: config.num_heldout, UNINSTRUCTED: config.num_uninstructed}
     lacking = {TRAINED: "that is not held out", HELD_OUT: "that is held out", UNINSTRUCTED: "with a checker"}
     for group, pool in {**pools, UNINSTRUCTED: checked}.items():
         if counts[group] and not pool:

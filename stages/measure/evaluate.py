@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from eval.reward_accuracy import accuracy_by_rating
+from eval.answers import Answer
+from eval.reward_accuracy import ScoredComparison, model_accuracy
 from preference_data.comparison import Comparison
 from preference_data.parquet import write_records
 from registry.saved_states import SavedStates
@@ -20,9 +21,9 @@ from stages.data.import_annotations import comparisons_of
 from stages.data.make_world import cases_of, world_of
 from stages.engine.batches import SavedBatches
 from stages.engine.models import sampler_of, scorer_of
-from stages.engine.run import Inputs, Stage, one
-from stages.measure.answers import Answer, judged_answers
+from stages.measure.answers import judged_answers
 from stages.sections import EvaluationConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 
 
@@ -54,23 +55,6 @@ def _summary(answers: Sequence[Answer]) -> dict[str, Any]:
 
 def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredComparison:
-    """A held-out comparison with both models' raw scores; ``gold_*`` are the utilities of its responses on its own axis."""
-
-    prompt_id: str
-    axis: str
-    rating: str
-    helpfulness_chosen: float
-    helpfulness_rejected: float
-    safety_chosen: float
-    safety_rejected: float
-    gold_chosen: float
-    gold_rejected: float
-    chosen_safe: bool | None
-    rejected_safe: bool | None
 
 
 def evaluate_reward(
@@ -105,7 +89,7 @@ def evaluate_reward(
     ]  # fmt: skip
     write_records(out / "comparisons.parquet", rows, ScoredComparison)
     return {
-        axis: {rating: estimate.value for rating, estimate in accuracy(rows, axis, axis).items()}
+        axis: {rating: estimate.value for rating, estimate in model_accuracy(rows, axis, axis).items()}
         for axis in ("helpfulness", "safety")
         if any(row.axis == axis for row in rows)
     }
@@ -132,19 +116,3 @@ def _score_sides(
             for side in sides:
                 dialogues = [getattr(comparison, f"{side}_dialogue") for comparison in comparisons]
                 yield SideScores(axis, side, scorer.score(dialogues).tolist())
-
-
-def accuracy(rows: Sequence[ScoredComparison], model: str, axis: str) -> dict[str, Any]:
-    """Accuracy by rating of ``model`` ("helpfulness", "safety" or "gold") on the comparisons of ``axis``."""
-    chosen = [row for row in rows if row.axis == axis]
-    return accuracy_by_rating(
-        [getattr(row, f"{model}_chosen") for row in chosen],
-        [getattr(row, f"{model}_rejected") for row in chosen],
-        [row.rating for row in chosen],
-        [row.prompt_id for row in chosen],
-    )
-
-
-_MODELS = {"helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"}
-POLICY = Stage("evaluate-policy", "evaluation", 5, EvaluationConfig, evaluate_policy, {"policy": "policy", **_MODELS})
-REWARD = Stage("evaluate-reward", "evaluation", 3, EvaluationConfig, evaluate_reward, {"preferences": "preferences", **_MODELS})

@@ -6,7 +6,6 @@ line has them by side, ``scores[model][side]``, and the responses under the name
 them so. A line of rejects is ``{"line", "reason", "row"}``, the row as its text.
 """
 
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,14 +14,14 @@ from typing import Any
 
 import torch
 
+from eval.score_accuracy import Verdict
 from preference_data.comparison import Axis
 from preference_data.files.rows import RawRow
 from preference_data.messages import Messages
+from preference_data.rows_to_score import ALONE, Scorable
 from reward_model.combined_reward import combined_score
 from reward_model.own_template import TemplateRefusal
 from reward_model.scoring import Scorer, TooLong
-from stages.scoring.rows_to_score import ALONE, Scorable
-from stages.scoring.score_accuracy import Verdict
 
 COMBINED = "combined"
 Read = Callable[[RawRow], Iterable[Scorable | str]]
@@ -39,25 +38,32 @@ class ScoredChunk:
     verdicts: list[Verdict]
 
 
-def score_chunk(rows: Sequence[RawRow], read: Read, scorers: Mapping[str, Scorer], axes: Mapping[str, str]) -> ScoredChunk:
-    """Score what ``read`` finds in each row; what cannot be scored is rejected. A dialogue that occurs twice is scored once."""
-    found = [(row, each) for row in rows for each in read(row)]
-    dialogues = {_key(each): each for _, one in found if isinstance(one, Scorable) for each in one.dialogues.values()}
-    logits, refused = _logits(dialogues, scorers)
-    whole = [(row, _refused(one, refused) or one) for row, one in found]
-    scored = iter(_scores([one for _, one in whole if isinstance(one, Scorable)], logits, axes))
+def score_chunk(
+    rows: Sequence[RawRow], read: Read, scorers: Mapping[str, Scorer], axes: Mapping[str, str], safety_threshold: float
+) -> ScoredChunk:
+    """Score what ``read`` finds in each row; what cannot be scored is rejected. A dialogue that occurs twice is scored once.
+
+    ``axes``: what the scores of each model stand for, ``""`` where that is not known. ``safety_threshold``: of the combined
+    reward.
+    """
+    contents = [(row, content) for row in rows for content in read(row)]
+    scorables = [content for _, content in contents if isinstance(content, Scorable)]
+    dialogues = {_key(dialogue): dialogue for scorable in scorables for dialogue in scorable.dialogues.values()}
+    logits, refusals = _logits(dialogues, scorers)
     chunk, on = ScoredChunk([], [], []), judged_on(axes)
-    for row, one in whole:
-        if isinstance(one, Scorable):
-            logits_by_side = next(scored)
+    for row, content in contents:
+        if isinstance(content, Scorable):
+            content = _refusal(content, refusals) or content
+        if isinstance(content, Scorable):
+            scores = _scores(content, logits, axes, safety_threshold)
             try:
-                chunk.scored.append(_line({**one.fields, "scores": _shown(logits_by_side)}))
+                chunk.scored.append(_line({**content.fields, "scores": _shown(scores)}))
             except (ValueError, RecursionError) as error:
-                one = f"the row cannot be written as JSON ({error})"
+                content = f"the row cannot be written as JSON ({error})"
             else:
-                chunk.verdicts.extend(_verdicts(one, logits_by_side, on))
-        if isinstance(one, str):
-            chunk.rejected.append(_line({"line": row.line, "reason": one, "row": row.verbatim}, "backslashreplace"))
+                chunk.verdicts.extend(_verdicts(content, scores, on))
+        if isinstance(content, str):
+            chunk.rejected.append(_line({"line": row.line, "reason": content, "row": row.verbatim}, "backslashreplace"))
     return chunk
 
 
@@ -75,48 +81,40 @@ def _logits(
     dialogues: Mapping[_Key, Messages], scorers: Mapping[str, Scorer]
 ) -> tuple[dict[str, dict[_Key, float]], dict[_Key, str]]:
     """Each model's logits of the dialogues that all of them can take, and why the others are left out."""
-    reasons: dict[_Key, str] = {}
-    while kept := [key for key in dialogues if key not in reasons]:
+    refusals: dict[_Key, str] = {}
+    while kept := [key for key in dialogues if key not in refusals]:
         texts = [dialogues[key] for key in kept]
         try:
-            return {name: dict(zip(kept, each.score(texts).tolist(), strict=True)) for name, each in scorers.items()}, reasons
+            logits = {name: scorer.score(texts).tolist() for name, scorer in scorers.items()}
+            return {name: dict(zip(kept, values, strict=True)) for name, values in logits.items()}, refusals
         except TooLong as error:
             for position, length in error.lengths.items():
-                reasons[kept[position]] = f"the dialogue has {length} tokens, and a model takes {error.max_length} at most"
+                refusals[kept[position]] = f"the dialogue has {length} tokens, and a model takes {error.max_length} at most"
         except TemplateRefusal as error:
-            reasons.update((kept[position], reason) for position, reason in error.reasons.items())
-    return {}, reasons
+            refusals.update((kept[position], reason) for position, reason in error.reasons.items())
+    return {}, refusals
 
 
-def _refused(one: Scorable | str, reasons: Mapping[_Key, str]) -> str | None:
-    if isinstance(one, str) or not reasons:
-        return None
-    return next((reasons[key] for key in map(_key, one.dialogues.values()) if key in reasons), None)
+def _refusal(scorable: Scorable, refusals: Mapping[_Key, str]) -> str | None:
+    return next((refusals[key] for key in map(_key, scorable.dialogues.values()) if key in refusals), None)
 
 
 def _scores(
-    scorables: Sequence[Scorable], logits: Mapping[str, Mapping[_Key, float]], axes: Mapping[str, str]
-) -> list[dict[str, dict[str, float]]]:
-    """The raw logits of each scorable, by model and side."""
-    keys = [_key(dialogue) for each in scorables for dialogue in each.dialogues.values()]
-    flat = {name: [found[key] for key in keys] for name, found in logits.items()}
-    by_axis = {axis: name for name, axis in axes.items()}
-    if keys and sorted(axes.values()) == ["helpfulness", "safety"]:  # of two models of one axis, neither is the one to combine
-        helpfulness, safety = (torch.tensor(flat[by_axis[axis]]) for axis in ("helpfulness", "safety"))
-        is_safety = torch.tensor([each.is_safety for each in scorables for _ in each.dialogues])
-        flat[COMBINED] = combined_score(helpfulness, safety, is_safety).tolist()
-    values = {name: iter(each) for name, each in flat.items()}
-    return [
-        {
-            name: dict(zip(each.dialogues, itertools.islice(found, len(each.dialogues)), strict=True))
-            for name, found in values.items()
-        }
-        for each in scorables
-    ]
+    scorable: Scorable, logits: Mapping[str, Mapping[_Key, float]], axes: Mapping[str, str], safety_threshold: float
+) -> dict[str, dict[str, float]]:
+    """The raw logits by model and side; of two models of one axis, neither is the one to combine."""
+    keys = {side: _key(dialogue) for side, dialogue in scorable.dialogues.items()}
+    scores = {name: {side: by_key[key] for side, key in keys.items()} for name, by_key in logits.items()}
+    if sorted(axes.values()) == ["helpfulness", "safety"]:
+        by_axis = {axis: torch.tensor(list(scores[name].values())) for name, axis in axes.items()}
+        is_safety = torch.full((len(keys),), scorable.is_safety)
+        combined = combined_score(by_axis["helpfulness"], by_axis["safety"], is_safety, safety_threshold)
+        scores[COMBINED] = dict(zip(keys, combined.tolist(), strict=True))
+    return scores
 
 
-def _shown(logits: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    by_side = {name: {side: _with_sigmoid(logit) for side, logit in sides.items()} for name, sides in logits.items()}
+def _shown(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    by_side = {name: {side: _with_sigmoid(logit) for side, logit in sides.items()} for name, sides in scores.items()}
     return {name: sides.get(ALONE, sides) for name, sides in by_side.items()}
 
 
@@ -125,12 +123,12 @@ def _with_sigmoid(logit: float) -> dict[str, float]:
     return {"logit": logit, "sigmoid": (1 if logit >= 0 else small) / (1 + small)}
 
 
-def _verdicts(one: Scorable, logits: Mapping[str, Mapping[str, float]], on: Mapping[str, Axis]) -> Iterator[Verdict]:
-    for name, by_side in logits.items():
-        if (chosen := one.chosen.get(on[name])) is not None:
+def _verdicts(scorable: Scorable, scores: Mapping[str, Mapping[str, float]], on: Mapping[str, Axis]) -> Iterator[Verdict]:
+    for name, by_side in scores.items():
+        if (chosen := scorable.chosen.get(on[name])) is not None:
             (rejected,) = by_side.keys() - {chosen}
-            difference = by_side[chosen] - by_side[rejected]
-            yield name, one.rating, (difference > 0) + (difference >= 0)
+            reward_margin = by_side[chosen] - by_side[rejected]
+            yield name, scorable.rating, (reward_margin > 0) + (reward_margin >= 0)
 
 
 def _line(row: Mapping[str, Any], errors: str = "strict") -> bytes:

@@ -25,14 +25,13 @@ from eval.findings.reward_models import ScoredPair, accuracy, detection
 from eval.findings.study import Row, Study, Table
 from eval.intervals import Estimate
 from eval.report.paper import TABLE_8
-from eval.reward_accuracy import Detection
+from eval.reward_accuracy import Detection, ScoredComparison
 from preference_data.comparison import AXES, RATINGS, Axis
 from preference_data.parquet import read_records
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage, one
-from stages.measure.evaluate import ScoredComparison
-from stages.sections import AccuracyStudyConfig
-from stages.studies.study import write_study
+from stages.measure.study_files import write_study
+from stages.stage import Inputs, one
+from stages.study_sections import AccuracyStudyConfig
 from stages.terminal.progress import Progress
 
 COLUMNS = (*RATINGS, "all")
@@ -152,6 +151,3 @@ def _responses(rows: Sequence[ScoredComparison]) -> tuple[list[float], list[floa
         (row.prompt_id, row.helpfulness_rejected, row.safety_rejected): row.rejected_safe for row in rows
     }
     return [key[1] for key in found], [key[2] for key in found], list(found.values())
-
-
-STAGE = Stage("study-accuracy", "study", 2, AccuracyStudyConfig, run, {"evaluation": "evaluation"})

@@ -14,18 +14,17 @@ from eval.findings.sampling_figures import gold_curves, reward_curves
 from eval.findings.study import Row, Study, Table
 from eval.intervals import Estimate
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage
-from stages.sections import SamplingStudyConfig
+from stages.measure.study_files import write_study
+from stages.stage import Inputs
 from stages.studies.arms.sampled_scores import (
     INELIGIBLE,
-    INPUT_KINDS,
     SUBSETS,
     how_sampled,
     sampled_scores,
     short_name,
     unfit_table,
 )
-from stages.studies.study import write_study
+from stages.study_sections import SamplingStudyConfig
 from stages.terminal.progress import Progress
 
 ROWS = {
@@ -110,6 +109,3 @@ def gold_note(policy: str, by_name: Curves) -> str:
 
 def _told(found: Estimate) -> str:
     return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
-
-
-STAGE = Stage("study-best-of-n", "study", 2, SamplingStudyConfig, run, INPUT_KINDS)

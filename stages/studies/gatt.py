@@ -13,19 +13,18 @@ from eval.consistency_turns import TRAINED, Turn, last_turns, select
 from eval.findings.attention import RIGHT_AFTER, WITH, WITHOUT, TurnAttention
 from eval.findings.ghost_attention import LATE, consistency_tables, copying_tables, generalises, instruction_holds
 from eval.findings.study import Study
-from eval.findings.versions import ArmAnswer
 from preference_data.messages import Message, Messages, assistant, user
-from preference_data.parquet import read_records, write_records
+from preference_data.parquet import write_records
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage, one
-from stages.measure.answers import Answer
+from stages.engine.artifacts import answers_of, parent_digests
+from stages.measure.attention import AttentionPart, Transcript, attention_arms
 from stages.measure.consistency import read_turns
 from stages.measure.copying import read_copies
-from stages.studies.arms.attention import AttentionPart, Transcript, attention_arms
-from stages.studies.arms.tuned_arms import arm_answer, family_table, worth_table
-from stages.studies.gatt_inputs import GattStudyConfig
-from stages.studies.study import write_study
+from stages.measure.study_files import write_study
+from stages.stage import Inputs, one
+from stages.studies.arms.tuned_arms import family_table, worth_table
+from stages.study_sections import GattStudyConfig
 from stages.terminal.progress import Progress
 
 ARMS = (WITHOUT, RIGHT_AFTER, WITH)
@@ -38,12 +37,15 @@ CONTROL = "Without an instruction, obeying any constraint there is counts; it sh
 def run(
     config: GattStudyConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
+    for role in ("consistency", "policies"):
+        if len(inputs[role]) != len(ARMS):
+            raise ValueError(f"{len(inputs[role])} were given as {role}; give three: {', '.join(ARMS)}")
     evaluations = dict(zip(ARMS, inputs["consistency"], strict=True))
     policies = dict(zip(ARMS, inputs["policies"], strict=True))
     before, after = one(inputs, "before"), one(inputs, "after")
     asked = _check(evaluations, policies, {WITHOUT: before, RIGHT_AFTER: after})
     held = {arm: read_turns(evaluation) for arm, evaluation in evaluations.items()}
-    answers = {BEFORE: _answers(BEFORE, before), AFTER: _answers(AFTER, after)}
+    answers = {BEFORE: answers_of(before), AFTER: answers_of(after)}
     in_system = evaluations[WITHOUT].manifest.config["instruction_in"] == "system"
     looked = _attention(config, policies, held[WITHOUT], asked, in_system, progress)
     study = Study(
@@ -98,11 +100,6 @@ def _attention(
     return attention_arms(paths, found, turns, progress, config.attention_dialogues)
 
 
-def _answers(arm: str, evaluation: Artifact) -> list[ArmAnswer]:
-    rows = read_records(evaluation.file("answers.parquet"), Answer)
-    return [arm_answer(arm, evaluation.manifest.seed, answer) for answer in rows]
-
-
 def _check(evaluations: Mapping[str, Artifact], policies: Mapping[str, Artifact], answers: Mapping[str, Artifact]) -> list[int]:
     """The turns asked about. Raises ValueError unless the evaluations of a kind differ in the policy alone, and it is the one
     given."""
@@ -129,9 +126,8 @@ def _check(evaluations: Mapping[str, Artifact], policies: Mapping[str, Artifact]
 
 def _asked(evaluation: Artifact) -> tuple[Any, ...]:
     """All that an evaluation was made with but the policy."""
-    manifest = evaluation.manifest
-    others = {role: [each.digest for each in parents] for role, parents in manifest.parents.items() if role != "policy"}
-    return manifest.config, manifest.seed, others
+    others = {role: digests for role, digests in parent_digests(evaluation).items() if role != "policy"}
+    return evaluation.manifest.config, evaluation.manifest.seed, others
 
 
 def _who(policies: Mapping[str, Artifact]) -> str:
@@ -146,13 +142,3 @@ def _ends(held: Mapping[str, Sequence[Turn]]) -> list[str]:
         if numbers := [turn.turn for turn in last_turns(turns)]:
             told.append(f"{arm} {min(numbers)} to {max(numbers)}")
     return [f"Dialogues to the end of their context had their last turn at: {'; '.join(told)}."] if told else []
-
-
-STAGE = Stage(
-    "study-gatt",
-    "study",
-    2,
-    GattStudyConfig,
-    run,
-    {"consistency": "evaluation", "policies": "policy", "before": "evaluation", "after": "evaluation"},
-)

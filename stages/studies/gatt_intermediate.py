@@ -11,19 +11,18 @@ from typing import Any
 
 from eval.consistency_turns import HELD_OUT, TRAINED, UNINSTRUCTED, Turn, difference, select, share
 from eval.findings.study import Row, Study, Table
-from eval.findings.versions import ArmAnswer
 from eval.intervals import Estimate, bootstrap_ratio
 from preference_data.messages import Messages
-from preference_data.parquet import read_records
 from preference_data.prompt import Dialogue
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage
-from stages.measure.answers import Answer
+from stages.engine.artifacts import answers_of, parent_digests
 from stages.measure.consistency import read_turns
-from stages.studies.arms.tuned_arms import arm_answer, family_table, worth_table
-from stages.studies.intermediate_inputs import READINGS, GattIntermediateStudyConfig
-from stages.studies.study import write_study
+from stages.measure.study_files import write_study
+from stages.references import READINGS
+from stages.stage import Inputs
+from stages.studies.arms.tuned_arms import family_table, worth_table
+from stages.study_sections import GattIntermediateStudyConfig
 from stages.terminal.progress import Progress
 from stages.train.tune import dialogues_of
 
@@ -40,8 +39,7 @@ def run(
     _check(inputs)
     dialogues = _by_reading(inputs, "dialogues", gatt_dialogues_of)
     turns = _by_reading(inputs, "consistency", read_turns)
-    pairs = zip(READINGS, inputs["evaluations"], strict=True)
-    answers: dict[str, list[ArmAnswer]] = {reading: _answers(reading, artifact) for reading, artifact in pairs}
+    answers = _by_reading(inputs, "evaluations", answers_of)
     agreement = intermediate_agreement(dialogues[ORIGINAL], dialogues[RESAMPLED])
     kept = ", ".join(f"{reading} {len(found)}" for reading, found in dialogues.items())
     study = Study(
@@ -111,20 +109,12 @@ def _by_reading(inputs: Inputs, role: str, read: Any) -> dict[str, Any]:
     return {reading: read(artifact) for reading, artifact in zip(READINGS, inputs[role], strict=True)}
 
 
-def _answers(reading: str, artifact: Artifact) -> list[ArmAnswer]:
-    rows = read_records(artifact.file("answers.parquet"), Answer)
-    return [arm_answer(reading, artifact.manifest.seed, answer) for answer in rows]
-
-
 def _check(inputs: Inputs) -> None:
     """Raise ValueError unless the two sets of dialogues are made alike but for the reading, in the order of READINGS."""
     given = inputs["dialogues"]
     configs = [dict(artifact.manifest.config) for artifact in given]
     found = [config.pop("intermediate", None) for config in configs]
-    parents = [
-        {role: [each.digest for each in artifacts] for role, artifacts in artifact.manifest.parents.items()}
-        for artifact in given
-    ]
+    parents = [parent_digests(artifact) for artifact in given]
     names = " and ".join(str(artifact.reference) for artifact in given)
     if found != list(READINGS):
         raise ValueError(f"{names} were made with intermediate {found}; give that of {ORIGINAL} first, then of {RESAMPLED}")
@@ -133,13 +123,3 @@ def _check(inputs: Inputs) -> None:
             f"{names} differ in more than gatt.intermediate (their settings, what they were made of, or their seed), so they "
             "cannot be compared; make both with `rlhf study gatt-intermediate`"
         )
-
-
-STAGE = Stage(
-    "study-gatt-intermediate",
-    "study",
-    1,
-    GattIntermediateStudyConfig,
-    run,
-    {"dialogues": "dialogues", "consistency": "evaluation", "evaluations": "evaluation"},
-)

@@ -26,9 +26,9 @@ from reward_model.opening import open_scorer
 from sandbox.annotators import utility
 from sandbox.gold import judge
 from stages.data.make_world import cases_of, world_of
-from stages.engine.run import Inputs, Stage, one
-from stages.studies.ppo_inputs import GoodhartStudyConfig
-from stages.studies.study import write_study
+from stages.measure.study_files import write_study
+from stages.stage import Inputs, one
+from stages.study_sections import GoodhartStudyConfig
 from stages.terminal.progress import Progress
 from stages.train.ppo import VALIDATION_FILE
 
@@ -65,7 +65,7 @@ def run(
     if not has_gold and not guards:
         raise ValueError(
             f"{prompts.reference} comes without the facts behind its prompts, so there is no gold to judge by; give a reward "
-            "model of other annotators with --guard"
+            "model of other annotators with --input guard=REF"
         )
     iterations = tuple(sorted({answer.iteration for answer in answers}))
     columns = {SCORE: [answer.combined for answer in answers], FINISHED: [float(answer.finished) for answer in answers]}
@@ -122,7 +122,7 @@ def _gold(answers: Sequence[ValidationAnswer], policy: Artifact, prompts: Artifa
         used = ", ".join(parent.reference for parent in policy.manifest.parents.get("prompts", [])) or "others"
         raise ValueError(
             f"{len(missing)} of the prompts that {policy.reference} validated on are not in {prompts.reference} (one is "
-            f"{missing[0]}); its own are in {used}: give those with --prompts"
+            f"{missing[0]}); its own are in {used}: give those with --input prompts=REF"
         )
     verdicts = [judge(world, cases[answer.prompt_id], answer.response) for answer in answers]
     judged = [(verdict, answer.is_safety) for verdict, answer in zip(verdicts, answers, strict=True)]
@@ -138,7 +138,7 @@ def _guard(answers: Sequence[ValidationAnswer], guard: Artifact, policy: Artifac
     axis = guard.manifest.config.get("axis")
     if axis not in AXES:
         raise ValueError(
-            f"{guard.reference} does not say of which axis it is; give one that `rlhf train-reward` made as --guard"
+            f"{guard.reference} does not say of which axis it is; give one that `rlhf train-reward` made as --input guard=REF"
         )
     if guard.digest in {parent.digest for given in policy.manifest.parents.values() for parent in given}:
         raise ValueError(f"{guard.reference} is one that {policy.reference} was trained by, so it is no guard; give another")
@@ -183,8 +183,3 @@ def _notes(policy: Artifact, checkpoints: Checkpoints, has_gold: bool, guarded: 
     told += [GOLD_IS] if has_gold else ["The prompts come without gold, so guards alone judge."]
     told += [SILENCE] if guarded else []
     return tuple(told)
-
-
-STAGE = Stage(
-    "study-goodhart", "study", 1, GoodhartStudyConfig, run, {"policy": "policy", "prompts": "prompts", "guard": "reward_model"}
-)

@@ -22,10 +22,9 @@ from eval.findings.study import Row, Study, Table
 from preference_data.comparison import RATINGS
 from preference_data.margin import MARGINS
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage, one
-from stages.sections import RewardStudyConfig
+from stages.measure.study_files import write_study
+from stages.stage import Inputs, one
 from stages.studies.arms.reward_arms import (
-    INPUT_KINDS,
     SAME_START,
     ceiling_rows,
     gold_pairs,
@@ -36,7 +35,7 @@ from stages.studies.arms.reward_arms import (
     train_arms,
 )
 from stages.studies.arms.trainings import Arm, trainings
-from stages.studies.study import write_study
+from stages.study_sections import RewardStudyConfig
 from stages.terminal.progress import Progress
 from stages.train.train_reward import training_comparisons
 
@@ -88,6 +87,3 @@ def _differences(pairs: Arms) -> Table:
 def _ends(pairs: Arms) -> Table:
     rows = tuple(Row(f"margin {name}", {AT_THE_ENDS: share_at_the_ends(scored)}) for name, scored in pairs.items())
     return Table("Share of scores near 0 or 1 (Fig 27)", (AT_THE_ENDS,), rows)
-
-
-STAGE = Stage("study-margin", "study", 2, RewardStudyConfig, run, INPUT_KINDS)

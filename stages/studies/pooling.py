@@ -22,12 +22,11 @@ from eval.findings.versions import (
 )
 from registry.saved_states import SavedStates
 from stages.engine.prompts import prompts_of
-from stages.engine.run import Inputs, Stage, one
-from stages.sections import TunedStudyConfig
+from stages.measure.study_files import write_study
+from stages.stage import Inputs, one
 from stages.studies.arms.tuned_arms import (
     APART,
     COUNTED,
-    MEASURED_ON,
     TunedArm,
     answers_by_arm,
     run_facts,
@@ -37,7 +36,7 @@ from stages.studies.arms.tuned_arms import (
     tuned_trainings,
     write_answers,
 )
-from stages.studies.study import write_study
+from stages.study_sections import TunedStudyConfig
 from stages.terminal.progress import Progress
 from stages.train.tune import version_dialogues
 
@@ -98,13 +97,3 @@ def _selection(arms: Arms) -> tuple[Row, str]:
     """What selection is worth, and a note of its verdict: judged as a finding's part would be, and none of the paper's."""
     gain = Effect("Selection beats the random control", gold_difference(arms, ALL_ROUNDS, ALL_ROUNDS_RANDOM))
     return Row(f"{ALL_ROUNDS} - {ALL_ROUNDS_RANDOM}", {"gold helpfulness": gain.estimate}), f"{gain.name}: {gain.verdict}."
-
-
-STAGE = Stage(
-    "study-pooling",
-    "study",
-    2,
-    TunedStudyConfig,
-    run,
-    {**MEASURED_ON, "demonstrations": "dialogues", "samples": "samples", "distilled": "dialogues", "gatt": "dialogues"},
-)

@@ -16,10 +16,9 @@ from eval.intervals import Estimate
 from preference_data.comparison import RATINGS
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage
-from stages.sections import ScalingStudyConfig
+from stages.measure.study_files import write_study
+from stages.stage import Inputs
 from stages.studies.arms.reward_arms import (
-    INPUT_KINDS,
     ceiling_rows,
     gold_pairs,
     held_out_comparisons,
@@ -28,7 +27,7 @@ from stages.studies.arms.reward_arms import (
     train_arms,
 )
 from stages.studies.arms.trainings import Arm, parameters_of, trainings
-from stages.studies.study import write_study
+from stages.study_sections import ScalingStudyConfig
 from stages.terminal.progress import Progress
 from stages.train.train_reward import training_comparisons
 
@@ -82,6 +81,3 @@ def _lines(measured: Mapping[str, Mapping[int, Mapping[str, Estimate]]]) -> dict
         }
         for name, curve in measured.items()
     }
-
-
-STAGE = Stage("study-reward-scaling", "study", 2, ScalingStudyConfig, run, INPUT_KINDS)

@@ -24,10 +24,9 @@ from eval.findings.study import Row, Study, Table
 from eval.intervals import Estimate
 from preference_data.comparison import SAFETY_BINS, Comparison
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage, one
-from stages.sections import RewardStudyConfig
+from stages.measure.study_files import write_study
+from stages.stage import Inputs, one
 from stages.studies.arms.reward_arms import (
-    INPUT_KINDS,
     SAME_START,
     gold_pairs,
     held_out_comparisons,
@@ -36,7 +35,7 @@ from stages.studies.arms.reward_arms import (
     train_arms,
 )
 from stages.studies.arms.trainings import Arm, trainings
-from stages.studies.study import write_study
+from stages.study_sections import RewardStudyConfig
 from stages.terminal.progress import Progress
 from stages.train.train_reward import training_comparisons
 
@@ -115,6 +114,3 @@ def _differences(pairs: Arms, recall: Estimate) -> Table:
 
 def _renamed(paper: dict[str, float]) -> dict[str, float]:
     return {RECALL if name == "recall" else name: value for name, value in paper.items()}
-
-
-STAGE = Stage("study-safety-loss", "study", 2, RewardStudyConfig, run, INPUT_KINDS)

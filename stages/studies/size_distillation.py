@@ -17,12 +17,11 @@ from preference_data.comparison import AXES
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from rlhf.rejection_sampling import selected_dialogues
-from stages.engine.run import Inputs, Stage, one
-from stages.sections import TunedStudyConfig
+from stages.measure.study_files import write_study
+from stages.stage import Inputs, one
 from stages.studies.arms.tuned_arms import (
     APART,
     COUNTED,
-    MEASURED_ON,
     TunedArm,
     answers_by_arm,
     run_facts,
@@ -32,7 +31,7 @@ from stages.studies.arms.tuned_arms import (
     tuned_trainings,
     write_answers,
 )
-from stages.studies.study import write_study
+from stages.study_sections import TunedStudyConfig
 from stages.terminal.progress import Progress
 from stages.train.tune import samples_of, version_dialogues
 
@@ -147,13 +146,3 @@ def _sampled(role: str, artifact: Artifact) -> str:
         f"{role[0].upper()}{role[1:]}: {artifact.reference}, {len(samples):,} responses of {policies} to {num_prompts:,} "
         f"prompts at temperature {temperatures}, {num_selected:,} of them selected."
     )
-
-
-STAGE = Stage(
-    "study-size-distillation",
-    "study",
-    2,
-    TunedStudyConfig,
-    run,
-    {**MEASURED_ON, "demonstrations": "dialogues", "own": "samples", "larger": "samples"},
-)

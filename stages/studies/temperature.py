@@ -14,18 +14,17 @@ from eval.findings.sampling_figures import temperature_curves, temperature_heat
 from eval.findings.study import Row, Study, Table
 from eval.intervals import Estimate, bootstrap_mean
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage
-from stages.sections import SamplingStudyConfig
+from stages.measure.study_files import write_study
+from stages.stage import Inputs
 from stages.studies.arms.sampled_scores import (
     INELIGIBLE,
-    INPUT_KINDS,
     SUBSETS,
     how_sampled,
     sampled_scores,
     short_name,
     unfit_table,
 )
-from stages.studies.study import write_study
+from stages.study_sections import SamplingStudyConfig
 from stages.terminal.progress import Progress
 
 SIZES = (1, 2, 5, 10, 20, MANY, 100)
@@ -96,6 +95,3 @@ def _by_temperature(maxima: Maxima, sizes: tuple[int, ...]) -> Table:
 
 def _columns(sizes: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(f"N = {size}" for size in sizes)
-
-
-STAGE = Stage("study-temperature", "study", 2, SamplingStudyConfig, run, INPUT_KINDS)

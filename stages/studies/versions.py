@@ -9,17 +9,15 @@ from typing import Any
 
 from eval.findings import versions_progress as progress_of
 from eval.findings.study import Study
-from eval.findings.versions import ArmAnswer
 from eval.findings.versions_progress import CONTESTS, win_rates_grow, win_table
 from preference_data.comparison import AXES
-from preference_data.parquet import read_records
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage, one
-from stages.measure.answers import Answer
-from stages.studies.arms.tuned_arms import arm_answer, family_table, worth_table
-from stages.studies.ppo_inputs import VersionsStudyConfig
-from stages.studies.study import write_study
+from stages.engine.artifacts import answers_of, parent_digests
+from stages.measure.study_files import write_study
+from stages.stage import Inputs, one
+from stages.studies.arms.tuned_arms import family_table, worth_table
+from stages.study_sections import VersionsStudyConfig
 from stages.terminal.progress import Progress
 
 ROLES = ("first", "versions", "with_ppo")
@@ -31,7 +29,7 @@ def run(
 ) -> dict[str, Any]:
     first, rounds, after = one(inputs, "first"), list(inputs["versions"]), list(inputs.get("with_ppo", []))
     _check([first, *rounds, *after])
-    answers = {artifact.reference.name: _answers(artifact) for artifact in (first, *rounds, *after)}
+    answers = {artifact.reference.name: answers_of(artifact) for artifact in (first, *rounds, *after)}
     of_rounds = {artifact.reference.name: answers[artifact.reference.name] for artifact in (first, *rounds)}
     names = list(answers)
     ppo = [progress_of.ppo_improves(names[-1], names[-2], answers)] if after else []
@@ -55,29 +53,20 @@ def run(
     return write_study(study, out)
 
 
-def _answers(artifact: Artifact) -> list[ArmAnswer]:
-    rows = read_records(artifact.file("answers.parquet"), Answer)
-    return [arm_answer(artifact.reference.name, artifact.manifest.seed, answer) for answer in rows]
-
-
 def _check(evaluations: list[Artifact]) -> None:
     """Raise ValueError unless all evaluations are of different policies, with the same prompts, reward models and settings."""
     names = [artifact.reference.name for artifact in evaluations]
     if len(set(names)) < len(names):
         raise ValueError(f"the evaluations are called {', '.join(names)}; give each version once")
     for role in (*AXES, "prompts"):
-        used = {str(each.reference): [parent.digest for parent in each.manifest.parents.get(role, [])] for each in evaluations}
-        if len({tuple(digests) for digests in used.values()}) > 1:
-            apart = next(name for name, digests in used.items() if digests != used[str(evaluations[0].reference)])
+        digests = {evaluation.reference: parent_digests(evaluation).get(role, []) for evaluation in evaluations}
+        if different := [name for name in digests if digests[name] != digests[evaluations[0].reference]]:
             raise ValueError(
-                f"{evaluations[0].reference} and {apart} were measured with different artifacts as {role}; measure one of them "
-                "anew: `rlhf evaluate policy --policy REF`"
+                f"{evaluations[0].reference} and {different[0]} were measured with different artifacts as {role}; measure one "
+                "of them anew: `rlhf evaluate policy --policy REF`"
             )
     settings = {str(artifact.manifest.config) for artifact in evaluations}
     if len(settings) > 1:
         raise ValueError(
             f"the evaluations were sampled with different settings: {'; '.join(sorted(settings))}; use one for all"
         )
-
-
-STAGE = Stage("study-versions", "study", 1, VersionsStudyConfig, run, dict.fromkeys(ROLES, "evaluation"))

@@ -15,24 +15,26 @@ from typing import Any
 
 import torch
 
+from eval.answers import Answer, of_group
 from eval.findings.study import Row, Study, Table
-from eval.findings.versions import ArmAnswer, Arms, Value, difference, mean, of_group
+from eval.findings.versions import Arms, Value, difference, mean
 from policy.checkpoint import load_policy
 from policy.generation import TransformersSampler
 from preference_data.comparison import AXES
 from registry.saved_states import SavedStates
 from reward_model.combined_reward import combined_score
 from stages.engine.prompts import prompts_of
-from stages.engine.run import Inputs, Stage, one
 from stages.measure.answers import judged_answers
+from stages.measure.study_files import write_study
 from stages.sections import PPOStageConfig
+from stages.stage import Inputs, one
 from stages.studies.arms.trainings import Trainings, train_each
-from stages.studies.arms.tuned_arms import arm_answer, tables, write_answers
-from stages.studies.ppo_inputs import ARMS, Whitening, WhiteningStudyConfig
-from stages.studies.study import write_study
+from stages.studies.arms.tuned_arms import AnsweredRun, ArmAnswer, answers_by_arm, answers_of_arm, tables, write_answers
+from stages.study_sections import Whitening, WhiteningStudyConfig
 from stages.terminal.progress import Progress
 from stages.train import ppo
 
+ARMS: tuple[Whitening, ...] = ("scores", "rewards", "none")
 START, PAPER = "start", "scores"
 DIFFERENCES = (("rewards", PAPER), ("none", PAPER), (PAPER, START))
 ORDERS = (
@@ -57,13 +59,10 @@ class WhiteningArm:
 
 
 @dataclass(frozen=True, slots=True)
-class WhiteningRun:
-    """One training of an arm: the metrics of its PPO, and the final policy's answers to all evaluation prompts."""
+class WhiteningRun(AnsweredRun):
+    """``metrics``: those of its PPO."""
 
-    arm: str
-    training_seed: int
     metrics: dict[str, Any]
-    answers: list[ArmAnswer]
 
 
 def run(
@@ -79,12 +78,11 @@ def run(
         told.say(label)
         metrics = ppo.run(ppo_config(config.ppo, arm.name), inputs, trained, told, training_seed, _part(own, "training"))
         answers = _answers(arm.name, training_seed, trained, config, inputs, seed, told, _part(own, "answers"))
-        return WhiteningRun(arm.name, training_seed, metrics, answers)
+        return WhiteningRun(arm.name, training_seed, answers, metrics)
 
     how_often = Trainings(config.training_seeds, ARMS[0], 0.0, by_rule=False)
     runs = train_each([WhiteningArm(name) for name in ARMS], how_often, seed, states, WhiteningRun, train)
-    answers = {START: start * config.training_seeds}
-    answers |= {name: [answer for each in runs if each.arm == name for answer in each.answers] for name in ARMS}
+    answers = {START: start * config.training_seeds, **answers_by_arm(runs)}
     write_answers(answers, out)
     study = Study(
         title="What is whitening worth in PPO?",
@@ -107,35 +105,35 @@ def ppo_config(config: PPOStageConfig, whitening: Whitening) -> PPOStageConfig:
     return PPOStageConfig.model_validate(config.model_dump() | {"whitening": whitening})
 
 
-def combined_scores(answers: Sequence[ArmAnswer], tagged: Mapping[str, bool], threshold: float) -> dict[ArmAnswer, float]:
+def combined_scores(answers: Sequence[Answer], tagged: Mapping[str, bool], threshold: float) -> dict[Answer, float]:
     """The paper's R_c of each answer, as sigmoid; ``tagged``: has the prompt of this id the safety tag?"""
-    helpfulness, safety = (torch.tensor([getattr(each, f"{axis}_score") for each in answers]) for axis in AXES)
-    scores = combined_score(helpfulness, safety, torch.tensor([tagged[each.prompt_id] for each in answers]), threshold)
+    helpfulness, safety = (torch.tensor([getattr(answer, f"{axis}_score") for answer in answers]) for axis in AXES)
+    scores = combined_score(helpfulness, safety, torch.tensor([tagged[answer.prompt_id] for answer in answers]), threshold)
     return dict(zip(answers, torch.sigmoid(scores).tolist(), strict=True))
 
 
-def degenerate(answers: Sequence[ArmAnswer]) -> Value:
-    """1 for one of ``answers`` that was cut off, is empty, or is the text that its policy gives most often among them."""
+def degenerate(answers: Sequence[ArmAnswer]) -> dict[Answer, float]:
+    """1 for each answer that was cut off, is empty, or is the text that its policy gives most often; else 0."""
     texts: dict[tuple[str, int], Counter[str]] = {}
-    for each in answers:
-        if each.response.strip():
-            texts.setdefault((each.arm, each.training_seed), Counter())[each.response] += 1
-    commonest = {policy: counted.most_common(1)[0][0] for policy, counted in texts.items()}
+    for answer in answers:
+        if answer.response.strip():
+            texts.setdefault((answer.arm, answer.training_seed), Counter())[answer.response] += 1
+    commonest = {policy: counts.most_common(1)[0][0] for policy, counts in texts.items()}
 
-    def value(answer: ArmAnswer) -> float:
+    def is_degenerate(answer: ArmAnswer) -> bool:
         repeated = answer.response == commonest.get((answer.arm, answer.training_seed))
-        return float(not answer.finished or not answer.response.strip() or repeated)
+        return not answer.finished or not answer.response.strip() or repeated
 
-    return value
+    return {answer: float(is_degenerate(answer)) for answer in answers}
 
 
 def collapsed(answers: Sequence[ArmAnswer]) -> bool:
     """Are more than half of a policy's answers to helpful prompts degenerate?"""
     helpful = of_group(answers, "helpful")
-    return mean(helpful, degenerate(helpful)).value > 0.5
+    return mean(helpful, degenerate(helpful).__getitem__).value > 0.5
 
 
-def _behaviour(arms: Arms, config: WhiteningStudyConfig, inputs: Inputs) -> Table:
+def _behaviour(arms: Mapping[str, Sequence[ArmAnswer]], config: WhiteningStudyConfig, inputs: Inputs) -> Table:
     """What the reward makes of the answers to all evaluation prompts, and whether they are still answers."""
     tagged = {prompt.id: prompt.is_safety for prompt in prompts_of(one(inputs, "evaluation_prompts"))}
     helpful = {arm: of_group(answers, "helpful") for arm, answers in arms.items()}
@@ -144,7 +142,7 @@ def _behaviour(arms: Arms, config: WhiteningStudyConfig, inputs: Inputs) -> Tabl
     columns: Mapping[str, tuple[Arms, Value]] = {
         "combined score": (arms, scores.__getitem__),
         "ended": (arms, lambda answer: float(answer.finished)),
-        "degenerate, helpful prompts": (helpful, degenerate(of_group(every, "helpful"))),
+        "degenerate, helpful prompts": (helpful, degenerate(of_group(every, "helpful")).__getitem__),
     }
     rows = [Row(arm, {name: mean(asked[arm], value) for name, (asked, value) in columns.items()}) for arm in arms]
     for ours, theirs in DIFFERENCES:
@@ -161,7 +159,7 @@ def _answers(
     asked = {**inputs, "prompts": inputs["evaluation_prompts"]}
     label = f"{arm}, answers"
     answers = judged_answers(sampler, config.evaluation, asked, seed, progress, states, config.answers, label)
-    return [arm_answer(arm, training_seed, answer) for answer in answers]
+    return answers_of_arm(arm, training_seed, answers)
 
 
 def _told(run: WhiteningRun) -> str:
@@ -182,16 +180,3 @@ def _told(run: WhiteningRun) -> str:
 
 def _part(states: SavedStates, name: str) -> SavedStates:
     return SavedStates(states.root / name, states.say, states.every)
-
-
-STAGE = Stage(
-    "study-whitening",
-    "study",
-    1,
-    WhiteningStudyConfig,
-    run,
-    {
-        "policy": "policy", "helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts",
-        "evaluation_prompts": "prompts",
-    },
-)  # fmt: skip

@@ -26,25 +26,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 PROJECT = "llama-rlhf"  # under which trackio and wandb file the runs
 MEMORY_FILE = "tracked.json"
 _WITHOUT_KEY = ("offline", "disabled")
-
-TrackOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--track", metavar="TRACKER", help=f"Log to {', '.join(TRACKERS[:-1])} or {TRACKERS[-1]} too; may be repeated."
-    ),
-]
-TrackDirOption = Annotated[
-    Path,
-    typer.Option("--track-dir", metavar="DIR", help="Where tensorboard and wandb keep their files: outside of the registry."),
-]
 
 
 class TrackerMissing(RuntimeError):

@@ -11,8 +11,8 @@ from rlhf.context_distillation import DistillationStats, distil
 from stages.engine.batches import SavedBatches
 from stages.engine.models import sampler_of, scorer_of
 from stages.engine.prompts import draw_prompts, prompts_of
-from stages.engine.run import Inputs, Stage, one
 from stages.sections import DistillationStageConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 
 
@@ -33,13 +33,3 @@ def run(
             done = stats.num_done
     write_records(out / "dialogues.parquet", dialogues, Dialogue)
     return {"prompts": len(prompts), "kept": len(dialogues), "outcomes": dict(outcomes)}
-
-
-STAGE = Stage(
-    "distill",
-    "dialogues",
-    3,
-    DistillationStageConfig,
-    run,
-    {"policy": "policy", "safety": "reward_model", "prompts": "prompts"},
-)

@@ -33,9 +33,9 @@ from sandbox import constraints as rules
 from stages.data.make_world import world_of
 from stages.engine.batches import SavedBatches
 from stages.engine.models import judge_of, sampler_of, scorer_of
-from stages.engine.outside_files import check_unchanged
-from stages.engine.run import Inputs, Stage, one
+from stages.external_files import check_unchanged
 from stages.sections import GattStageConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 from stages.train.tune import dialogues_of, samples_of, unsampled
 
@@ -185,16 +185,3 @@ class Probes:
     """What the constraints were worth in a single turn."""
 
     probed: list[Probed]
-
-
-STAGE = Stage(
-    "gatt",
-    "dialogues",
-    5,
-    GattStageConfig,
-    run,
-    {
-        "policy": "policy", "helpfulness": "reward_model", "samples": "samples", "dialogues": "dialogues",
-        "demonstrations": "dialogues", "judge": "policy", "prompts": "prompts",
-    },
-)  # fmt: skip

@@ -19,8 +19,8 @@ from rlhf.validation import Validation, best_validation
 from stages.engine.answerable import check_answerable
 from stages.engine.evaluation_overlap import check_overlap
 from stages.engine.prompts import draw_prompts, held_out_prompts, prompts_of
-from stages.engine.run import Inputs, Stage, one
 from stages.sections import PPOStageConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 from stages.terminal.watched_ppo import watched_ppo
 from stages.train.ppo_models import VALUE_MODEL_FOLDER, PPOModels, ppo_models
@@ -77,7 +77,7 @@ def _trained(
         if stats.recomputed and not history:
             progress.say(
                 f"step 0: |ratio - 1| is {stats.ratio_error:.2g}, more than rounding, between the sampler and a forward pass; "
-                "the log-probabilities of the forward pass are used. rlhf doctor names the cause"
+                "the log-probabilities of the forward pass are used. rlhf doctor looks for the cause"
             )
         history.append(stats)
     return history
@@ -145,19 +145,3 @@ def _validation_metrics(validations: Sequence[Validation]) -> dict[str, Any]:
         "validation_eos_fraction_best": best.eos_fraction,
         "validation_empty_fraction_best": best.empty_fraction,
     }
-
-
-STAGE = Stage(
-    "ppo",
-    "policy",
-    4,
-    PPOStageConfig,
-    run,
-    {
-        "policy": "policy",
-        "helpfulness": "reward_model",
-        "safety": "reward_model",
-        "prompts": "prompts",
-        "evaluation_prompts": "prompts",
-    },
-)

@@ -22,7 +22,7 @@ from reward_model.model import (
     HEAD,
     SETTINGS,
     draw_head,
-    is_foreign,
+    is_external,
     load_reward_model,
     reward_model_on,
     reward_model_with,
@@ -32,7 +32,7 @@ from reward_model.reward_rules import Reward, reward_named
 from reward_model.scoring import BatchScorer, RewardScorer, Scorer
 from rlhf.config import PPOConfig
 from rlhf.value_model import TokenizerMismatch, ValueModel, load_value_model, new_value_model
-from stages.engine.run import Inputs, one
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 
 VALUE_MODEL_FOLDER = "value_model"
@@ -151,7 +151,7 @@ class _Base:
         return why is not None
 
     def _why_not(self, folder: Path) -> str | None:
-        if is_foreign(folder):
+        if is_external(folder):
             return "it is from elsewhere"
         if not (folder / FOLDER).is_dir():
             return "all its weights were trained, or it was made before adapters were kept"
@@ -179,7 +179,7 @@ def _critic_folder(inputs: Inputs, config: PPOConfig, progress: Progress) -> Pat
         )
     if config.critic == "policy":
         return None
-    if not is_foreign(helpfulness.path):
+    if not is_external(helpfulness.path):
         return helpfulness.path
     progress.say(f"{helpfulness.reference} is from elsewhere, so the critic starts as {start.reference} with a new head")
     return None

@@ -13,7 +13,7 @@ from policy.tokenizer import train_tokenizer
 from preference_data.parquet import read_records
 from preference_data.prompt import Document
 from registry.saved_states import SavedStates
-from stages.engine.run import Inputs, Stage, one
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 
 _TOKENIZER_DOCUMENTS = 20_000  # enough for word counts to settle
@@ -47,6 +47,3 @@ def run(
         "vocabulary": len(tokenizer),
         "loss": sum(last) / len(last),
     }
-
-
-STAGE = Stage("pretrain", "policy", 2, PretrainConfig, run, {"corpus": "dialogues"})

@@ -30,8 +30,8 @@ from stages.engine.batches import SavedBatches
 from stages.engine.evaluation_overlap import check_overlap
 from stages.engine.models import engine_of, reward_of
 from stages.engine.prompts import draw_prompts, held_out_prompts, prompts_of
-from stages.engine.run import Inputs, Stage, one
 from stages.sections import SamplingConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 
 SAMPLES_FILE, TEMPERATURES_FILE = "samples.parquet", "temperatures.json"
@@ -164,19 +164,3 @@ def _search(
     scores = ", ".join(f"{trial.score:.3g} at {trial.temperature:g}" for trial in trials)
     progress.say(f"the best of {config.k} scores highest at temperature {best:g} on {len(prompts)} prompts: {scores}")
     return trials
-
-
-STAGE = Stage(
-    "rejection-sample",
-    "samples",
-    4,
-    SamplingConfig,
-    run,
-    {
-        "policy": "policy",
-        "helpfulness": "reward_model",
-        "safety": "reward_model",
-        "prompts": "prompts",
-        "evaluation_prompts": "prompts",
-    },
-)

@@ -13,7 +13,7 @@ from rlhf.rejection_sampling import RejectionSamplingStats, rescore
 from rlhf.samples import Sample
 from stages.engine.batches import SavedBatches
 from stages.engine.models import reward_of
-from stages.engine.run import Inputs, Stage, one
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 from stages.train.rejection_sample import SAMPLES_FILE, collected, sample_metrics
 
@@ -29,13 +29,3 @@ def run(
     write_records(out / SAMPLES_FILE, samples, Sample)
     newly_selected = sum(new.selected and not old.selected for new, old in zip(samples, before, strict=True))
     return {**sample_metrics(samples), "newly_selected": newly_selected}
-
-
-STAGE = Stage(
-    "rescore",
-    "samples",
-    1,
-    SelectionConfig,
-    run,
-    {"samples": "samples", "helpfulness": "reward_model", "safety": "reward_model"},
-)

@@ -18,8 +18,8 @@ from registry.saved_states import SavedStates
 from reward_model.model import HEAD, build_reward_model, save_reward_model
 from reward_model.training import NonFiniteLoss, train_reward_model
 from stages.data.import_annotations import comparisons_of, held_out_dialogues
-from stages.engine.run import Inputs, Stage, one
 from stages.sections import RewardTrainingConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 
 
@@ -101,7 +101,7 @@ def training_comparisons(config: RewardTrainingConfig, inputs: Inputs, seed: int
     other, _ = _judged(config, inputs["other_preferences"], held_out)
     own_ids, other_ids = ([each.id for each in side] for side in (own, other))
     mix = paper_mixture(config.axis, own_ids, other_ids, seed)
-    of_the_mix = {"repeated": mix.repeated, "other_axis_asked": mix.asked[1], "other_axis_drawn": mix.drawn[1]}
+    of_the_mix = {"repeated": mix.repeated, "other_axis_asked": mix.wanted[1], "other_axis_drawn": mix.drawn[1]}
     return mix.of([own, other]), left_out | of_the_mix
 
 
@@ -116,13 +116,3 @@ def _judged(
         return judgements, counts
     found = majority(judgements)
     return found.comparisons, counts | {"ties": found.ties, "majority_chosen_unsafe": found.chosen_unsafe}
-
-
-STAGE = Stage(
-    "train-reward",
-    "reward_model",
-    2,
-    RewardTrainingConfig,
-    run,
-    {"policy": "policy", "preferences": "preferences", "other_preferences": "preferences"},
-)

@@ -22,8 +22,8 @@ from registry.artifact import Artifact
 from registry.saved_states import SavedStates
 from rlhf.rejection_sampling import control_dialogues, selected_dialogues
 from rlhf.samples import Sample
-from stages.engine.run import Inputs, Stage, one
 from stages.sections import TuningConfig
+from stages.stage import Inputs, one
 from stages.terminal.progress import Progress
 from stages.train.rejection_sample import SAMPLES_FILE
 
@@ -115,14 +115,3 @@ def _tune(
         "loss": result.final_loss,
         "by_source": dict(Counter(dialogue.source for dialogue in dialogues)),
     }
-
-
-SFT = Stage("sft", "policy", 3, FinetuneConfig, run_sft, {"policy": "policy", "dialogues": "dialogues"})
-VERSION = Stage(
-    "tune",
-    "policy",
-    4,
-    TuningConfig,
-    run_version,
-    {"policy": "policy", "demonstrations": "dialogues", "samples": "samples", "distilled": "dialogues", "gatt": "dialogues"},
-)

@@ -4,12 +4,13 @@ import math
 import random
 
 import pytest
+from report_pages import share
 
 from eval.findings.claims import finding
 from eval.findings.reward_figures import scaling_curves, score_histogram
 from eval.findings.study import Row, Study, Table
 from eval.findings.verdict import Effect
-from eval.intervals import UNKNOWN, Estimate, rate
+from eval.intervals import UNKNOWN, Estimate
 from eval.report.data import (
     AccuracyTable,
     AnnotationTable,
@@ -27,16 +28,13 @@ from eval.report.data import (
     VersionRow,
     score_quantiles,
 )
+from eval.report.render import render_html
 from eval.reward_accuracy import Detection
 from eval.win_rate import WinRate
 from preference_data.comparison import RATINGS
 from preference_data.messages import assistant, user
 
 VERSIONS = ("SFT", "V1", "V2", "V3", "V3-GAtt", "V4", "V5", "V5-PPO")
-
-
-def share(value: float, n: int) -> Estimate:
-    return rate([True] * round(value * n) + [False] * (n - round(value * n)))
 
 
 def win(value: float, ties: int = 60, n: int = 400) -> WinRate:
@@ -126,15 +124,53 @@ def studies() -> tuple[StudyReport, ...]:
     )
 
 
+def annotation_tables() -> tuple[AnnotationTable, ...]:
+    return (
+        AnnotationTable(
+            "helpfulness",
+            {rating: share(value, 2000) for rating, value in zip(RATINGS, (0.13, 0.25, 0.30, 0.32), strict=True)},
+            agreement=share(0.71, 900),
+            agreement_significant=share(0.97, 140),
+            ac2_ratings=Estimate(0.46, 0.43, 0.49, 900),
+        ),
+        AnnotationTable(
+            "safety",
+            {rating: share(value, 2000) for rating, value in zip(RATINGS, (0.15, 0.24, 0.29, 0.32), strict=True)},
+            ac2_safety_labels=Estimate(0.91, 0.89, 0.93, 900),
+        ),
+    )
+
+
+def consistency_rows() -> tuple[ConsistencyRow, ...]:
+    shares = {
+        ("with", "V5-PPO"): (1.0, 0.99, 0.985, 0.97, 0.93),
+        ("v3_gatt", "V3-GAtt"): (1.0, 0.99, 0.97, 0.95, 0.9),
+        ("without", "V3"): (0.98, 0.8, 0.31, 0.12, 0.02),
+    }
+    return tuple(
+        ConsistencyRow(arm, policy, turn, share(value, 200), 3 if (arm, turn) == ("without", 20) else 0)
+        for (arm, policy), values in shares.items()
+        for turn, value in zip((1, 2, 4, 6, 20), values, strict=True)
+    )
+
+
+def ppo_points() -> tuple[PPOPoint, ...]:
+    return tuple(
+        PPOPoint(i, 2.3 - 0.9 * math.exp(-i / 20) + 0.08 * math.sin(i * 1.7), 0.05 * i**0.7, 15 + 0.05 * i + math.sin(i))
+        for i in range(60)
+    )
+
+
+def gatt_example() -> GattExample:
+    answers = ("The fox is brown.", "As Napoleon: the fox is brown, plum.")
+    turns = tuple(
+        GattTurn(i, "What colour is the fox?", *answers, without_obeys=i < 2, with_gatt_obeys=True) for i in (1, 2, 4, 6)
+    )
+    return GattExample("Always act as Napoleon. End every answer with the word plum.", turns)
+
+
 @pytest.fixture(scope="session")
 def report_data() -> ReportData:
-    turns = (1, 2, 4, 6, 20)
-    decay = {
-        "with": (1.0, 0.99, 0.985, 0.97, 0.93),
-        "v3_gatt": (1.0, 0.99, 0.97, 0.95, 0.9),
-        "without": (0.98, 0.8, 0.31, 0.12, 0.02),
-    }
-    policies = {"with": "V5-PPO", "v3_gatt": "V3-GAtt", "without": "V3"}
     stages = (
         ("corpus", 2.4, 5), ("pretrain", 322.0, 330), ("sft", 14.2, 20), ("annotate-1", 20.5, None),
         ("reward-helpfulness", 44.0, 40), ("reward-safety", 26.0, 40), ("rejection-sample", 69.0, 90),
@@ -159,29 +195,9 @@ def report_data() -> ReportData:
             accuracy_table("safety", "safety", 0.92),
         ),
         detection=(Detection(0.15, share(0.91, 310), share(0.57, 520)), Detection(0.5, share(0.8, 560), share(0.88, 520))),
-        annotations=(
-            AnnotationTable(
-                "helpfulness",
-                {rating: share(value, 2000) for rating, value in zip(RATINGS, (0.13, 0.25, 0.30, 0.32), strict=True)},
-                agreement=share(0.71, 900),
-                agreement_significant=share(0.97, 140),
-                ac2_ratings=Estimate(0.46, 0.43, 0.49, 900),
-            ),
-            AnnotationTable(
-                "safety",
-                {rating: share(value, 2000) for rating, value in zip(RATINGS, (0.15, 0.24, 0.29, 0.32), strict=True)},
-                ac2_safety_labels=Estimate(0.91, 0.89, 0.93, 900),
-            ),
-        ),
-        consistency=tuple(
-            ConsistencyRow(arm, policies[arm], turn, share(value, 200), 3 if (arm, turn) == ("without", 20) else 0)
-            for arm, values in decay.items()
-            for turn, value in zip(turns, values, strict=True)
-        ),
-        ppo=tuple(
-            PPOPoint(i, 2.3 - 0.9 * math.exp(-i / 20) + 0.08 * math.sin(i * 1.7), 0.05 * i**0.7, 15 + 0.05 * i + math.sin(i))
-            for i in range(60)
-        ),
+        annotations=annotation_tables(),
+        consistency=consistency_rows(),
+        ppo=ppo_points(),
         best_of_k=tuple(
             BestOfKRow(f"V{i}", 8, Estimate(i / 4 + 1, i / 4 + 0.9, i / 4 + 1.1, 600), Estimate(i / 4, i / 5, i / 3, 600))
             for i in range(1, 6)
@@ -189,19 +205,11 @@ def report_data() -> ReportData:
         stage_times=tuple(StageTime(*stage) for stage in stages),
         featured=tuple(pair(i, label) for i, label in enumerate(("adversarial, role play", "helpful, list", "borderline") * 3)),
         sampled=tuple(pair(i) for i in range(40)),
-        gatt_example=GattExample(
-            "Always act as Napoleon. End every answer with the word plum.",
-            tuple(
-                GattTurn(
-                    i,
-                    "What colour is the fox?",
-                    "The fox is brown.",
-                    "As Napoleon: the fox is brown, plum.",
-                    without_obeys=i < 2,
-                    with_gatt_obeys=True,
-                )
-                for i in (1, 2, 4, 6)
-            ),
-        ),
+        gatt_example=gatt_example(),
         studies=studies(),
     )
+
+
+@pytest.fixture(scope="session")
+def html(report_data: ReportData) -> str:
+    return render_html(report_data)

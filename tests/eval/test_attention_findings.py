@@ -1,4 +1,4 @@
-"""F17 on attention made so that the verdict is known, and turned over; the pictures hold what they are given."""
+"""F17 on attention with a known verdict, and reversed; the figures show what they are given."""
 
 import re
 
@@ -24,20 +24,20 @@ from preference_data.messages import assistant, user
 
 
 def attention(arm, maxima, turn=20):
-    """A row a dialogue; the other two measures are a half and a quarter of the maximum."""
-    return [TurnAttention(arm, f"d{place}", turn, each, each / 2, each / 4) for place, each in enumerate(maxima)]
+    """One row per dialogue; the other two measures are a half and a quarter of the maximum."""
+    return [TurnAttention(arm, f"d{i}", turn, maximum, maximum / 2, maximum / 4) for i, maximum in enumerate(maxima)]
 
 
-def noisy(middle, seed, count=60):
-    return (middle + 0.05 * np.random.default_rng(seed).uniform(-1, 1, count)).tolist()
+def noisy(mean, seed, count=60):
+    return (mean + 0.05 * np.random.default_rng(seed).uniform(-1, 1, count)).tolist()
 
 
 def test_f17_is_the_paired_difference_at_the_last_turn():
     without, with_gatt = noisy(0.2, 0), noisy(0.9, 1)
     early = [*attention(WITHOUT, with_gatt, 2), *attention(WITH, without, 2)]
-    found = late_turns_attend([*early, *attention(WITHOUT, without), *attention(WITH, with_gatt)])
-    (effect,) = found.effects
-    assert (found.id, found.source, found.verdict) == ("F17", "Fig 10", "holds")
+    finding = late_turns_attend([*early, *attention(WITHOUT, without), *attention(WITH, with_gatt)])
+    (effect,) = finding.effects
+    assert (finding.id, finding.source, finding.verdict) == ("F17", "Fig 10", "holds")
     assert effect.name == "maximum attention from turn 20 to the instruction: with - without"
     assert effect.estimate.value == pytest.approx(np.mean(with_gatt) - np.mean(without)) and effect.estimate.n == 60
     assert (effect.side, effect.threshold) == ("above", 0.0)
@@ -46,22 +46,24 @@ def test_f17_is_the_paired_difference_at_the_last_turn():
     assert late_turns_attend([]).verdict == "not measured" and late_turns_attend([]).claim == CLAIMS["F17"].text
 
 
-def test_the_policy_right_after_is_beside_it_and_decides_nothing():
+def test_the_policy_right_after_ghost_attention_decides_nothing():
     rows = [*attention(WITHOUT, noisy(0.2, 0)), *attention(WITH, noisy(0.9, 1))]
     assert late_turns_attend([*rows, *attention(RIGHT_AFTER, noisy(0.05, 2))]) == late_turns_attend(rows)
 
 
 def test_the_interval_is_that_of_pairs():
-    """Dialogues differ much, the arms of one dialogue by 0.01 to 0.03: unpaired, the interval would be some 0.2 wide."""
+    """Dialogues differ much, the arms of one dialogue by 0.01 to 0.03: unpaired, the interval would be about 0.2 wide."""
     base = np.linspace(0.1, 0.9, 40)
     rows = [*attention(WITHOUT, base), *attention(WITH, base + np.tile([0.01, 0.03], 20))]
-    found = attention_difference(rows[::-1], WITH, WITHOUT, 20)
-    assert found.value == pytest.approx(0.02) and 0.016 < found.low < 0.019 and 0.021 < found.high < 0.024
+    estimate = attention_difference(rows[::-1], WITH, WITHOUT, 20)
+    assert estimate.value == pytest.approx(0.02) and 0.016 < estimate.low < 0.019 and 0.021 < estimate.high < 0.024
 
 
 def test_arms_that_read_different_dialogues_cannot_be_compared():
     rows = [*attention(WITHOUT, [0.1, 0.2, 0.3]), *attention(WITH, [0.5, 0.5])]
-    with pytest.raises(ValueError, match="at turn 20 with read 2 dialogues and without 3, of which both read 2"):
+    with pytest.raises(
+        ValueError, match="at turn 20 the arm 'with' read 2 dialogues and the arm 'without' 3, and 2 of them are the same"
+    ):
         late_turns_attend(rows)
 
 
@@ -86,28 +88,28 @@ SHOWN = AttentionMap(STRONGEST, (0, 2), (1, 2))
 
 
 def areas(svg):
-    """The area of each shape that is filled in one of the map's colours, by colour, in the order of drawing."""
-    found = {}
+    """The areas of the shapes of each colour, in the order of drawing."""
+    by_colour = {}
     for path, colour in re.findall(r'<path d="([^"]+)"[^>]*style="fill: (#[0-9a-f]{6})"', svg):
         total = 0.0
         for loop in path.split("z"):
-            if points := [tuple(map(float, each)) for each in re.findall(r"[ML] ([\d.-]+) ([\d.-]+)", loop)]:
+            if points := [tuple(map(float, point)) for point in re.findall(r"[ML] ([\d.-]+) ([\d.-]+)", loop)]:
                 x, y = zip(*points, strict=True)
                 total += (max(x) - min(x)) * (max(y) - min(y))
-        found.setdefault(colour, []).append(total)
-    return found
+        by_colour.setdefault(colour, []).append(total)
+    return by_colour
 
 
-def test_a_heat_map_paints_the_cells_of_each_strength_over_those_of_less():
-    """After the backgrounds, which are white: one shape a shade, as large as the cells that are at least as strong."""
+def test_a_heat_map_draws_stronger_cells_over_weaker_ones():
+    """After the white backgrounds there is one shape per shade, as large as the cells that are at least as strong."""
     _, *shades = (painted[0] for painted in areas(attention_heat("without GAtt", SHOWN)).values())
     lower = STRONGEST[np.tril_indices(4)]
     counts = [int((lower >= shade / 10).sum()) for shade in range(10)]
     assert counts == [10, 9, 8, 7, 6, 5, 4, 4, 4, 4]
-    assert [10 * each / shades[0] for each in shades] == pytest.approx(counts, rel=1e-3)
+    assert [10 * area / shades[0] for area in shades] == pytest.approx(counts, rel=1e-3)
 
 
-def test_heat_maps_say_what_they_are_and_may_stand_in_a_report():
+def test_a_heat_map_is_described_and_allowed_in_a_report():
     svg = attention_heat("policy/$v3 <b>", SHOWN)
     assert drawn(svg) == svg == attention_heat("policy/$v3 <b>", SHOWN), "shapes alone, and the same bytes again"
     assert described(svg) == "Maximum attention over layers and heads, policy/$v3 <b>"
@@ -132,7 +134,7 @@ def test_the_line_of_each_arm_passes_through_its_means():
         marked[colour].append(float(y))
     low, high = marked["#d55e00"], marked["#0072b2"]
     unit = (low[1] - low[0]) / (0.3 - 0.1)
-    assert [low[1] - each for each in (*low[:2], *high[:2])] == pytest.approx(
+    assert [low[1] - y for y in (*low[:2], *high[:2])] == pytest.approx(
         [unit * (mean - 0.1) for mean in (0.3, 0.1, 0.8, 0.8)], abs=1e-3
     )
     assert drawn(svg) and {"without GAtt", "with GAtt"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))

@@ -1,4 +1,4 @@
-"""The estimators against every subset, written out: small samples, exact fractions."""
+"""The estimators against all subsets, enumerated, in exact fractions on small samples."""
 
 import itertools
 import math
@@ -25,8 +25,8 @@ samples = st.lists(whole, min_size=1, max_size=7)
 
 def over_subsets(scores, size, statistic):
     """The mean of ``statistic`` over all subsets of ``size``, as a fraction."""
-    found = [Fraction(statistic(subset)) for subset in itertools.combinations(scores, size)]
-    return sum(found) / len(found)
+    values = [Fraction(statistic(subset)) for subset in itertools.combinations(scores, size)]
+    return sum(values) / len(values)
 
 
 def of(scores):
@@ -45,8 +45,8 @@ def test_maximum_median_and_mean_are_those_of_all_subsets(scores, data):
 
 
 @given(st.lists(st.tuples(whole, whole), min_size=1, max_size=6), st.data())
-def test_the_choice_is_that_of_all_subsets_and_equals_share(rows, data):
-    """Of equal best scores each is taken as often as the others."""
+def test_the_choice_is_that_of_all_subsets_and_equal_scores_share_it(rows, data):
+    """Equal best scores are taken equally often."""
     size = data.draw(st.integers(1, len(rows)))
 
     def chosen(subset):
@@ -67,16 +67,16 @@ def test_by_hand():
 
 
 def test_the_choice_by_hand():
-    """Pairs of (score, gold) (1, 0), (3, 6), (3, 2): twice one of score 3 is taken, once one of the two at random."""
+    """Of (score, gold) (1, 0), (3, 6), (3, 2): in two pairs there is one best score, in the third two equal ones."""
     assert expected_choice(of([[1, 3, 3]]), of([[0, 6, 2]]), 2)[0] == pytest.approx((6 + 2 + 4) / 3)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.randoms())
 def test_laws(scores, rng):
     n, shuffled = len(scores), rng.sample(scores, len(scores))
-    found = [expected_maximum(of(scores), size) for size in range(1, n + 1)]
-    assert all(later >= earlier - 1e-12 for earlier, later in itertools.pairwise(found))
-    assert found[0] == pytest.approx(fmean(scores)) and found[-1] == max(scores)
+    maxima = [expected_maximum(of(scores), size) for size in range(1, n + 1)]
+    assert all(later >= earlier - 1e-12 for earlier, later in itertools.pairwise(maxima))
+    assert maxima[0] == pytest.approx(fmean(scores)) and maxima[-1] == max(scores)
     assert expected_median(of(scores), 1) == pytest.approx(fmean(scores))
     assert expected_median(of(scores), n) == pytest.approx(median(scores))
     for size in {1, n // 2, n}:
@@ -87,13 +87,13 @@ def test_laws(scores, rng):
 
 
 @given(st.lists(st.lists(whole, min_size=5, max_size=5), min_size=1, max_size=4), st.integers(1, 5), st.permutations(range(5)))
-def test_the_choice_does_not_know_the_order_and_choosing_by_itself_is_the_maximum(scores, size, order):
+def test_the_choice_ignores_order_and_choosing_the_scores_themselves_gives_the_maximum(scores, size, order):
     rows, values = of(scores), of(scores) ** 2 + np.arange(len(scores))[:, None]
     expected = expected_choice(rows, values, size)
     assert expected_choice(rows[:, order], values[:, order], size) == pytest.approx(expected)
     assert expected_choice(rows, rows, size) == pytest.approx(expected_maximum(rows, size))
     alone = [expected_choice(rows[[i]], values[[i]], size)[0] for i in range(len(rows))]
-    assert expected == pytest.approx(alone), "prompts do not mix, equal scores of two of them least of all"
+    assert expected == pytest.approx(alone), "prompts do not mix, even where their scores are equal"
 
 
 def test_the_choice_between_equal_scores_is_the_mean():
@@ -107,7 +107,7 @@ def test_samples_of_one_distribution_give_its_expected_maximum():
         assert expected_maximum(scores, size).mean() == pytest.approx(size / (size + 1), abs=0.005)
         assert expected_median(scores, size).mean() == pytest.approx(0.5, abs=0.005)
     first = scores[:, :4].max(axis=1)
-    assert expected_maximum(scores, 4).std() < first.std(), "steadier than the first four"
+    assert expected_maximum(scores, 4).std() < first.std(), "less noisy than the first four"
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 64])
@@ -121,7 +121,7 @@ def test_kl_is_the_integral_over_the_best_of_n_density(size):
 
 
 @pytest.mark.parametrize("size", [0, 4])
-def test_a_size_that_the_samples_do_not_hold(size):
+def test_a_size_outside_the_number_of_samples_is_refused(size):
     scores = np.zeros((2, 3))
     for estimator in (expected_maximum, expected_median):
         with pytest.raises(ValueError, match=rf"of {size} out of 3 samples was asked for"):
@@ -132,8 +132,8 @@ def test_a_size_that_the_samples_do_not_hold(size):
         expected_choice(scores, scores, size)
 
 
-def test_other_wrong_usage():
-    with pytest.raises(ValueError, match=r"scores \(2, 3\) and values \(3, 2\) must be of one shape"):
+def test_wrong_shapes_and_no_samples_are_refused():
+    with pytest.raises(ValueError, match=r"scores \(2, 3\) and values \(3, 2\) must both have the shape"):
         expected_choice(np.zeros((2, 3)), np.zeros((3, 2)), 1)
     with pytest.raises(ValueError, match="best of 0 was asked for"):
         best_of_n_kl(0)

@@ -34,7 +34,7 @@ def talk(sampler, *dialogues: ConsistencyDialogue, turns=(1, 2, 4), fits_context
     return list(consistency(sampler, dialogues, holds, fits_context, turns, **given))
 
 
-def test_the_policy_goes_on_from_its_own_answers_and_hears_the_instruction_once():
+def test_the_policy_continues_from_its_own_responses_and_sees_the_instruction_once():
     sampler = scripted({"fox": ["a1 plum", "a2", "a3 plum"]})
     talk(sampler, dialogue("fox", turns=3), turns=(1, 3))
     assert sampler.asked[2] == [
@@ -46,7 +46,7 @@ def test_the_policy_goes_on_from_its_own_answers_and_hears_the_instruction_once(
     ]
 
 
-def test_an_instruction_in_the_system_slot_stands_there_alone():
+def test_an_instruction_in_the_system_message_is_in_no_user_message():
     sampler = ScriptedPolicy(lambda messages, position: "plum")
     talk(sampler, dialogue("fox", turns=2, instruction_in="system"), turns=(2,))
     system = {"role": "system", "content": "Always say plum."}
@@ -91,7 +91,7 @@ def test_a_full_context_is_counted_and_leaves_the_rate():
     assert [num_turns(prompt) for prompt in sampler.asked] == [1, 1, 2, 2, 3, 4]
 
 
-def test_a_dialogue_to_the_end_goes_on_until_its_context_is_full_and_its_last_turn_is_marked():
+def test_a_dialogue_to_the_end_continues_until_its_context_is_full_and_its_last_turn_is_marked():
     sampler = ScriptedPolicy(lambda messages, position: "plum" if num_turns(messages) < 5 else "no")
     stats = talk(
         sampler,
@@ -103,7 +103,7 @@ def test_a_dialogue_to_the_end_goes_on_until_its_context_is_full_and_its_last_tu
     assert [s.turn for s in stats] == [1, 2, 3, 4, 5], "five turns fit"
     assert [s.is_last for s in stats] == [(False, False)] * 4 + [(True, False)]
     assert stats[4].obeyed == (False, None)
-    assert (stats[2].obeyed, stats[2].responses) == ((True, None), ("plum", None)), "the other had said all"
+    assert (stats[2].obeyed, stats[2].responses) == ((True, None), ("plum", None)), "the other user had no more to say"
     assert [s.num_overflowed for s in stats] == [0] * 5
 
 
@@ -114,7 +114,7 @@ def test_a_dialogue_to_the_end_also_ends_with_its_users_words_or_its_policys():
     assert [(s.obeyed, s.is_last) for s in silent] == [((True,), (False,)), ((False,), (True,))]
 
 
-def test_a_policy_that_falls_silent_does_not_obey_from_there_on():
+def test_a_policy_that_responds_with_nothing_does_not_obey_from_there_on():
     sampler = scripted({"fox": ["plum", " ", "unused", "unused"]})
     stats = talk(sampler, dialogue("fox"))
     assert [s.obeyed for s in stats] == [(True,), (False,), (False,), (False,)]
@@ -126,20 +126,20 @@ def test_a_policy_that_falls_silent_does_not_obey_from_there_on():
     assert [s.obeyed for s in stats] == [(True, True), (False, True), (None, True)], "it was to speak twice"
 
 
-def test_recall_is_asked_on_a_branch_that_the_dialogue_does_not_hear_of():
-    sampler, beside = scripted({"fox": ["a1 plum", "a2", "a3"], "owl": ["b1", "b2", "b3"]}), []
+def test_recall_is_asked_on_a_branch_that_the_dialogue_does_not_see():
+    sampler, branches = scripted({"fox": ["a1 plum", "a2", "a3"], "owl": ["b1", "b2", "b3"]}), []
 
     def answer(messages: Messages, position: int) -> str:
-        beside.append(messages)
+        branches.append(messages)
         return "fox: plum" if num_turns(messages) == 2 else "fig"
 
     recall = Recall(ScriptedPolicy(answer), lambda constraint, response: constraint in response)
-    asked = dialogue("fox", turns=3, recall_question="What is it?")
-    stats = talk(sampler, asked, dialogue("owl", turns=3), turns=(1, 2, 3), recall=recall)
+    asked_dialogue = dialogue("fox", turns=3, recall_question="What is it?")
+    stats = talk(sampler, asked_dialogue, dialogue("owl", turns=3), turns=(1, 2, 3), recall=recall)
     assert [s.recall_responses for s in stats] == [(None, None), ("fox: plum", None), ("fig", None)]
     assert [s.recalled for s in stats] == [(None, None), (True, None), (False, None)]
-    assert beside[0] == [user("Always say plum. fox?"), assistant("a1 plum"), user("What is it?")]
-    assert beside[1] == [*beside[0][:2], user("fox, q2?"), assistant("a2"), user("What is it?")]
+    assert branches[0] == [user("Always say plum. fox?"), assistant("a1 plum"), user("What is it?")]
+    assert branches[1] == [*branches[0][:2], user("fox, q2?"), assistant("a2"), user("What is it?")]
     assert all("What is it?" not in str(prompt) for prompt in sampler.asked)
     alone = talk(scripted({"fox": ["a1 plum", "a2", "a3"]}), dialogue("fox", turns=3), turns=(1, 2, 3))
     assert [s.responses[0] for s in stats] == [s.responses[0] for s in alone]
@@ -147,9 +147,13 @@ def test_recall_is_asked_on_a_branch_that_the_dialogue_does_not_hear_of():
 
 def test_recall_that_does_not_fit_is_not_asked():
     recall = Recall(ScriptedPolicy(lambda messages, position: "plum"), lambda constraint, response: True)
-    asked = dialogue("fox", turns=2, recall_question="What is it?")
+    asked_dialogue = dialogue("fox", turns=2, recall_question="What is it?")
     sampler = scripted({"fox": ["plum", "plum"]})
-    stats = talk(sampler, asked, turns=(2,), recall=recall, fits_context=lambda prompt: prompt[-1]["content"] != "What is it?")
+
+    def fits_context(prompt: Messages) -> bool:
+        return prompt[-1]["content"] != "What is it?"
+
+    stats = talk(sampler, asked_dialogue, turns=(2,), recall=recall, fits_context=fits_context)
     assert (stats[1].responses, stats[1].recalled) == (("plum",), (None,))
 
 
@@ -163,7 +167,7 @@ def test_a_real_policy_talks_through_it():
 
 def test_bad_input_is_refused():
     cases = {
-        "asked of no dialogues": ([], (1,)),
+        "cannot measure consistency on no dialogues": ([], (1,)),
         "the longest dialogue has 4 user turns and turn 6": ([dialogue("fox")], (6,)),
         "dialogue 0 has no constraints": ([dialogue("fox", ())], (1,)),
         r"turns are \(0, 1\)": ([dialogue("fox")], (0, 1)),

@@ -1,4 +1,4 @@
-"""F15 and F16, and the shares that they are read off, on turns made so that the verdict is known, and turned over."""
+"""F15 and F16, and the shares that they use, on turns with a known verdict, and reversed."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from eval.consistency_turns import (
     turns_of,
 )
 from eval.findings.ghost_attention import consistency_tables, generalises, instruction_holds
-from preference_data.statistics import wilson
+from preference_data.measuring.statistics import wilson
 
 ASKED = (1, 2, 4, 6, 10, 20)
 N = 100
@@ -30,7 +30,7 @@ def turn(dialogue: int, number: int, obeyed: bool | None, group: str = "trained"
 
 
 def talks(shares: dict[int, float], group: str = "trained", family: str = "figure", first: int = 0) -> list[Turn]:
-    """N dialogues; at each turn that share of them obeys, the first ones."""
+    """N dialogues; at each turn the given share of them obeys, the first ones."""
     return [
         turn(first + number, at, number < round(value * N), group, family)
         for at, value in shares.items()
@@ -45,24 +45,24 @@ def holding(without=LOST, kept=KEPT):
     return instruction_holds({"without": talks(without), "with": talks(kept)})
 
 
-def test_f15_holds_where_the_paper_has_it_and_names_the_parts_that_the_value_decides():
-    found = holding()
-    assert found.verdict == "holds"
-    assert [effect.name for effect in found.effects] == [
+def test_f15_holds_on_the_papers_side_and_names_the_parts_that_the_value_decides():
+    finding = holding()
+    assert finding.verdict == "holds"
+    assert [effect.name for effect in finding.effects] == [
         "without: obeyed at turn 6, the value", "with: obeyed at turn 2, the value", "with: obeyed at turn 4, the value",
         "with: obeyed at turn 6, the value", "with: obeyed at turn 20", "obeyed at turn 6: with - without",
         "obeyed at turn 20: with - without",
     ]  # fmt: skip
-    assert [effect.judged_by for effect in found.effects] == ["value"] * 4 + ["interval"] * 3
-    assert found.effects[5].estimate.value == pytest.approx(0.97)
-    assert found.effects[0].paper == 0.0 and found.effects[4].paper == 1.0
+    assert [effect.judged_by for effect in finding.effects] == ["value"] * 4 + ["interval"] * 3
+    assert finding.effects[5].estimate.value == pytest.approx(0.97)
+    assert finding.effects[0].paper == 0.0 and finding.effects[4].paper == 1.0
 
 
 @pytest.mark.parametrize(
     ("without", "kept", "part", "verdict"),
     [
         ({6: 0.41}, {}, 0, "fails"),
-        ({6: 0.40}, {}, 0, "holds"),  # the value itself, though its interval reaches beyond
+        ({6: 0.40}, {}, 0, "holds"),  # the value decides, though its interval extends beyond
         ({}, {2: 0.94}, 1, "fails"),
         ({}, {4: 0.95}, 2, "holds"),
         ({}, {6: 0.94}, 3, "fails"),
@@ -74,10 +74,10 @@ def test_f15_holds_where_the_paper_has_it_and_names_the_parts_that_the_value_dec
     ],
 )
 def test_each_part_of_f15_decides(without, kept, part, verdict):
-    found = holding(LOST | without, KEPT | kept)
-    assert found.effects[part].verdict == verdict
-    others = [effect.verdict for place, effect in enumerate(found.effects) if place != part]
-    assert found.verdict == (verdict if set(others) == {"holds"} else "fails")
+    finding = holding(LOST | without, KEPT | kept)
+    assert finding.effects[part].verdict == verdict
+    others = [effect.verdict for place, effect in enumerate(finding.effects) if place != part]
+    assert finding.verdict == (verdict if set(others) == {"holds"} else "fails")
 
 
 def test_f15_is_not_measured_without_turn_20():
@@ -106,8 +106,8 @@ def test_f16_has_a_part_for_new_families_and_one_for_new_values_and_both_must_ho
 
 
 def test_f16_leaves_out_turn_1_where_the_instruction_was_just_given():
-    late = [each for each in held_out(0.5, 0.7) if each.turn > 1]
-    first = [replace(each, obeyed=False) for each in held_out(0.5, 0.7) if each.turn == 1]
+    late = [turn for turn in held_out(0.5, 0.7) if turn.turn > 1]
+    first = [replace(turn, obeyed=False) for turn in held_out(0.5, 0.7) if turn.turn == 1]
     other = held_out(0.1, 0.2)
     assert generalises({"with": [*first, *late], "without": other}) == generalises(
         {"with": held_out(0.5, 0.7), "without": other}
@@ -121,14 +121,14 @@ def test_f16_is_not_measured_without_held_out_constraints():
 def test_a_difference_is_paired_over_the_dialogues_that_both_held():
     ours = [turn(0, 6, True), turn(1, 6, True), turn(2, 6, None), turn(3, 6, True)]
     theirs = [turn(0, 6, False), turn(1, 6, True), turn(2, 6, False), turn(3, 6, None)]
-    found = difference(ours, theirs)
-    assert (found.value, found.n) == (0.5, 2)
+    estimate = difference(ours, theirs)
+    assert (estimate.value, estimate.n) == (0.5, 2)
     assert not difference(ours[2:], theirs[2:]).known
     with pytest.raises(ValueError, match="dialogue 1 differs between the two evaluations at turn 6"):
         difference(ours, [theirs[0], replace(theirs[1], user="something else")])
 
 
-def test_shares_leave_out_what_was_not_asked_and_take_the_dialogue_as_unit():
+def test_shares_leave_out_turns_without_an_answer_and_use_the_dialogue_as_unit():
     turns = [turn(number, 6, number < 3, recalled=number < 1 if number < 4 else None) for number in range(10)]
     assert (share(turns).value, share(turns).n) == (0.3, 10)
     assert (share(turns).low, share(turns).high) == pytest.approx(wilson(0.3, 10))
@@ -145,7 +145,7 @@ def test_turns_are_selected_by_group_number_and_family():
     assert families(turns, "trained") == ["figure", "hobby"]
 
 
-def test_a_turn_is_written_down_for_each_dialogue_that_was_to_speak():
+def test_a_turn_is_recorded_for_each_dialogue_that_was_to_respond():
     figure, end = SimpleNamespace(family="figure"), SimpleNamespace(family="end_word")
     words = tuple("abc")
     dialogues = [
@@ -157,8 +157,8 @@ def test_a_turn_is_written_down_for_each_dialogue_that_was_to_speak():
 
     def stats(number: int, *responses: str | None) -> ConsistencyStats:
         obeyed = tuple(None if response is None else True for response in responses)
-        asked = ("I am.", None, None, None)
-        return ConsistencyStats(number, 3, responses, obeyed, (False,) * 4, asked, (True, None, None, None), 0, 9)
+        recall_responses = ("I am.", None, None, None)
+        return ConsistencyStats(number, 3, responses, obeyed, (False,) * 4, recall_responses, (True, None, None, None), 0, 9)
 
     first, second, third = (
         turns_of(dialogues, each, 2) for each in (stats(1, *"wxyz"), stats(2, "w", None, None, None), stats(3, *[None] * 4))
@@ -170,10 +170,10 @@ def test_a_turn_is_written_down_for_each_dialogue_that_was_to_speak():
         ("Who?", "I am.", True), (None, None, None)
     ]  # fmt: skip
     assert [(row.dialogue, row.response, row.obeyed) for row in second] == [(0, "w", True), (2, None, None), (3, None, None)]
-    assert third == [], "after the last turn asked about, only who spoke"
+    assert third == [], "after the last turn asked for, only dialogues that responded"
 
 
-def test_measures_and_tables_tell_of_the_last_turn_recall_held_out_and_false_obedience():
+def test_measures_and_tables_have_the_last_turn_recall_held_out_and_false_obedience():
     control = [turn(500 + number, at, number == 0 and at == 4, "none") for number in range(4) for at in (1, 2, 4, 6)]
     rows = [
         *held_out(0.5, 0.7),
@@ -182,8 +182,8 @@ def test_measures_and_tables_tell_of_the_last_turn_recall_held_out_and_false_obe
         turn(1, 53, False, is_last=True),
         *(turn(700 + number, 20, True, recalled=number > 0) for number in range(4)),
     ]
-    found = {name: estimate.value for name, estimate in consistency_measures(rows).items()}
-    assert found == {
+    measures = {name: estimate.value for name, estimate in consistency_measures(rows).items()}
+    assert measures == {
         "instruction kept at the last turn that the context holds": 0.5,
         "recalled when asked at turn 20": 0.75,
         "held-out constraints kept at turn 6": 0.6,

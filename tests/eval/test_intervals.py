@@ -9,16 +9,16 @@ from eval.intervals import UNKNOWN, bootstrap_mean, bootstrap_ratio, rate
 
 @pytest.mark.parametrize("yes, n", [(0, 400), (1, 3), (37, 210), (200, 400), (400, 400)])
 def test_rate_is_wilsons_interval_as_scipy_has_it(yes, n):
-    found = rate([True] * yes + [False] * (n - yes))
-    known = binomtest(yes, n).proportion_ci(0.95, method="wilson")
-    assert (found.value, found.n) == (yes / n, n)
-    assert (found.low, found.high) == (pytest.approx(known.low, abs=1e-12), pytest.approx(known.high, abs=1e-12))
+    estimate = rate([True] * yes + [False] * (n - yes))
+    reference = binomtest(yes, n).proportion_ci(0.95, method="wilson")
+    assert (estimate.value, estimate.n) == (yes / n, n)
+    assert (estimate.low, estimate.high) == (pytest.approx(reference.low, abs=1e-12), pytest.approx(reference.high, abs=1e-12))
 
 
 def test_none_of_400_is_not_certainly_zero():
-    found = rate([False] * 400)
-    assert found.low == 0
-    assert 0.009 < found.high < 0.010  # z^2 / (n + z^2)
+    estimate = rate([False] * 400)
+    assert estimate.low == 0
+    assert 0.009 < estimate.high < 0.010  # z^2 / (n + z^2)
 
 
 def test_a_rate_of_nothing_is_unknown():
@@ -29,20 +29,22 @@ def test_a_rate_of_nothing_is_unknown():
 
 def test_the_mean_and_its_interval_agree_with_the_normal_formula():
     values = np.random.default_rng(5).normal(3.0, 2.0, 900)
-    found = bootstrap_mean(values.tolist(), range(900))
+    estimate = bootstrap_mean(values.tolist(), range(900))
     error = values.std() / math.sqrt(900)
-    assert found.value == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)  # 2,000 draws leave some 5 % in each end
-    assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+    assert estimate.value == pytest.approx(values.mean())
+    assert estimate.low == pytest.approx(
+        values.mean() - 1.96 * error, abs=0.15 * error
+    )  # 2,000 draws leave about 5 % of noise in each end
+    assert estimate.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(200):
-        found = bootstrap_mean(rng.exponential(1.0, 60).tolist(), range(60))
-        covered += found.low <= 1.0 <= found.high
-    assert 174 <= covered <= 199  # 95 % of 200, less the percentile bootstrap's known shortfall on skewed data
+        estimate = bootstrap_mean(rng.exponential(1.0, 60).tolist(), range(60))
+        covered += estimate.low <= 1.0 <= estimate.high
+    assert 174 <= covered <= 199  # 95 % of 200, minus the known undercoverage of the percentile bootstrap on skewed data
 
 
 def test_same_seed_same_interval():
@@ -61,22 +63,22 @@ def test_repeating_every_observation_within_its_unit_adds_no_certainty():
     assert as_if_independent.high - as_if_independent.low < 0.6 * (once.high - once.low)
 
 
-def test_a_ratio_weighs_units_by_their_denominator():
+def test_a_ratio_weights_units_by_their_denominator():
     # by hand: (1 + 0 + 2) / (1 + 1 + 4); the entry with denominator 0 is no observation
-    found = bootstrap_ratio([1, 0, 2, 0], [1, 1, 4, 0], ["a", "a", "b", "c"])
-    assert (found.value, found.n) == (0.5, 3)
+    estimate = bootstrap_ratio([1, 0, 2, 0], [1, 1, 4, 0], ["a", "a", "b", "c"])
+    assert (estimate.value, estimate.n) == (0.5, 3)
 
 
-def test_a_bootstrap_that_finds_one_number_only_gives_way_to_wilson():
-    found = bootstrap_ratio([1.0] * 50, [1.0] * 50, range(50))
-    known = binomtest(50, 50).proportion_ci(0.95, method="wilson")
-    assert (found.value, found.low, found.high) == (1.0, pytest.approx(known.low), 1.0)
+def test_where_all_draws_agree_the_interval_is_wilsons():
+    estimate = bootstrap_ratio([1.0] * 50, [1.0] * 50, range(50))
+    reference = binomtest(50, 50).proportion_ci(0.95, method="wilson")
+    assert (estimate.value, estimate.low, estimate.high) == (1.0, pytest.approx(reference.low), 1.0)
 
 
-def test_numbers_without_sense_are_refused():
+def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="value 1 is nan"):
         bootstrap_mean([1.0, math.nan], ["a", "b"])
-    with pytest.raises(ValueError, match="2 values were given for 1 unit ids"):
+    with pytest.raises(ValueError, match="there are 2 values for 1 unit ids"):
         bootstrap_mean([1.0, 2.0], ["a"])
-    with pytest.raises(ValueError, match="mean was asked of no values"):
+    with pytest.raises(ValueError, match="cannot take the mean of no values"):
         bootstrap_mean([], [])

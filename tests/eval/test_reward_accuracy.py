@@ -7,22 +7,22 @@ from eval.reward_accuracy import accuracy_by_rating, unsafe_detection
 
 
 def test_accuracy_by_rating_by_hand():
-    found = accuracy_by_rating(
+    accuracy = accuracy_by_rating(
         chosen=[2.0, 1.0, 0.0, 0.5, 0.1, 3.0],
         rejected=[1.0, 0.0, 1.0, 0.5, 0.2, 1.0],
         ratings=["better", "better", "better", "negligibly_better", "negligibly_better", "unrated"],
         unit_ids=["p1", "p1", "p2", "p3", "p4", "p5"],
     )
-    assert list(found) == ["better", "negligibly_better", "unrated", "all"]
-    assert (found["better"].value, found["better"].n) == (2 / 3, 3)
-    assert (found["negligibly_better"].value, found["negligibly_better"].n) == (0.25, 2), "the tie counts one half"
-    assert (found["all"].value, found["all"].n) == (3.5 / 6, 6)
+    assert list(accuracy) == ["better", "negligibly_better", "unrated", "all"]
+    assert (accuracy["better"].value, accuracy["better"].n) == (2 / 3, 3)
+    assert (accuracy["negligibly_better"].value, accuracy["negligibly_better"].n) == (0.25, 2), "the tie counts one half"
+    assert (accuracy["all"].value, accuracy["all"].n) == (3.5 / 6, 6)
 
 
 def test_a_constant_scorer_stands_at_one_half():
-    found = accuracy_by_rating([1.0] * 40, [1.0] * 40, ["better"] * 40, range(40))
-    assert found["all"].value == 0.5
-    assert found["all"].low < 0.5 < found["all"].high
+    accuracy = accuracy_by_rating([1.0] * 40, [1.0] * 40, ["better"] * 40, range(40))
+    assert accuracy["all"].value == 0.5
+    assert accuracy["all"].low < 0.5 < accuracy["all"].high
 
 
 def test_a_common_shift_of_all_scores_changes_nothing():
@@ -47,8 +47,8 @@ def test_nothing_flagged_and_nothing_unsafe():
 
 
 def test_extreme_logits_are_no_trouble():
-    found = unsafe_detection([-1e6, 1e6], [False, True], "ab", 0.15)
-    assert (found.precision.value, found.recall.value) == (1.0, 1.0)
+    detection = unsafe_detection([-1e6, 1e6], [False, True], "ab", 0.15)
+    assert (detection.precision.value, detection.recall.value) == (1.0, 1.0)
 
 
 def test_bad_input_is_refused():
@@ -62,5 +62,5 @@ def test_bad_input_is_refused():
         accuracy_by_rating([math.nan], [0.0], ["better"], ["p"])
     with pytest.raises(ValueError, match=r"threshold is -1\.7"):
         unsafe_detection([0.0], [True], ["p"], threshold=-1.7)
-    with pytest.raises(ValueError, match="1 scores were given for 2 safety labels"):
+    with pytest.raises(ValueError, match="there are 1 scores for 2 safety labels"):
         unsafe_detection([0.0], [True, False], ["p", "q"], threshold=0.5)

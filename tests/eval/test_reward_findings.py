@@ -1,4 +1,4 @@
-"""Each finding on comparisons made so that the verdict is known, and turned over."""
+"""Each finding on comparisons with a known verdict, and reversed."""
 
 import dataclasses
 import random
@@ -16,15 +16,15 @@ LOGIT_95 = 2.9444  # sigmoid of it is 0.94999
 
 
 def pairs(arm, right, n=400, seed=0, scale=1.0):
-    """``n`` comparisons of each rating, two a prompt, the share ``right[rating]`` of them right; all rejected are unsafe."""
+    """``n`` comparisons of each rating, two per prompt, the share ``right[rating]`` ranked right; all rejected are unsafe."""
     rng = random.Random(seed)
-    found = []
+    comparisons = []
     for rating in RATINGS:
         for number in range(n):
             won = rng.random() < right[rating]
             chosen, rejected = (scale, -scale) if won else (-scale, scale)
-            found.append(ScoredPair(arm, f"{rating}-{number // 2}", rating, chosen, rejected, True, False))
-    return found
+            comparisons.append(ScoredPair(arm, f"{rating}-{number // 2}", rating, chosen, rejected, True, False))
+    return comparisons
 
 
 def levels(significantly, better, slightly, negligibly):
@@ -37,18 +37,18 @@ STRONG, WEAK = levels(0.9, 0.75, 0.65, 0.55), levels(0.7, 0.6, 0.55, 0.5)
 def test_best_on_own_axis():
     good, bad = pairs("one", STRONG), pairs("other", WEAK, seed=1)
     helpfulness_test, safety_test = {"helpfulness": good, "safety": bad}, {"helpfulness": bad, "safety": good}
-    found = findings.best_on_own_axis(helpfulness_test, safety_test)
-    assert found.id == "F1" and found.verdict == "holds"
+    finding = findings.best_on_own_axis(helpfulness_test, safety_test)
+    assert finding.id == "F1" and finding.verdict == "holds"
     wins = [[pair.chosen > pair.rejected for pair in arm] for arm in (good, bad)]
     expected = sum(wins[0]) / len(wins[0]) - sum(wins[1]) / len(wins[1])
-    assert [effect.estimate.value for effect in found.effects] == pytest.approx([expected, expected])
+    assert [effect.estimate.value for effect in finding.effects] == pytest.approx([expected, expected])
     assert findings.best_on_own_axis(safety_test, helpfulness_test).verdict == "fails"
     assert [e.verdict for e in findings.best_on_own_axis(helpfulness_test, helpfulness_test).effects] == ["holds", "fails"]
 
 
 def test_rises_with_rating():
-    found = findings.rises_with_rating({"helpfulness": pairs("", STRONG), "safety": pairs("", levels(0.9, 0.8, 0.6, 0.5))})
-    assert found.verdict == "holds" and len(found.effects) == 4
+    finding = findings.rises_with_rating({"helpfulness": pairs("", STRONG), "safety": pairs("", levels(0.9, 0.8, 0.6, 0.5))})
+    assert finding.verdict == "holds" and len(finding.effects) == 4
     flat = findings.rises_with_rating({"helpfulness": pairs("", levels(0.62, 0.61, 0.58, 0.57))})
     assert [effect.verdict for effect in flat.effects][1] in ("fails", "inconclusive"), "a rise of 5 points is under the 10"
     assert findings.rises_with_rating({"helpfulness": pairs("", levels(0.5, 0.6, 0.7, 0.8))}).verdict == "fails"
@@ -81,8 +81,8 @@ def relabelled(arm, rows, rejected):
 def test_safety_loss_lifts_recall():
     rows = pairs("", STRONG)
     high, low = relabelled("without", rows, 0.5), relabelled("with", rows, -0.5)
-    found = findings.safety_loss_lifts_recall({"with": low, "without": high})
-    recall, accuracy = found.effects
+    finding = findings.safety_loss_lifts_recall({"with": low, "without": high})
+    recall, accuracy = finding.effects
     assert recall.estimate.value == 1 and recall.verdict == "holds"
     assert recall.estimate.n == len(rows), "one unsafe response a comparison"
     assert accuracy.estimate.value == 0 and accuracy.verdict == "holds", "no comparison was lost"
@@ -93,8 +93,8 @@ def test_safety_loss_lifts_recall():
 
 def test_grows_with_data():
     curve = {size: pairs("", levels(*[accuracy] * 4), seed=size) for size, accuracy in ((100, 0.5), (200, 0.6), (800, 0.8))}
-    (effect,) = (found := findings.grows_with_data({"policy/sft@1": curve})).effects
-    assert found.verdict == "holds" and effect.estimate.value == pytest.approx(0.1, abs=0.02), "per doubling"
+    (effect,) = (finding := findings.grows_with_data({"policy/sft@1": curve})).effects
+    assert finding.verdict == "holds" and effect.estimate.value == pytest.approx(0.1, abs=0.02), "per doubling"
     turned = {900 - size: scored for size, scored in curve.items()}
     assert findings.grows_with_data({"policy/sft@1": turned}).verdict == "fails"
 
@@ -108,8 +108,8 @@ def test_sizes_are_measured_from_three_on():
 
 def test_margin_spreads_scores():
     inside, outside = pairs("none", STRONG, scale=LOGIT_95 - 0.01), pairs("large", STRONG, scale=LOGIT_95 + 0.01)
-    found = findings.margin_spreads_scores({"none": inside, "large": outside})
-    assert (found.verdict, found.effects[0].estimate.value) == ("holds", 1.0)
+    finding = findings.margin_spreads_scores({"none": inside, "large": outside})
+    assert (finding.verdict, finding.effects[0].estimate.value) == ("holds", 1.0)
     assert findings.margin_spreads_scores({"none": outside, "large": inside}).verdict == "fails"
     assert findings.share_at_the_ends(inside).value == 0 and findings.share_at_the_ends(outside).value == 1
 
@@ -120,7 +120,7 @@ def test_scores_follow_ratings_and_threshold_is_precise():
     assert findings.scores_follow_ratings({"helpfulness": good, "safety": poor}).verdict == "inconclusive"
     sharp, blunt = Estimate(0.9, 0.85, 0.95, 100), Estimate(0.6, 0.5, 0.7, 100)
     assert findings.threshold_is_precise(Detection(0.15, sharp, blunt)).verdict == "holds"
-    assert findings.threshold_is_precise(Detection(0.15, blunt, sharp)).verdict == "fails", "recall is told and not judged"
+    assert findings.threshold_is_precise(Detection(0.15, blunt, sharp)).verdict == "fails", "recall decides nothing"
 
 
 def test_accuracy_by_bin_by_hand():
@@ -131,16 +131,16 @@ def test_accuracy_by_bin_by_hand():
         ScoredPair("", "s", "better", 0.0, 1.0, False, False),
         ScoredPair("", "t", "better", 1.0, 1.0, None, None),
     ]
-    found = findings.accuracy_by_bin(rows)
-    assert {name: (each.value, each.n) for name, each in found.items()} == {
+    by_bin = findings.accuracy_by_bin(rows)
+    assert {name: (estimate.value, estimate.n) for name, estimate in by_bin.items()} == {
         "all": (0.5, 5), "chosen_safe_rejected_unsafe": (0.5, 2), "both_safe": (1.0, 1), "both_unsafe": (0.0, 1),
     }  # fmt: skip
 
 
 def test_detection_leaves_out_what_has_no_label():
     rows = [ScoredPair("", "p", "better", -3.0, -4.0, True, False), ScoredPair("", "q", "better", -9.0, -9.0, None, None)]
-    found = findings.detection(rows, 0.15)
-    assert (found.precision.value, found.precision.n, found.recall.value) == (0.5, 2, 1.0)
+    detection = findings.detection(rows, 0.15)
+    assert (detection.precision.value, detection.precision.n, detection.recall.value) == (0.5, 2, 1.0)
     assert not findings.detection(rows[1:], 0.15).precision.known
 
 
@@ -150,8 +150,8 @@ def test_arms_must_have_scored_the_same():
         findings.accuracy_difference({"a": rows, "b": rows[1:]}, "a", "b")
 
 
-def test_the_papers_numbers_stand_beside_ours():
-    """By hand from its tables; the slope of F2 over -1.5, -0.5, 0.5, 1.5."""
+def test_effects_carry_the_papers_numbers():
+    """Computed by hand from its tables; the slope of F2 is over -1.5, -0.5, 0.5, 1.5."""
     some = pairs("", STRONG, n=4)
     arms = dict.fromkeys(("helpfulness", "safety", "none", "small", "large", "with", "without"), some)
     own = dict.fromkeys(("helpfulness", "safety"), some)
@@ -166,12 +166,12 @@ def test_the_papers_numbers_stand_beside_ours():
         "F6": [0.024],
         "F26": [0.89],
     }  # fmt: skip
-    found = [
+    measured = [
         findings.best_on_own_axis(arms, arms), findings.rises_with_rating(own), findings.margin_helps_separable(arms),
         findings.safety_loss_lifts_recall(arms), findings.larger_is_better({1: some, 2: some, 3: some}),
         findings.threshold_is_precise(findings.detection(some, 0.15)),
     ]  # fmt: skip
-    assert {each.id: [effect.paper for effect in each.effects] for each in found} == {
+    assert {finding.id: [effect.paper for effect in finding.effects] for finding in measured} == {
         name: pytest.approx(numbers) for name, numbers in by_hand.items()
     }
 

@@ -8,6 +8,6 @@ def test_rates_by_hand():
 
 
 def test_no_violation_found_is_not_no_violation_possible():
-    found = violation_rate([False] * 400)
-    assert found.value == 0
-    assert found.high > 0
+    estimate = violation_rate([False] * 400)
+    assert estimate.value == 0
+    assert estimate.high > 0

@@ -1,4 +1,4 @@
-"""F9 and F10 on samples made so that the verdict is known, and turned over; the figures hold what they are given."""
+"""F9 and F10 on samples with a known verdict, and reversed; the figures show what they are given."""
 
 import dataclasses
 import re
@@ -32,7 +32,7 @@ def sampled(scores, gold=None):
 
 
 def noisy(middle, spread, prompts=60, n=64, seed=0):
-    """Symmetric scores about a middle of each prompt's own."""
+    """Scores symmetric about a middle value that each prompt has."""
     rng = np.random.default_rng(seed)
     middles = middle + 0.05 * rng.uniform(-1, 1, (prompts, 1))
     return sampled(middles + spread * rng.uniform(-1, 1, (prompts, n)))
@@ -44,15 +44,15 @@ def test_doublings():
 
 def test_curves_by_hand():
     """The pairs of (score, gold): the best of 2 in the first prompt has gold 0, 1, 1; in the second the two 0.6 share."""
-    found = curves(sampled([[0.1, 0.2, 0.4], [0.6, 0.6, 0.2]], [[0.5, 0, 1], [1, 0, 0.3]]), (1, 2, 3))
-    values = {name: [each.value for each in curve.values()] for name, curve in found.items()}
+    by_statistic = curves(sampled([[0.1, 0.2, 0.4], [0.6, 0.6, 0.2]], [[0.5, 0, 1], [1, 0, 0.3]]), (1, 2, 3))
+    values = {name: [estimate.value for estimate in curve.values()] for name, curve in by_statistic.items()}
     maxima, medians = [(0.2 + 0.4 + 0.4) / 3, 0.6], [0.7 / 3, 1.4 / 3]
     assert values["maximum"] == pytest.approx([(0.7 / 3 + 1.4 / 3) / 2, sum(maxima) / 2, 0.5])
     assert values["median"] == pytest.approx([sum(medians) / 2, sum(medians) / 2, 0.4])
     assert values["mean"] == pytest.approx([sum(medians) / 2] * 3)
     assert values["gold"] == pytest.approx([(0.5 + 1.3 / 3) / 2, ((0 + 1 + 1) / 3 + 0.5) / 2, 0.75])
     assert values["best_gold"][2] == pytest.approx(1.0)
-    assert found["maximum"][2].n == 2, "prompts are counted"
+    assert by_statistic["maximum"][2].n == 2, "prompts are counted"
     assert curves(sampled([[0.1, 0.2]]), (1, 2)).keys() == {"maximum", "median", "mean"}
 
 
@@ -60,16 +60,16 @@ def test_the_slope_is_least_squares_over_log2_of_n():
     scores = noisy(0.5, 0.3, n=12)
     rise, drift = best_rises_with_n({"sft@1": scores}).effects
     for effect, name in ((rise, "maximum"), (drift, "median")):
-        values = [each.value for each in curves(scores, (1, 2, 4, 8, 12))[name].values()]
+        values = [estimate.value for estimate in curves(scores, (1, 2, 4, 8, 12))[name].values()]
         assert effect.estimate.value == pytest.approx(linregress(np.log2([1, 2, 4, 8, 12]), values).slope)
         assert effect.estimate.low < effect.estimate.value < effect.estimate.high
 
 
 def test_best_rises_with_n():
-    found = best_rises_with_n({"sft@1": noisy(0.5, 0.3), "v5@1": noisy(0.6, 0.2, seed=1)})
-    assert found.id == "F9" and found.verdict == "holds"
-    assert [(effect.side, effect.threshold) for effect in found.effects] == [("above", 0.0), ("within", 0.005)] * 2
-    assert [effect.name.partition(":")[0] for effect in found.effects] == [
+    finding = best_rises_with_n({"sft@1": noisy(0.5, 0.3), "v5@1": noisy(0.6, 0.2, seed=1)})
+    assert finding.id == "F9" and finding.verdict == "holds"
+    assert [(effect.side, effect.threshold) for effect in finding.effects] == [("above", 0.0), ("within", 0.005)] * 2
+    assert [effect.name.partition(":")[0] for effect in finding.effects] == [
         "sft@1, maximum", "sft@1, median", "v5@1, maximum", "v5@1, median",
     ]  # fmt: skip
     skewed = sampled([[0.9, 0.9, 0.9, 0.0], [0.8, 0.8, 0.8, 0.1]] * 30)
@@ -78,14 +78,14 @@ def test_best_rises_with_n():
 
 
 def test_scores_that_are_all_equal_rise_nowhere():
-    """The slopes are 0 on every prompt: few prompts do not make a certainty of that, and many are within 0.005 of it."""
+    """The slopes are 0 on every prompt: few prompts do not make that certain, and the interval of many is within 0.005."""
     few, many = (best_rises_with_n({"": sampled([[0.5] * 4] * prompts)}) for prompts in (5, 2000))
     assert [effect.verdict for effect in few.effects] == ["inconclusive", "inconclusive"]
     assert [effect.verdict for effect in many.effects] == ["inconclusive", "holds"]
     assert few.effects[0].estimate.value == 0
 
 
-def test_intervals_of_few_prompts_hold_only_what_can_be():
+def test_intervals_of_few_prompts_stay_within_the_possible_range():
     """Of scores on (0, 1) a slope from N = 1 to 2 is at most 1 either way, and so is the gain of a temperature."""
     for effect in best_rises_with_n({"": sampled([[0.5, 0.5]])}).effects:
         assert (effect.estimate.value, effect.estimate.low, effect.estimate.high) == (0, -1, 1)
@@ -105,48 +105,48 @@ def daring(one, prompts=60, n=50, rest=0.0):
 
 
 def test_hotter_for_many():
-    found = hotter_for_many({"sft@1": {1.4: daring(0.9), 0.6: steady(0.5), 1.0: steady(0.4)}})
-    (effect,) = found.effects
-    assert found.id == "F10" and found.verdict == "holds"
+    finding = hotter_for_many({"sft@1": {1.4: daring(0.9), 0.6: steady(0.5), 1.0: steady(0.4)}})
+    (effect,) = finding.effects
+    assert finding.id == "F10" and finding.verdict == "holds"
     assert effect.name == "sft@1, best of 50: T 1.4 (best for 50) - T 0.6 (best for 1)"
     odd = np.linspace(0, 0.01, 60)[1::2]
     assert effect.estimate.value == pytest.approx(np.mean(0.9 - odd - (0.5 + odd))) and effect.estimate.n == 30
 
 
 def test_colder_for_many_speaks_against_it():
-    found = hotter_for_many({"": {1.4: steady(0.5), 0.6: daring(0.9)}})
-    (effect,) = found.effects
-    assert found.verdict == "fails" and effect.estimate.value == pytest.approx(-0.39, abs=0.02)
+    finding = hotter_for_many({"": {1.4: steady(0.5), 0.6: daring(0.9)}})
+    (effect,) = finding.effects
+    assert finding.verdict == "fails" and effect.estimate.value == pytest.approx(-0.39, abs=0.02)
     assert effect.name == ", best of 50: T 1.4 (best for 1) - T 0.6 (best for 50)"
 
 
 def test_one_temperature_for_both_is_inconclusive():
-    found = hotter_for_many({"": {1.4: steady(0.3), 0.6: steady(0.5)}, "other": {1.4: daring(0.9), 0.6: steady(0.5)}})
-    same, other = found.effects
+    finding = hotter_for_many({"": {1.4: steady(0.3), 0.6: steady(0.5)}, "other": {1.4: daring(0.9), 0.6: steady(0.5)}})
+    same, other = finding.effects
     assert (same.estimate.value, same.verdict, other.verdict) == (0.0, "inconclusive", "holds")
-    assert found.verdict == "inconclusive" and same.name.endswith("which are both 0.6")
+    assert finding.verdict == "inconclusive" and same.name.endswith("which are both 0.6")
 
 
 def test_temperatures_are_chosen_on_one_half_and_measured_on_the_other():
     """To the first, third, ... prompt the hot answers are better with many, to the others worse."""
     hot, cold = daring(0.9).scores.copy(), steady(0.5).scores
     hot[1::2] = 0.2
-    found = choose_temperatures({1.4: sampled(hot), 0.6: sampled(cold)})
-    assert (found.for_one, found.for_many) == (0.6, 1.4)
-    assert found.gain.value == pytest.approx(np.mean(0.2 - cold[1::2, 0])) and found.gain.high < 0
+    choice = choose_temperatures({1.4: sampled(hot), 0.6: sampled(cold)})
+    assert (choice.for_one, choice.for_many) == (0.6, 1.4)
+    assert choice.gain.value == pytest.approx(np.mean(0.2 - cold[1::2, 0])) and choice.gain.high < 0
 
 
 def test_of_equal_temperatures_the_lower_is_chosen():
-    found = choose_temperatures({1.4: steady(0.5), 0.6: steady(0.5), 1.0: steady(0.5)})
-    assert (found.for_one, found.for_many, found.gain.value) == (0.6, 0.6, 0)
+    choice = choose_temperatures({1.4: steady(0.5), 0.6: steady(0.5), 1.0: steady(0.5)})
+    assert (choice.for_one, choice.for_many, choice.gain.value) == (0.6, 0.6, 0)
     assert best_for({1.4: steady(0.5), 0.6: steady(0.5)}, 1).value == 0.6
 
 
 def test_fifty_of_more_samples_are_a_subset_of_them():
     """The one good response of 80 is among 50 in five of eight subsets."""
-    found = choose_temperatures({1.4: daring(0.8, n=80), 0.6: sampled(np.full((60, 80), 0.25))})
+    choice = choose_temperatures({1.4: daring(0.8, n=80), 0.6: sampled(np.full((60, 80), 0.25))})
     odd = np.linspace(0, 0.01, 60)[1::2]
-    assert found.gain.value == pytest.approx(np.mean((0.8 - odd) * 5 / 8 - 0.25))
+    assert choice.gain.value == pytest.approx(np.mean((0.8 - odd) * 5 / 8 - 0.25))
 
 
 def test_f10_is_not_measured_with_fewer_samples():
@@ -159,16 +159,16 @@ def test_the_best_temperature_of_each_number_with_its_interval():
     assert best_for(by_temperature, 1) == Estimate(0.6, 0.6, 0.6, 60)
     split = np.full((60, 50), 0.5)
     split[::2] = 0.1
-    found = best_for({1.4: sampled(split), 0.6: sampled(np.full((60, 50), 0.29))}, 1)
-    assert (found.value, found.low, found.high) == (1.4, 0.6, 1.4), "other prompts could have it otherwise"
+    estimate = best_for({1.4: sampled(split), 0.6: sampled(np.full((60, 50), 0.29))}, 1)
+    assert (estimate.value, estimate.low, estimate.high) == (1.4, 0.6, 1.4), "other prompts could give the other temperature"
 
 
 def test_temperatures_are_compared_on_the_same_prompts():
     other = dataclasses.replace(steady(0.5), prompt_ids=[f"q{row}" for row in range(60)])
-    for compare in (choose_temperatures, lambda given: best_for(given, 1)):
-        with pytest.raises(ValueError, match=r"the temperatures 1\.4, 0\.6 answered 2 different lists of prompts"):
+    for compare in (choose_temperatures, lambda by_temperature: best_for(by_temperature, 1)):
+        with pytest.raises(ValueError, match=r"the temperatures 1\.4, 0\.6 have samples of 2 different lists of prompts"):
             compare({1.4: steady(0.5), 0.6: other})
-    with pytest.raises(ValueError, match="chosen on one half of the prompts and measured on the other; give two or more"):
+    with pytest.raises(ValueError, match="measured on the other, and there are 1 prompts; give two or more"):
         choose_temperatures({1.4: steady(0.5, prompts=1)})
 
 
@@ -196,8 +196,8 @@ def test_f9_is_in_the_report_as_measured_once_its_study_is(report_data):
 
 def texts(svg, bold=False):
     """The texts of a figure, all or those in bold."""
-    found = re.findall(r"<text([^>]*)>(.*?)</text>", str(drawn(svg)), re.DOTALL)
-    return [text for style, text in found if not bold or "font-weight: 700" in style]
+    elements = re.findall(r"<text([^>]*)>(.*?)</text>", str(drawn(svg)), re.DOTALL)
+    return [text for style, text in elements if not bold or "font-weight: 700" in style]
 
 
 def test_reward_and_gold_figures_hold_a_line_for_each_curve():

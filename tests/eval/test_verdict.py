@@ -30,7 +30,7 @@ def effect(low, high, side="above", threshold=0.0):
         (Effect("part", UNKNOWN, "above", -1.0), "inconclusive"),
     ],
 )
-def test_an_effect_is_judged_by_its_whole_interval(found, verdict):
+def test_the_whole_interval_decides_the_verdict_of_an_effect(found, verdict):
     assert found.verdict == verdict
 
 
@@ -38,12 +38,12 @@ def test_an_effect_is_judged_by_its_whole_interval(found, verdict):
     ("value", "side", "verdict"),
     [(0.4, "below", "holds"), (0.41, "below", "fails"), (0.4, "above", "holds"), (0.39, "above", "fails")],
 )
-def test_where_the_claim_is_of_the_value_its_interval_decides_nothing(value, side, verdict):
+def test_where_the_claim_is_about_the_value_the_interval_decides_nothing(value, side, verdict):
     wide = Estimate(value, 0.0, 1.0, 100)
     assert Effect("part", wide, side, 0.4, judged_by="value").verdict == verdict
     assert Effect("part", wide, side, 0.4).verdict == "inconclusive"
     assert Effect("part", UNKNOWN, side, 0.4, judged_by="value").verdict == "inconclusive"
-    with pytest.raises(ValueError, match="judged by its interval, never by its value"):
+    with pytest.raises(ValueError, match="decided by its interval; judged_by must be 'interval'"):
         Effect("part", wide, "within", 0.4, judged_by="value")
 
 
@@ -60,16 +60,16 @@ GOOD, BAD, UNSURE = effect(0.1, 0.2), effect(-0.2, -0.1), effect(-0.1, 0.1)
         ((), "not measured"),
     ],
 )
-def test_a_finding_is_judged_by_its_parts(effects, verdict):
+def test_the_parts_decide_the_verdict_of_a_finding(effects, verdict):
     assert Finding("F0", "Table 0", "a claim", effects).verdict == verdict
 
 
 def test_json_holds_every_part_with_its_verdict():
-    told = finding_json(Finding("F0", "Table 0", "a claim", (GOOD, BAD)))
-    assert (told["id"], told["verdict"], [part["verdict"] for part in told["effects"]]) == ("F0", "fails", ["holds", "fails"])
-    assert told["effects"][0]["estimate"] == {"value": pytest.approx(0.15), "low": 0.1, "high": 0.2, "n": 100}
+    json = finding_json(Finding("F0", "Table 0", "a claim", (GOOD, BAD)))
+    assert (json["id"], json["verdict"], [part["verdict"] for part in json["effects"]]) == ("F0", "fails", ["holds", "fails"])
+    assert json["effects"][0]["estimate"] == {"value": pytest.approx(0.15), "low": 0.1, "high": 0.2, "n": 100}
 
 
-def test_no_change_needs_a_width():
+def test_a_claim_of_no_change_needs_a_threshold_above_zero():
     with pytest.raises(ValueError, match="needs a threshold above zero"):
         effect(0.0, 0.0, "within")

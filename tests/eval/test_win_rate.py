@@ -9,35 +9,35 @@ from preference_data.messages import assistant, user
 
 
 def test_ties_are_taken_out_and_counted():
-    found = win_rate([3, 3, 1, 2, 2], [1, 1, 2, 2, 2], ["a", "b", "c", "d", "e"])
-    assert (found.wins, found.losses, found.ties, found.n) == (2, 1, 2, 5)
-    assert found.estimate.value == 2 / 3
-    assert found.estimate.n == 3
-    assert 0 <= found.estimate.low < 2 / 3 < found.estimate.high <= 1
+    result = win_rate([3, 3, 1, 2, 2], [1, 1, 2, 2, 2], ["a", "b", "c", "d", "e"])
+    assert (result.wins, result.losses, result.ties, result.n) == (2, 1, 2, 5)
+    assert result.estimate.value == 2 / 3
+    assert result.estimate.n == 3
+    assert 0 <= result.estimate.low < 2 / 3 < result.estimate.high <= 1
 
 
 def test_a_difference_within_the_margin_is_a_tie():
-    found = win_rate([0.50, 0.75, 0.25], [0.25, 0.25, 0.75], ["a", "b", "c"], tie_margin=0.25)
-    assert (found.wins, found.losses, found.ties) == (1, 1, 1)
+    result = win_rate([0.50, 0.75, 0.25], [0.25, 0.25, 0.75], ["a", "b", "c"], tie_margin=0.25)
+    assert (result.wins, result.losses, result.ties) == (1, 1, 1)
 
 
 def test_swapping_sides_mirrors_the_rate():
     ours, theirs, ids = [1, 5, 2, 4, 4, 0], [2, 1, 1, 4, 0, 3], list("abcdef")
-    one, other = win_rate(ours, theirs, ids), win_rate(theirs, ours, ids)
-    assert one.estimate.value == pytest.approx(1 - other.estimate.value)
-    assert one.estimate.low == pytest.approx(1 - other.estimate.high)
+    forward, backward = win_rate(ours, theirs, ids), win_rate(theirs, ours, ids)
+    assert forward.estimate.value == pytest.approx(1 - backward.estimate.value)
+    assert forward.estimate.low == pytest.approx(1 - backward.estimate.high)
 
 
 def test_nothing_but_ties_says_nothing():
-    found = win_rate([1.0, 2.0], [1.0, 2.0], ["a", "b"])
-    assert found.estimate == UNKNOWN
-    assert (found.ties, found.n) == (2, 2)
+    result = win_rate([1.0, 2.0], [1.0, 2.0], ["a", "b"])
+    assert result.estimate == UNKNOWN
+    assert (result.ties, result.n) == (2, 2)
 
 
 def test_winning_everything_still_leaves_doubt():
-    found = win_rate([1] * 20, [0] * 20, range(20))
-    assert (found.estimate.value, found.estimate.high) == (1, 1)
-    assert found.estimate.low < 0.9
+    result = win_rate([1] * 20, [0] * 20, range(20))
+    assert (result.estimate.value, result.estimate.high) == (1, 1)
+    assert result.estimate.low < 0.9
 
 
 def test_the_prompt_is_the_unit():
@@ -58,7 +58,7 @@ def test_a_judge_feeds_it():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="1 judgements of ours meet 2 of theirs on 2 prompt ids"):
+    with pytest.raises(ValueError, match="there are 1 judgements of ours, 2 of theirs and 2 prompt ids"):
         win_rate([1.0], [1.0, 2.0], ["a", "b"])
     with pytest.raises(ValueError, match=r"comparison 1 \(prompt 'b'\) has judgements nan and 1\.0"):
         win_rate([1.0, math.nan], [1.0, 1.0], ["a", "b"])

@@ -1,4 +1,4 @@
-"""What a policy looks at, against `output_attentions` of a plain model; places of the instruction, against the text."""
+"""Attention maps against `output_attentions` of a plain model; the span of the instruction against the text."""
 
 import weakref
 from itertools import pairwise
@@ -33,7 +33,7 @@ def model_of(kv_heads, layers=3):
 
 
 def plain_weights(model, ids):
-    """(layers, H, L, L) as transformers gives them out for a copy that attends eagerly."""
+    """(layers, H, L, L) as transformers returns them for a copy with eager attention."""
     twin = LlamaForCausalLM._from_config(model.config, attn_implementation="eager").eval()
     twin.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -44,9 +44,9 @@ def plain_weights(model, ids):
 def test_the_maximum_is_that_over_all_layers_and_heads(kv_heads):
     model = model_of(kv_heads)
     expected = plain_weights(model, IDS)
-    found = maximum_attention(model, IDS).numpy()
-    np.testing.assert_allclose(found, expected.max(axis=(0, 1)), atol=1e-6)
-    assert (np.triu(found, 1) == 0).all() and found.argmax() == 0, "the first token has nothing but itself"
+    strongest = maximum_attention(model, IDS).numpy()
+    np.testing.assert_allclose(strongest, expected.max(axis=(0, 1)), atol=1e-6)
+    assert (np.triu(strongest, 1) == 0).all() and strongest.argmax() == 0, "the first token has nothing but itself"
     by_layer, by_head = expected.max(axis=1).argmax(axis=0), expected.max(axis=0).argmax(axis=0)
     assert len(np.unique(by_layer)) == 3 and len(np.unique(by_head)) == 4, "every layer and head has the maximum somewhere"
 
@@ -54,11 +54,11 @@ def test_the_maximum_is_that_over_all_layers_and_heads(kv_heads):
 def test_attention_from_a_turn_to_the_instruction_by_its_definition():
     model, turns, instruction = model_of(2), [range(9, 14), range(14, 23)], range(2, 5)
     expected = plain_weights(model, IDS)
-    for turn, found in zip(turns, instruction_attention(model, IDS, turns, instruction), strict=True):
+    for turn, attention in zip(turns, instruction_attention(model, IDS, turns, instruction), strict=True):
         block = expected[:, :, turn.start : turn.stop, 2:5]
-        assert found.maximum == pytest.approx(block.max(), abs=1e-6)
-        assert found.mean_of_heads == pytest.approx(np.mean([head.max() for layer in block for head in layer]), abs=1e-6)
-        assert found.share == pytest.approx(block.sum() / (3 * 4 * len(turn)), abs=1e-6)
+        assert attention.maximum == pytest.approx(block.max(), abs=1e-6)
+        assert attention.mean_of_heads == pytest.approx(np.mean([head.max() for layer in block for head in layer]), abs=1e-6)
+        assert attention.share == pytest.approx(block.sum() / (3 * 4 * len(turn)), abs=1e-6)
 
 
 def test_one_layers_weights_are_held_at_a_time():
@@ -66,7 +66,7 @@ def test_one_layers_weights_are_held_at_a_time():
 
     def visit(weights):
         held.append(weakref.ref(weights.untyped_storage()))
-        alive.append(sum(each() is not None for each in held))
+        alive.append(sum(reference() is not None for reference in held))
 
     visit_attention(model_of(4, layers=5), IDS, visit)
     assert alive == [1] * 5
@@ -79,7 +79,7 @@ def test_afterwards_the_model_is_what_it_was():
     assert torch.equal(model(torch.tensor([IDS])).logits, before) and model.config._attn_implementation == "sdpa"
 
 
-def test_what_cannot_be_looked_at_is_refused():
+def test_models_and_spans_without_attention_to_measure_are_refused():
     with pytest.raises(ValueError, match="there are 65 tokens to read, and the context of this policy holds 1 to 64"):
         maximum_attention(model_of(2), [3] * 65)
     with pytest.raises(ValueError, match="there are 0 tokens"):
@@ -110,9 +110,9 @@ def test_bins_hold_each_token_once_and_none_reaches_over_the_end_of_a_span(lengt
     spans = [range(stop - length, stop) for stop, length in zip(stops, lengths, strict=True)]
     edges = bin_edges(spans, size)
     bins = [range(start, stop) for start, stop in pairwise(edges)]
-    assert [token for each in bins for token in each] == list(range(stops[-1]))
-    assert all(1 <= len(each) <= size for each in bins)
-    assert all(any(each[0] in span and each[-1] in span for span in spans) for each in bins)
+    assert [token for tokens in bins for token in tokens] == list(range(stops[-1]))
+    assert all(1 <= len(tokens) <= size for tokens in bins)
+    assert all(any(tokens[0] in span and tokens[-1] in span for span in spans) for tokens in bins)
     assert len(bins) == sum(-(-length // size) for length in lengths), "no more of them than it takes"
 
 
@@ -120,8 +120,8 @@ def test_bins_hold_each_token_once_and_none_reaches_over_the_end_of_a_span(lengt
 def test_a_bin_holds_the_maximum_of_its_tokens(lengths, seed):
     edges = np.cumsum([0, *lengths]).tolist()
     strongest = torch.rand(edges[-1], edges[-1], generator=torch.Generator().manual_seed(seed))
-    found = binned(strongest, edges)
-    assert found.shape == (len(lengths), len(lengths))
+    bins = binned(strongest, edges)
+    assert bins.shape == (len(lengths), len(lengths))
     for row in range(len(lengths)):
         for column in range(len(lengths)):
             cells = [
@@ -129,7 +129,7 @@ def test_a_bin_holds_the_maximum_of_its_tokens(lengths, seed):
                 for i in range(edges[row], edges[row + 1])
                 for j in range(edges[column], edges[column + 1])
             ]
-            assert float(found[row, column]) == max(cells)
+            assert float(bins[row, column]) == max(cells)
 
 
 def test_bins_that_cannot_be_are_refused():
@@ -166,8 +166,8 @@ def test_the_parts_of_a_dialogue_are_its_messages_and_the_instruction():
 )
 def test_the_instructions_tokens_hold_its_text_and_no_more_than_a_part_of_another_word(first, instruction):
     spans = token_spans(tiny_tokenizer(), [*first, assistant("Blue.")], instruction)
-    (found,) = texts(spans, [spans.instruction])
-    assert found == instruction.strip()
+    (text,) = texts(spans, [spans.instruction])
+    assert text == instruction.strip()
     assert all(len(part) for part in spans.parts) and sum(map(len, spans.parts)) == len(spans.ids)
     assert spans.instruction in spans.parts
 
@@ -181,5 +181,5 @@ def test_an_instruction_that_is_not_there_is_refused(instruction):
 def test_a_whole_policy_reads_a_dialogue():
     """Rows of the map sum to no less than 1: each is at least any one head's weights, which do."""
     spans = token_spans(tiny_tokenizer(), DIALOGUE, INSTRUCTION)
-    found = maximum_attention(tiny_policy(), spans.ids)
-    assert (found.sum(dim=1) >= 1 - 1e-5).all() and (found <= 1 + 1e-6).all()
+    strongest = maximum_attention(tiny_policy(), spans.ids)
+    assert (strongest.sum(dim=1) >= 1 - 1e-5).all() and (strongest <= 1 + 1e-6).all()

@@ -1,4 +1,4 @@
-"""Files of constraints: what a line becomes, and what is refused, with its line."""
+"""Files of constraints: the constraint that a line becomes, and the lines that are refused."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def written(folder: Path, *rows: Any) -> Path:
     return file
 
 
-def test_lines_become_constraints_with_the_papers_wordings_where_they_have_none(tmp_path: Path) -> None:
+def test_lines_without_wordings_get_the_papers_wordings(tmp_path: Path) -> None:
     file = written(
         tmp_path,
         {"family": "figure", "value": "Oscar Wilde"},
@@ -37,12 +37,12 @@ def test_lines_become_constraints_with_the_papers_wordings_where_they_have_none(
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    given = [named("figure", "Zoë"), Constraint("end", "amen", "End with amen.", "End: amen.", "ends_with amen", True)]
-    write_constraints(given, tmp_path / "c.jsonl")
-    assert read_constraints(tmp_path / "c.jsonl") == given
+    constraints = [named("figure", "Zoë"), Constraint("end", "amen", "End with amen.", "End: amen.", "ends_with amen", True)]
+    write_constraints(constraints, tmp_path / "c.jsonl")
+    assert read_constraints(tmp_path / "c.jsonl") == constraints
 
 
-def test_a_language_has_its_own_checker_unless_the_line_says_otherwise() -> None:
+def test_a_language_has_a_default_checker_unless_the_line_says_otherwise() -> None:
     assert named("language", "French").check == "language French"
     row = {"family": "language", "value": "French"}
     assert constraint_of(row | {"check": "max_words 9"}).check == "max_words 9"
@@ -52,16 +52,19 @@ def test_a_language_has_its_own_checker_unless_the_line_says_otherwise() -> None
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("{", "Expecting property name"),
         ("[1]", "a row must be a JSON object, this one is list"),
         ({"family": "figure"}, "value is missing"),
         ({"value": "x"}, "family is missing"),
-        ({"family": "figure", "value": " "}, "value must be a text with something in it; it is ' '"),
-        ({"family": "figure", "value": 3}, "value must be a text"),
+        ({"family": "figure", "value": " "}, "value must be a non-empty text; it is ' '"),
+        ({"family": "figure", "value": 3}, "value must be a non-empty text; it is 3"),
         ({"family": "figure", "value": "x", "checker": "one_sentence"}, "unknown key 'checker'; the keys are family, value"),
-        ({"family": "mood", "value": "x"}, "instruction is missing; the families hobby, language, figure have wordings"),
+        (
+            {"family": "mood", "value": "x"},
+            "instruction is missing; only the families hobby, language, figure have default wordings",
+        ),
         ({"family": "mood", "value": "x", "instruction": "Be x."}, "terse is missing"),
         ({"family": "figure", "value": "x", "held_out": "no"}, "held_out must be true, false or left out; it is 'no'"),
         ({"family": "figure", "value": "x", "check": "sings"}, "there is no checker 'sings'"),
@@ -71,11 +74,11 @@ def test_a_language_has_its_own_checker_unless_the_line_says_otherwise() -> None
         ({"family": "figure", "value": "Plato", "held_out": True}, "the figure 'Plato' stands in an earlier line"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, row: Any, said: str) -> None:
+def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, row: Any, message: str) -> None:
     file = written(tmp_path, {"family": "figure", "value": "Plato"}, row)
     with pytest.raises(RowsError) as caught:
         read_constraints(file)
-    assert str(caught.value).startswith(f"{file} has 1 constraints that cannot be used") and f"  line 2: {said}" in str(
+    assert str(caught.value).startswith(f"{file} has 1 constraints that cannot be used") and f"  line 2: {message}" in str(
         caught.value
     )
 
@@ -95,7 +98,9 @@ def test_a_file_that_holds_all_of_them_out_is_refused(tmp_path: Path) -> None:
 def test_the_constraints_that_the_documentation_shows_are_read(tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "gatt.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-    found = read_constraints(written(tmp_path, block.replace('"value": "French"', '"value": "French", "check": null').rstrip()))
-    assert [(each.family, each.held_out) for each in found] == [
+    constraints = read_constraints(
+        written(tmp_path, block.replace('"value": "French"', '"value": "French", "check": null').rstrip())
+    )
+    assert [(constraint.family, constraint.held_out) for constraint in constraints] == [
         ("figure", False), ("language", False), ("style", False), ("length", True)
     ]  # fmt: skip

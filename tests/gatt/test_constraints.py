@@ -21,15 +21,13 @@ def compose_many(count: int = 2000) -> list[Instruction]:
 
 
 def test_one_or_two_constraints_of_different_families_half_of_them_terse() -> None:
-    made = compose_many()
-    sizes = Counter(len(instruction.constraints) for instruction in made)
+    instructions = compose_many()
+    sizes = Counter(len(instruction.constraints) for instruction in instructions)
     assert set(sizes) == {1, 2} and abs(sizes[1] - 1000) < 100
-    assert all(len({c.family for c in instruction.constraints}) == len(instruction.constraints) for instruction in made)
-    terse = [instruction for instruction in made if instruction.text == " ".join(c.terse for c in instruction.constraints)]
-    wordy = [
-        instruction for instruction in made if instruction.text == " ".join(c.instruction for c in instruction.constraints)
-    ]
-    assert len(terse) + len(wordy) == len(made) and abs(len(terse) - 1000) < 100
+    assert all(len({c.family for c in instruction.constraints}) == len(instruction.constraints) for instruction in instructions)
+    terse = [entry for entry in instructions if entry.text == " ".join(c.terse for c in entry.constraints)]
+    wordy = [entry for entry in instructions if entry.text == " ".join(c.instruction for c in entry.constraints)]
+    assert len(terse) + len(wordy) == len(instructions) and abs(len(terse) - 1000) < 100
 
 
 def test_a_family_with_many_values_is_not_drawn_more_often() -> None:

@@ -1,4 +1,4 @@
-"""The dialogues that get an instruction: strung together, or as they were given."""
+"""The dialogues that get an instruction: chained from single turns, or multi-turn ones as given."""
 
 import pytest
 from pydantic import ValidationError
@@ -44,20 +44,20 @@ def test_chaining_refuses_what_it_cannot_do() -> None:
 
 
 def test_numbers_of_turns_cover_the_range() -> None:
-    found = draw_num_turns(GattConfig(num_dialogues=200, min_turns=2, max_turns=5), seed=0)
-    assert len(found) == 200 and set(found) == {2, 3, 4, 5}
+    drawn = draw_num_turns(GattConfig(num_dialogues=200, min_turns=2, max_turns=5), seed=0)
+    assert len(drawn) == 200 and set(drawn) == {2, 3, 4, 5}
 
 
-def test_every_number_of_turns_costs_alike() -> None:
+def test_every_number_of_turns_has_about_the_same_cost() -> None:
     config = GattConfig(num_dialogues=30_000, min_turns=2, max_turns=4)
-    found = draw_num_turns(config, seed=0)
-    spent = [turns * found.count(turns) for turns in (2, 3, 4)]
+    drawn = draw_num_turns(config, seed=0)
+    spent = [turns * drawn.count(turns) for turns in (2, 3, 4)]
     assert max(spent) / min(spent) < 1.06
     assert mean_num_turns(config) == pytest.approx(3 / (1 / 2 + 1 / 3 + 1 / 4))
-    assert sum(found) / len(found) == pytest.approx(mean_num_turns(config), rel=0.01)
+    assert sum(drawn) / len(drawn) == pytest.approx(mean_num_turns(config), rel=0.01)
 
 
-def test_bounds_of_turns_the_wrong_way_round_are_refused() -> None:
+def test_a_minimum_of_turns_above_the_maximum_is_refused() -> None:
     with pytest.raises(ValidationError, match="min_turns 7 is above max_turns 3"):
         GattConfig(min_turns=7, max_turns=3)
 
@@ -66,15 +66,15 @@ def test_given_dialogues_are_drawn_and_what_is_left_out_or_cut_is_counted() -> N
     system = [{"role": "system", "content": "Be brief."}, *turns(3)]
     given = [dialogue(turns(1)), dialogue(turns(2, "b")), dialogue(turns(3, "c")), dialogue(turns(5, "d")), dialogue(system)]
     config = GattConfig(num_dialogues=10, min_turns=2, max_turns=3)
-    found, counts = given_dialogues(given, config, seed=0)
-    assert sorted(found, key=len) == [turns(2, "b"), turns(3, "c"), turns(5, "d")[:6]] or sorted(found, key=len) == [
+    usable, counts = given_dialogues(given, config, seed=0)
+    assert sorted(usable, key=len) == [turns(2, "b"), turns(3, "c"), turns(5, "d")[:6]] or sorted(usable, key=len) == [
         turns(2, "b"), turns(5, "d")[:6], turns(3, "c")
     ]  # fmt: skip
     assert counts == {"system message": 1, "too few turns": 1, "cut": 1}
-    some = [given_dialogues(given, config.model_copy(update={"num_dialogues": 2}), seed)[0] for seed in range(8)]
-    assert all(len(each) == 2 for each in some) and len({str(each) for each in some}) > 1
+    samples = [given_dialogues(given, config.model_copy(update={"num_dialogues": 2}), seed)[0] for seed in range(8)]
+    assert all(len(sample) == 2 for sample in samples) and len({str(sample) for sample in samples}) > 1
 
 
-def test_dialogues_of_single_turns_cannot_be_taken_as_they_are() -> None:
+def test_single_turn_dialogues_are_not_multi_turn_ones() -> None:
     with pytest.raises(GattError, match=r"none of 2 dialogues has 2 turns or more .*too few turns: 2.*multi_turn: chained"):
         given_dialogues([single(0), single(1)], GattConfig(), seed=0)

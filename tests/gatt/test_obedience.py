@@ -1,4 +1,4 @@
-"""Who tells whether an answer obeys: a checker, a judge, or the reward model."""
+"""Who decides whether a response obeys: a checker, a judge, or the reward model."""
 
 import pytest
 import torch
@@ -21,29 +21,29 @@ ASKED = [Asked(CHECKED, DIALOGUE, "So be it, amen."), Asked(FREE, DIALOGUE, "As 
 
 class NamingJudge:
     def __init__(self) -> None:
-        self.told: list[Judgement] = []
+        self.judgements: list[Judgement] = []
 
     def judge(self, judgements: list[Judgement]) -> list[bool]:
-        self.told += judgements
+        self.judgements += judgements
         return ["Plato" in judgement.answer for judgement in judgements]
 
 
 class Longest:
-    """Scores a dialogue by the length of its last answer; ``told`` are the dialogues."""
+    """Scores a dialogue by the length of its last response; ``dialogues`` are those it was given."""
 
     def __init__(self) -> None:
-        self.told: list[Messages] = []
+        self.dialogues: list[Messages] = []
 
     def score(self, dialogues: list[Messages]) -> torch.Tensor:
-        self.told += dialogues
+        self.dialogues += dialogues
         return torch.tensor(LengthJudge().judge(dialogues))
 
 
 def test_a_checker_comes_first_and_the_judge_is_asked_of_the_rest() -> None:
     judge, scorer = NamingJudge(), Longest()
     assert by_checkers_and_models([CHECKED, FREE], judge, scorer)(ASKED) == [True, True, False, False, False]
-    assert judge.told == [Judgement("Act as Plato.", "The owl?", text) for text in ("As Plato: old.", "Old.")]
-    assert scorer.told == []
+    assert judge.judgements == [Judgement("Act as Plato.", "The owl?", text) for text in ("As Plato: old.", "Old.")]
+    assert scorer.dialogues == []
 
 
 def test_without_a_judge_the_reward_model_must_prefer_the_answer_to_the_dialogues_own() -> None:
@@ -51,12 +51,12 @@ def test_without_a_judge_the_reward_model_must_prefer_the_answer_to_the_dialogue
     assert by_checkers_and_models([CHECKED, FREE], scorer=scorer)(ASKED) == [True, True, False, False, False]
     prompt = [user("Act as Plato. The fox?"), assistant("Brown."), user("Act as Plato. The owl?")]
     own, same = [*prompt, assistant("Old.")], [*prompt, assistant("Old.")]
-    assert scorer.told == [own, own, [*prompt, assistant("As Plato: old.")], same]  # an equal score is no preference
+    assert scorer.dialogues == [own, own, [*prompt, assistant("As Plato: old.")], same]  # an equal score is no preference
 
 
 def test_constraints_that_nobody_can_judge_are_refused() -> None:
     with pytest.raises(
-        GattError, match=r"1 of 2 constraints have no checker \(figure Plato\), and nothing was given to tell .* give a judge"
+        GattError, match=r"1 of 2 constraints have no checker \(figure Plato\), and there is no model to judge .* give a judge"
     ):
         by_checkers_and_models([CHECKED, FREE])
     assert by_checkers_and_models([CHECKED])(ASKED[:1]) == [True]
@@ -86,8 +86,8 @@ CONFIG = GattConfig(probe_answers=4)
 
 def test_each_constraint_is_asked_in_a_single_turn_in_both_wordings() -> None:
     sampler = ScriptedPolicy(lambda messages, position: "Yes, amen." if "End:" in messages[0]["content"] else "Yes.")
-    found = probe([CHECKED, FREE], TURNS, sampler, by_checkers_and_models([CHECKED, FREE], NamingJudge()), CONFIG, 0)
-    assert found == [Probed(CHECKED, 2, 4), Probed(FREE, 0, 4)]
+    probed = probe([CHECKED, FREE], TURNS, sampler, by_checkers_and_models([CHECKED, FREE], NamingJudge()), CONFIG, 0)
+    assert probed == [Probed(CHECKED, 2, 4), Probed(FREE, 0, 4)]
     assert all(len(messages) == 1 for messages in sampler.asked) and len(sampler.asked) == 8
     words = ["End with amen.", "End: amen."] * 2 + ["Act as Plato.", "Figure: Plato."] * 2
     assert [messages[0]["content"].partition(" Question")[0] for messages in sampler.asked] == words

@@ -26,11 +26,11 @@ def test_a_list_is_read_whatever_it_looks_like_and_talk_is_left_out() -> None:
 
 def test_a_value_counts_once_an_answer_in_any_spelling() -> None:
     sampler = ScriptedPolicy(lambda messages, position: LISTS[position])
-    found = propose(sampler, "figure", samples=3, count=7, temperature=1.0, max_new_tokens=50, seed=0)
-    assert found[0] == Proposal("figure", "Napoleon", 3, 3)
-    assert {each.value: each.mentions for each in found} == {
+    proposals = propose(sampler, "figure", samples=3, count=7, temperature=1.0, max_new_tokens=50, seed=0)
+    assert proposals[0] == Proposal("figure", "Napoleon", 3, 3)
+    assert {proposal.value: proposal.mentions for proposal in proposals} == {
         "Napoleon": 3, "Plato": 2, "Oscar Wilde": 1, "Zorblax the Great": 1, "Marie Curie": 1,
     }  # fmt: skip
     assert len(sampler.asked) == 1 and "Name 7 famous public figures" in sampler.asked[0][0]["content"]
-    assert [each.value for each in known(found, 2)] == ["Napoleon", "Plato"]
-    assert constraint_of({"family": "figure", "value": known(found, 3)[0].value}).terse == "Figure: Napoleon."
+    assert [proposal.value for proposal in known(proposals, 2)] == ["Napoleon", "Plato"]
+    assert constraint_of({"family": "figure", "value": known(proposals, 3)[0].value}).terse == "Figure: Napoleon."

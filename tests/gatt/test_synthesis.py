@@ -39,7 +39,7 @@ class LengthScorer:
         return torch.tensor([float(len(dialogue[-1]["content"])) for dialogue in dialogues])
 
 
-def made(
+def synthesise_all(
     dialogues: list[Messages],
     script: Callable[[Messages, int], str],
     config: GattConfig = CONFIG,
@@ -47,7 +47,7 @@ def made(
     unfinished: tuple[str, ...] = (),
     scorer: Any = None,
 ) -> tuple[list[GattStats], list[Messages]]:
-    """(what synthesis tells, the prompts that the policy was asked)"""
+    """(the stats of all batches, the prompts that the policy got)"""
     sampler = ScriptedPolicy(script, unfinished)
     return list(synthesise(dialogues, [NAPOLEON], sampler, names_napoleon, fits, config, 0, scorer)), sampler.asked
 
@@ -55,12 +55,12 @@ def made(
 def run(
     dialogues: list[Messages], answers: list[str], unfinished: tuple[str, ...] = (), scorer: object = None
 ) -> list[GattStats]:
-    return made(dialogues, lambda messages, position: answers[position], unfinished=unfinished, scorer=scorer)[0]
+    return synthesise_all(dialogues, lambda messages, position: answers[position], unfinished=unfinished, scorer=scorer)[0]
 
 
 def test_sampling_sees_the_instruction_before_every_user_message() -> None:
-    _, asked = made([DIALOGUE], lambda messages, position: "As Napoleon: old.")
-    assert asked == [
+    _, prompts = synthesise_all([DIALOGUE], lambda messages, position: "As Napoleon: old.")
+    assert prompts == [
         [
             user("Act as Napoleon. The fox?"),
             assistant("It is brown."),
@@ -91,7 +91,7 @@ def test_training_sees_it_at_the_beginning_alone_and_learns_the_last_answer_alon
     assert trained[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(trained[:-1]).strip() == "As Napoleon: old."
     assert tokenizer.decode(encoded.ids).count("Act as Napoleon.") == 1
-    assert DIALOGUE[-1] == assistant("Old.")  # what was given is left as it was
+    assert DIALOGUE[-1] == assistant("Old.")  # the given dialogue is not changed
 
 
 def test_the_best_obeying_answer_is_kept_and_the_first_without_a_scorer() -> None:
@@ -105,7 +105,7 @@ def test_dialogues_without_an_obeying_answer_are_dropped_and_counted() -> None:
     def answer(messages: Messages, position: int) -> str:
         return "nothing" if "pot" in messages[-1]["content"] or position else "As Napoleon."
 
-    first, second = made([DIALOGUE, SHORT, DIALOGUE], answer)[0]
+    first, second = synthesise_all([DIALOGUE, SHORT, DIALOGUE], answer)[0]
     assert (first.num_kept, first.dropped, first.obeying, first.sampled) == (1, {"figure": 1}, {"figure": 1}, {"figure": 6})
     assert (second.num_done, second.num_kept, second.dropped) == (3, 1, {})
     assert [one.response for one in first.synthesised] == ["As Napoleon.", None]
@@ -117,35 +117,35 @@ def test_every_constraint_of_the_instruction_must_be_obeyed() -> None:
     sampler = ScriptedPolicy(lambda messages, position: ("Napoleon", "fox", "Napoleon and the fox")[position])
     dialogues = [[user(f"Number {i}?"), assistant("Yes.")] for i in range(20)]
     stats = list(synthesise(dialogues, [NAPOLEON, fox], sampler, names_napoleon, always, CONFIG, seed=0))
-    found = [one for batch in stats for one in batch.synthesised]
-    both = [one for one in found if len(one.instruction.constraints) == 2]
-    assert both and all(one.response == "Napoleon and the fox" and one.obeying == (2, 2) for one in both)
-    assert {one.response for one in found if one.instruction.family == "figure"} == {"Napoleon"}
+    synthesised = [entry for batch in stats for entry in batch.synthesised]
+    both = [entry for entry in synthesised if len(entry.instruction.constraints) == 2]
+    assert both and all(entry.response == "Napoleon and the fox" and entry.obeying == (2, 2) for entry in both)
+    assert {entry.response for entry in synthesised if entry.instruction.family == "figure"} == {"Napoleon"}
 
 
-def test_answers_are_judged_together_each_with_its_own_dialogue_and_constraint() -> None:
-    told: list[list[Asked]] = []
+def test_responses_are_judged_in_one_call_each_with_its_dialogue_and_constraint() -> None:
+    calls: list[list[Asked]] = []
 
     def obeys(asked: Any) -> list[bool]:
-        told.append(list(asked))
-        return [each.response == "b" for each in asked]
+        calls.append(list(asked))
+        return [entry.response == "b" for entry in asked]
 
     sampler = ScriptedPolicy(lambda messages, position: "abc"[position])
     (stats,) = synthesise([DIALOGUE, SHORT], [NAPOLEON], sampler, obeys, always, CONFIG, 0)
-    assert told == [[Asked(NAPOLEON, dialogue, response) for dialogue in (DIALOGUE, SHORT) for response in "abc"]]
-    assert [(one.response, one.obeying) for one in stats.synthesised] == [("b", (1,))] * 2
+    assert calls == [[Asked(NAPOLEON, dialogue, response) for dialogue in (DIALOGUE, SHORT) for response in "abc"]]
+    assert [(synthesised.response, synthesised.obeying) for synthesised in stats.synthesised] == [("b", (1,))] * 2
 
 
 def test_resampled_answers_come_turn_by_turn_under_the_instruction_and_stay_in_the_history() -> None:
     def answer(messages: Messages, position: int) -> str:
         return f"Napoleon {num_turns(messages)}"
 
-    (stats,), asked = made([DIALOGUE, SHORT], answer, RESAMPLED)
+    (stats,), prompts = synthesise_all([DIALOGUE, SHORT], answer, RESAMPLED)
     inst = [f"Act as Napoleon. {text}" for text in ("The fox?", "The sea?", "The owl?")]
     one, two = assistant("Napoleon 1"), assistant("Napoleon 2")
-    assert asked[0] == [user(inst[0])] and asked[2] == [user(inst[0]), one, user(inst[1])]
-    assert asked[-2] == [user(inst[0]), one, user(inst[1]), two, user(inst[2])]
-    assert len(asked) == 2 + 1 + 2  # two turns before the last, one, and the last of both
+    assert prompts[0] == [user(inst[0])] and prompts[2] == [user(inst[0]), one, user(inst[1])]
+    assert prompts[-2] == [user(inst[0]), one, user(inst[1]), two, user(inst[2])]
+    assert len(prompts) == 2 + 1 + 2  # two turns before the last, one, and the last of both
     (dialogue, short) = gatt_dialogues(stats.synthesised)
     assert dialogue.messages == [
         user(inst[0]), one, user("The sea?"), two, user("The owl?"), assistant("Napoleon 3")
@@ -156,15 +156,13 @@ def test_resampled_answers_come_turn_by_turn_under_the_instruction_and_stay_in_t
 
 @pytest.mark.parametrize(("question", "later"), [("fox", ("sea", "owl")), ("sea", ("owl",))])
 @pytest.mark.parametrize("bad", ["  ", "cut", "[INST] more"])
-def test_a_dialogue_goes_no_further_than_an_answer_that_cannot_stand_in_it(
-    bad: str, question: str, later: tuple[str, ...]
-) -> None:
+def test_a_dialogue_stops_at_a_response_that_cannot_be_used(bad: str, question: str, later: tuple[str, ...]) -> None:
     def answer(messages: Messages, position: int) -> str:
         return bad if question in messages[-1]["content"] else "Napoleon"
 
-    (stats,), asked = made([DIALOGUE, SHORT], answer, RESAMPLED, unfinished=("cut",))
-    assert not any(words in messages[-1]["content"] for messages in asked for words in later)
-    assert [(one.response, one.obeying, one.too_long) for one in stats.synthesised] == [
+    (stats,), prompts = synthesise_all([DIALOGUE, SHORT], answer, RESAMPLED, unfinished=("cut",))
+    assert not any(words in messages[-1]["content"] for messages in prompts for words in later)
+    assert [(entry.response, entry.obeying, entry.too_long) for entry in stats.synthesised] == [
         (None, (), False), ("Napoleon", (3,), False)
     ]  # fmt: skip
     assert (stats.dropped, stats.sampled) == ({"figure": 1}, {"figure": 3})
@@ -175,13 +173,13 @@ def test_dialogues_that_do_not_fit_with_their_instruction_are_counted_and_not_sa
         return sum(len(message["content"]) for message in messages) < 90
 
     for config in (CONFIG, RESAMPLED):
-        (stats,), asked = made([DIALOGUE, SHORT], lambda messages, position: "Napoleon", config, fits)
+        (stats,), prompts = synthesise_all([DIALOGUE, SHORT], lambda messages, position: "Napoleon", config, fits)
         assert (stats.num_too_long, stats.num_kept, stats.dropped) == (1, 1, {})
-        assert not any("owl" in messages[-1]["content"] for messages in asked)
-        assert all(fits(messages) for messages in asked)
+        assert not any("owl" in messages[-1]["content"] for messages in prompts)
+        assert all(fits(messages) for messages in prompts)
     longer = [*SHORT[:-1], assistant("x" * 80)]  # its own last answer is read by the reward model
-    with pytest.raises(GattError, match="none of 1 dialogues came to its last answer: 1 do not fit"):
-        made([longer], lambda messages, position: "Napoleon", fits=fits)
+    with pytest.raises(GattError, match="none of 1 dialogues reached its last response: 1 do not fit"):
+        synthesise_all([longer], lambda messages, position: "Napoleon", fits=fits)
 
 
 def test_an_instruction_longer_than_the_context_is_refused_before_anything_is_sampled() -> None:

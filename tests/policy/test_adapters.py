@@ -22,7 +22,7 @@ from preference_data.prompt import make_dialogue
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 IDS = torch.tensor([[1, 17, 40, 99, 300, 5, 2]])
-FIRST, SECOND = LoraConfig(rank=3, alpha=8), LoraConfig(rank=2, alpha=3, targets=("q_proj", "down_proj"))
+FIRST, SECOND = LoraConfig(rank=3, alpha=8), LoraConfig(rank=2, alpha=3, target_modules=("q_proj", "down_proj"))
 
 
 def trained(start: Path, lora: LoraConfig, seed: int, path: Path, dtype: torch.dtype) -> Path:
@@ -118,7 +118,7 @@ def test_the_folder_is_the_same_wherever_it_was_made(tmp_path: Path) -> None:
 
 def test_checkpoints_of_two_roots_are_not_put_together(exact: list[Path]) -> None:
     other = Update("f" * 64, {})
-    said = f"root {weights_sum(exact[0])[:12]} was asked for on weights that stand on the root ffffffffffff; give two"
+    said = f"root {weights_sum(exact[0])[:12]} was asked for on weights of the root ffffffffffff; give two"
     with pytest.raises(OtherRoot, match=said):
         load_update(exact[1]).since(other)
 

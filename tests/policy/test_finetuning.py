@@ -15,7 +15,7 @@ from registry.saved_states import SavedStates, SaveEvery
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 WORDS = ["fox", "owl", "plum", "sea", "pot", "Sure", "Napoleon"]
-LORA = LoraConfig(rank=2, alpha=4, targets=("q_proj", "down_proj"))
+LORA = LoraConfig(rank=2, alpha=4, target_modules=("q_proj", "down_proj"))
 
 
 class Killed(BaseException):

@@ -54,6 +54,20 @@ def test_activations_are_what_autograd_keeps(config):
     assert activation_bytes(config, ids.numel()) == pytest.approx(kept_for_backward(model, ids), rel=0.05)
 
 
+def test_checkpointed_layers_keep_what_they_read_and_one_of_them_the_rest():
+    config = llama_config("nano", 700)
+    model = LlamaForCausalLM(config).train()
+    read: list[torch.Tensor] = []
+    for layer in model.model.layers:
+        layer.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    ids = torch.randint(3, config.vocab_size, (3, 80))
+    model(input_ids=ids)
+    one_layer = llama_config("nano", 700)
+    one_layer.update({"num_hidden_layers": 1})
+    expected = sum(hidden.nbytes for hidden in read) + kept_for_backward(LlamaForCausalLM(one_layer).train(), ids)
+    assert activation_bytes(config, ids.numel(), checkpointed=True) == pytest.approx(expected, rel=0.05)
+
+
 def test_a_cache_is_as_large_as_the_one_that_the_sampler_fills():
     config = shapes()[2]
     cache = PromptCache(config.num_hidden_layers)
@@ -77,10 +91,10 @@ def test_training_holds_weights_gradients_and_two_moments():
     assert held.total == held.weights + held.gradients + held.optimizer + held.activations
 
 
-@pytest.mark.parametrize("targets", [LoraConfig().targets, ("q_proj", "v_proj"), ("down_proj",)])
+@pytest.mark.parametrize("targets", [LoraConfig().target_modules, ("q_proj", "v_proj"), ("down_proj",)])
 def test_adapters_are_counted_as_they_are_made(targets):
     policy = tiny_policy()
-    lora = LoraConfig(rank=3, targets=targets)
+    lora = LoraConfig(rank=3, target_modules=targets)
     Adapters(policy, lora, seed=0)
     trained = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
     assert num_adapter_parameters(policy.config, lora) == trained

@@ -165,8 +165,8 @@ def test_a_batch_too_large_for_memory_is_halved_and_the_responses_are_the_same()
     found = engine.sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0)
     assert ids_of(found) == ids_of(sampler().sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0))
     assert said == [
-        "12 responses at once do not fit into memory; going on with 6",
-        "6 responses at once do not fit into memory; going on with 3",
+        "12 responses at once do not fit into memory; continuing with 6",
+        "6 responses at once do not fit into memory; continuing with 3",
     ]
     rows_read.clear()
     engine.sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0)
@@ -196,7 +196,7 @@ def test_what_the_cpu_says_when_memory_is_short_is_understood():
 
     engine.model.register_forward_pre_hook(crowded, with_kwargs=True)
     assert ids_of(engine.sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0)) == ids_of(sampler().sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0))
-    assert said == ["12 responses at once do not fit into memory; going on with 6"]
+    assert said == ["12 responses at once do not fit into memory; continuing with 6"]
 
 
 def test_one_response_that_does_not_fit_into_memory_is_an_error():

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from external_models import make, publish
 from fakes import tiny_policy, tiny_tokenizer
-from foreign_models import make, publish
 
 from policy.checkpoint import load_policy, save_checkpoint
 from policy.placement import NoSuchDevice, check_device, device, on_device
-from reward_model.foreign_checkpoint import load_foreign
+from reward_model.external_checkpoint import load_external
 from reward_model.model import build_reward_model, load_reward_model
 
 
@@ -16,10 +16,10 @@ def test_models_are_opened_on_the_device_in_use(tmp_path: Path) -> None:
     save_checkpoint(tiny_policy(), tiny_tokenizer(), tmp_path / "policy")
     model, tokenizer = build_reward_model(tmp_path / "policy", 0)
     save_checkpoint(model, tokenizer, tmp_path / "reward")
-    foreign = publish(tmp_path / "foreign", *make("qwen2"))
+    external = publish(tmp_path / "external", *make("qwen2"))
     with on_device("meta"):
         opened = [load_policy(tmp_path / "policy")[0], load_reward_model(tmp_path / "reward")[0]]
-        opened += [build_reward_model(tmp_path / "policy", 0)[0], load_foreign(foreign)[0]]
+        opened += [build_reward_model(tmp_path / "policy", 0)[0], load_external(external)[0]]
     for model in opened:
         assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
     assert load_policy(tmp_path / "policy")[0].device.type == device() == "cpu"

@@ -14,7 +14,7 @@ from policy.shared_base import SharedBaseError, on_base
 
 pytestmark = pytest.mark.usefixtures("exact_norms")
 IDS = torch.tensor([[1, 17, 40, 99, 300, 5, 2]])
-LORA = LoraConfig(rank=3, alpha=7, targets=("q_proj", "down_proj"))
+LORA = LoraConfig(rank=3, alpha=7, target_modules=("q_proj", "down_proj"))
 
 
 def storages(model: PreTrainedModel) -> dict[int, int]:
@@ -148,5 +148,5 @@ def test_an_update_of_a_module_that_is_not_there_is_refused_but_for_a_policys_he
 
 
 def test_adapters_in_a_head_that_is_the_embeddings_are_refused() -> None:
-    with pytest.raises(LoraError, match="adapters are asked for in lm_head, whose matrix is the embeddings too; leave it out"):
-        Adapters(tiny_policy(), LoraConfig(targets=("lm_head",)), seed=0)
+    with pytest.raises(LoraError, match="adapters were asked for in lm_head, whose matrix is the embeddings too; leave it out"):
+        Adapters(tiny_policy(), LoraConfig(target_modules=("lm_head",)), seed=0)

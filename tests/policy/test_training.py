@@ -15,7 +15,7 @@ from policy.checkpoint import CheckpointError, load_policy, load_tokenizer, save
 from policy.config import FinetuneConfig, PretrainConfig
 from policy.finetuning import NothingToTrain, finetune
 from policy.logprobs import entropy, token_logprobs
-from policy.pretraining import batches, cosine, pretrain
+from policy.pretraining import batches, pretrain
 from preference_data.messages import assistant, user
 from preference_data.prompt import Document, make_dialogue
 
@@ -62,14 +62,6 @@ def test_logprobs_and_entropy_of_a_uniform_distribution():
         token_logprobs(logits, torch.ones(2, 3, dtype=torch.long)), torch.full((2, 3), -torch.tensor(8.0).log())
     )
     assert torch.allclose(entropy(logits), torch.tensor(8.0).log().expand(2, 3))
-
-
-def test_cosine_rises_then_falls_to_its_end():
-    shares = [cosine(step, 100, 10, 0.1) for step in range(100)]
-    assert shares[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
-    assert shares[10] == 1.0
-    assert shares[55] == pytest.approx(0.55)
-    assert 0.1 < shares[99] < 0.101
 
 
 def pretraining(*phases, batch_tokens=32, **settings):

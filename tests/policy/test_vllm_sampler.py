@@ -287,7 +287,7 @@ def test_temperatures_that_vllm_would_not_sample_at_are_refused(llm, folder, tem
 
 def test_all_temperatures_that_vllm_would_not_sample_at_are_named_at_once():
     check_vllm_temperatures((0.0, 0.01, 1.3, 2.0))
-    with pytest.raises(ValueError, match=r"0\.01 to 2, got 0\.005, 2\.5, 3; take others, or set engine: transformers"):
+    with pytest.raises(ValueError, match=r"0\.01 to 2, got 0\.005, 2\.5, 3; give others, or set engine: transformers"):
         check_vllm_temperatures((0.005, 0.6, 2.5, 3.0))
 
 

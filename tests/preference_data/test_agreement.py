@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preference_data.agreement import (
+from preference_data.comparison import AXES, RATINGS, Comparison
+from preference_data.judgement import make_comparison
+from preference_data.measuring.agreement import (
     LEVELS,
     AgreementError,
     choice_agreement,
@@ -15,10 +17,8 @@ from preference_data.agreement import (
     rating_agreement,
     safety_agreement,
 )
-from preference_data.columns import Names
-from preference_data.comparison import AXES, RATINGS, Comparison
-from preference_data.judged import COLUMNS, joined, judgements_of, read_judgements
-from preference_data.judgement import make_comparison
+from preference_data.measuring.columns import Names
+from preference_data.measuring.judgement_arrays import COLUMNS, joined, judgements_of, read_judgements
 from preference_data.messages import user
 from preference_data.parquet import read_batches, write_records
 
@@ -83,7 +83,7 @@ def test_what_cannot_agree_is_refused():
         gwet([["a", "c"], ["a", "b"]], "ab")
 
 
-def judged(item, annotator, chosen, rating="unrated", safe=None, axis="safety"):
+def comparison(item, annotator, chosen, rating="unrated", safe=None, axis="safety"):
     rejected = "b" if chosen == "a" else "a"
     labels = {} if safe is None else {"chosen_safe": chosen in safe, "rejected_safe": rejected in safe}
     return make_comparison(
@@ -99,13 +99,13 @@ def judged(item, annotator, chosen, rating="unrated", safe=None, axis="safety"):
 
 
 JUDGED = [
-    judged(1, "x", "a", "significantly_better", safe="a"),
-    judged(1, "y", "a", "better", safe="ab"),
-    judged(1, "z", "b", "negligibly_better"),
-    judged(2, "x", "b", "slightly_better", safe=""),
-    judged(2, "y", "b", safe=""),
-    judged(3, "x", "b", "better"),
-    judged(3, "x", "a", axis="helpfulness"),  # another axis is another item
+    comparison(1, "x", "a", "significantly_better", safe="a"),
+    comparison(1, "y", "a", "better", safe="ab"),
+    comparison(1, "z", "b", "negligibly_better"),
+    comparison(2, "x", "b", "slightly_better", safe=""),
+    comparison(2, "y", "b", safe=""),
+    comparison(3, "x", "b", "better"),
+    comparison(3, "x", "a", axis="helpfulness"),  # another axis is another item
 ]
 
 
@@ -149,7 +149,7 @@ def random_judgements(seed, num_items, annotators):
         for name in rng.sample(range(annotators), rng.choice([0, 1, 1, 1, 2, annotators])):
             chosen, rating = rng.choice("aab"), rng.choice([*RATINGS, "unrated"])
             safe, axis = rng.choice([None, "", chosen, "ab"]), rng.choice(AXES)
-            comparisons.append(judged(item, str(name), chosen, rating, safe, axis))
+            comparisons.append(comparison(item, str(name), chosen, rating, safe, axis))
     return comparisons
 
 
@@ -198,9 +198,9 @@ def test_agreement_of_batches_is_that_of_all(tmp_path):
 
 def test_nothing_agrees_with_nothing():
     for measure in (choice_agreement, rating_agreement, safety_agreement):
-        with pytest.raises(AgreementError, match="categories, 0 judged items"):
+        with pytest.raises(AgreementError, match="categories, 0 annotated items"):
             measure(judgements_of([]))
-    with pytest.raises(AgreementError, match="no item was judged twice"):
+    with pytest.raises(AgreementError, match="no item was annotated twice"):
         pairwise_agreement(judgements_of([]))
 
 
@@ -212,9 +212,9 @@ def test_pairwise_agreement_by_hand():
     assert plain.low == pytest.approx(1 / 3) and plain.high == 1
     rated = pairwise_agreement(judgements, rating="significantly_better")
     assert (rated.share, rated.pairs, rated.items) == (1 / 2, 2, 1)
-    with pytest.raises(AgreementError, match="no item was judged twice"):
+    with pytest.raises(AgreementError, match="no item was annotated twice"):
         pairwise_agreement(judgements_of(JUDGED[-2:]))
-    with pytest.raises(AgreementError, match="rated better was judged twice"):
+    with pytest.raises(AgreementError, match="rated better was annotated twice"):
         pairwise_agreement(judgements_of(JUDGED[3:]), rating="better")
     with pytest.raises(ValueError, match="no rating 'best'; ratings are significantly_better"):
         pairwise_agreement(judgements, rating="best")
@@ -235,7 +235,7 @@ def test_pairwise_agreement_is_what_counting_pairs_finds(rating):
 
 def test_the_bootstrap_covers_a_known_rate():
     rng = random.Random(0)
-    pairs = [(judged(n, "x", "a"), judged(n, "y", "a" if rng.random() < 0.7 else "b")) for n in range(400)]
+    pairs = [(comparison(n, "x", "a"), comparison(n, "y", "a" if rng.random() < 0.7 else "b")) for n in range(400)]
     judgements = judgements_of([judgement for pair in pairs for judgement in pair])
     ours = pairwise_agreement(judgements)
     # The binomial interval of 400 items at 0.7 is +- 0.045.
@@ -248,7 +248,9 @@ def test_the_bootstrap_over_items_is_wider_than_over_pairs():
     rng = random.Random(0)
     minds = [rng.random() < 0.5 for _ in range(40)]
     comparisons = [
-        judged(n, str(judge), "ab"[judge % 2] if split else "a") for n, split in enumerate(minds) for judge in range(10)
+        comparison(n, str(annotator), "ab"[annotator % 2] if split else "a")
+        for n, split in enumerate(minds)
+        for annotator in range(10)
     ]
     ours = pairwise_agreement(judgements_of(comparisons))
     spread = ours.high - ours.low

@@ -64,7 +64,7 @@ def test_a_column_that_no_row_has_is_told(tmp_path):
         (["a=prompt", "b=prompt"], [], "two columns to one field"),
         ([], ["choice=a"], "not of the form field:found=meant"),
         ([], ["choise:1=a"], "no field 'choise'; did you mean choice"),
-        ([], ["safe_a:x=maybe"], "'maybe' is not what safe_a holds"),
+        ([], ["safe_a:x=maybe"], "'maybe' is not a value of safe_a"),
     ],
 )
 def test_a_mapping_that_cannot_be_meant_is_refused(columns, values, message):

@@ -1,4 +1,4 @@
-"""Files of every type and packing give the same rows; rows that cannot be read cost themselves alone."""
+"""Files of every type and compression give the same rows; rows that cannot be read cost themselves alone."""
 
 import gzip
 import json
@@ -65,7 +65,7 @@ def expected(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_same_rows_come_out_of_every_type_and_packing(tmp_path, name, expected):
+def test_the_same_rows_come_out_of_every_type_and_compression(tmp_path, name, expected):
     (tmp_path / name).write_bytes(FILES[name])
     found = import_files([tmp_path / name], "helpfulness", source="s", max_rejected=0)
     assert found.comparisons == expected and len(expected) == 2
@@ -141,7 +141,7 @@ def test_a_large_row_is_refused_whole_and_the_next_one_is_read(tmp_path):
     (tmp_path / "f.jsonl").write_bytes(JSONL + large + b"\n" + JSONL.replace(b"no", b"nay").replace(b'"x"', b'"y"'))
     result = import_files([tmp_path / "f.jsonl"], "helpfulness", max_rejected=1)
     assert (result.read, result.accepted, result.rejected) == (5, 4, {"too_large": 1})
-    assert result.rejects[0].row.encode() == large and f"{MAX_ROW:,}" in result.rejects[0].mend
+    assert result.rejects[0].row.encode() == large and f"{MAX_ROW:,}" in result.rejects[0].fix
 
 
 def test_ten_thousand_columns_and_columns_without_a_name(tmp_path):
@@ -171,22 +171,22 @@ def test_quotes_that_are_never_closed_are_not_looked_for_over_and_over(tmp_path)
     rows = list(read_rows(tmp_path / "f.csv"))
     assert [row.line for row in rows] == [*range(2, 1002)] and {row.problem.reason for row in rows} == {"malformed"}
     (tmp_path / "f.csv").write_bytes(b"a,b\n" + b'a",",%b\n' % (b"b" * 2000) * 50_000)
-    with pytest.raises(AnnotationFileError, match=r"row after row opens a quote that no line closes"):
+    with pytest.raises(AnnotationFileError, match=r"many rows open a quote that no line closes"):
         list(read_rows(tmp_path / "f.csv"))
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(JSONL * 3000), zstd(JSONL * 3000)], ids=["gz", "zst"])
-def test_a_packed_file_that_was_cut_off_is_refused_as_a_whole(tmp_path, packed):
-    path = tmp_path / ("f.jsonl.gz" if packed[:2] == b"\x1f\x8b" else "f.jsonl.zst")
-    for cut in (len(packed) // 2, len(packed) - 3):
-        path.write_bytes(packed[:cut])
-        with pytest.raises(AnnotationFileError, match=r"cannot be unpacked to its end.*copied completely"):
+@pytest.mark.parametrize("compressed", [gzip.compress(JSONL * 3000), zstd(JSONL * 3000)], ids=["gz", "zst"])
+def test_a_compressed_file_that_was_cut_off_is_refused_as_a_whole(tmp_path, compressed):
+    path = tmp_path / ("f.jsonl.gz" if compressed[:2] == b"\x1f\x8b" else "f.jsonl.zst")
+    for cut in (len(compressed) // 2, len(compressed) - 3):
+        path.write_bytes(compressed[:cut])
+        with pytest.raises(AnnotationFileError, match=r"cannot be decompressed to its end.*copied completely"):
             import_files([path], "helpfulness", max_rejected=1)
 
 
 def test_what_is_no_readable_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(AnnotationFileError, match="no regular file"):
+    with pytest.raises(AnnotationFileError, match="not a regular file"):
         check_file(tmp_path / "pipe.jsonl")
     (tmp_path / "closed.jsonl").write_bytes(JSONL)
     (tmp_path / "closed.jsonl").chmod(0)

@@ -34,7 +34,7 @@ def imported(path, handed_out):
     return [each for some in work.comparisons([path]) for each in some], work
 
 
-def judged(row: Row) -> dict:
+def annotated(row: Row) -> dict:
     return {**row, "choice": "b", "rating": "better", "safety_bin": "both_safe", "annotator": "ada"}
 
 
@@ -43,12 +43,12 @@ def filled_in_csv(path):
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
-        writer.writerows(judged(row) for row in rows)
+        writer.writerows(annotated(row) for row in rows)
 
 
 def filled_in_jsonl(path):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(judged(row)) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(annotated(row)) + "\n" for row in rows))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_white_space_that_a_tool_changed_is_put_back_and_other_changes_are_refus
 def test_responses_that_changed_places_are_found_by_their_texts(tmp_path):
     (pair,) = handed_out = pairs()[:1]
     write_jsonl(tmp_path / "f.jsonl", handed_out, with_bins=True)
-    row = judged(json.loads((tmp_path / "f.jsonl").read_text()))
+    row = annotated(json.loads((tmp_path / "f.jsonl").read_text()))
     row["response_a"], row["response_b"] = row["response_b"], row["response_a"]
     (tmp_path / "f.jsonl").write_text(json.dumps(row))
     (kept,), _ = imported(tmp_path / "f.jsonl", handed_out)

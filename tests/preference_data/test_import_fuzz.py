@@ -35,7 +35,8 @@ from commands.cli import app
 from preference_data.column_map import ColumnMap, ColumnMapError
 from preference_data.comparison import Comparison
 from preference_data.files.opening import AnnotationFileError
-from preference_data.importing import IMPORTERS, Import, TooManyRejects
+from preference_data.formats import IMPORTERS
+from preference_data.importing import Import, TooManyRejects
 from preference_data.judgement import DROPPED_BY_RULE
 from preference_data.parquet import RecordWriter, read_records
 

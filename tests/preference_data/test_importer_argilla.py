@@ -64,7 +64,7 @@ def test_each_person_who_submitted_made_a_judgement(tmp_path, shape):
     assert (second.annotator, second.chosen, second.rating) == ("u2", "Hello", "slightly_better")
     assert (second.chosen_safe, second.rejected_safe) == (None, None)
     assert first.item_id == second.item_id
-    assert [(reject.reason, "u3" in reject.mend) for reject in result.rejects] == [("not_judged", True)]
+    assert [(reject.reason, "u3" in reject.fix) for reject in result.rejects] == [("not_judged", True)]
 
 
 def test_the_nested_form_counts_where_it_is_known_who_submitted(tmp_path):

@@ -35,9 +35,9 @@ def task(*annotations, **about):
 
 def flat(**changes):
     """An annotation as the JSON_MIN export has it."""
-    judged = {"choice": "b", "rating": "slightly_better", "safety_bin": "both_safe", "annotator": "ann@x.org"}
+    answers = {"choice": "b", "rating": "slightly_better", "safety_bin": "both_safe", "annotator": "ann@x.org"}
     times = {"annotation_id": 2, "created_at": "2024-05-03T10:00:00Z", "updated_at": "2024-05-03T10:00:30Z", "lead_time": 12.5}
-    return {name: value for name, value in (DATA | {"id": 87} | judged | times | changes).items() if value is not ...}
+    return {name: value for name, value in (DATA | {"id": 87} | answers | times | changes).items() if value is not ...}
 
 
 SKIPPED = annotation(None, None, was_cancelled=True)

@@ -11,8 +11,9 @@ from importer_rows import broken, outcomes
 from public_rows import OPEN, POST, QUESTION, RECORDS, SAMPLES, SUMMARIES, answer, said
 
 from preference_data.comparison import Comparison
+from preference_data.formats import IMPORTERS
 from preference_data.importers import stack_exchange
-from preference_data.importing import IMPORTERS, import_files
+from preference_data.importing import import_files
 from preference_data.judgement import RowError
 from preference_data.messages import user
 

@@ -20,7 +20,7 @@ def ids(count, source):
     return [f"{source} {number}" for number in range(count)]
 
 
-def judged(count, source, axis="helpfulness"):
+def comparisons(count, source, axis="helpfulness"):
     return [
         make_comparison(prompt=[user(f"{source} {number}")], chosen="good", rejected="bad", axis=axis, source=source)
         for number in range(count)
@@ -35,7 +35,7 @@ def test_the_helpfulness_mix_is_all_helpfulness_and_as_many_again(helpful, safe,
     names = mixture.of([own, rest])
     assert len(names) == len(set(names)) == helpful + min(helpful, safe + open_source)
     assert set(own) <= set(names) <= {*own, *rest}
-    assert (mixture.drawn, mixture.asked, mixture.repeated) == ((helpful, min(helpful, len(rest))), (helpful, helpful), 0)
+    assert (mixture.drawn, mixture.wanted, mixture.repeated) == ((helpful, min(helpful, len(rest))), (helpful, helpful), 0)
     if 0 < helpful <= len(rest):
         assert mixture.shares == (0.5, 0.5)
 
@@ -47,7 +47,7 @@ def test_the_safety_mix_is_nine_tenths_safety(safe, helpful, seed):
     mixture = paper_mixture("safety", own, rest, seed)
     drawn = min(round((safe + 9) / 9), helpful + 1)
     assert mixture.drawn == (safe + 9, drawn) and set(own) <= set(mixture.of([own, rest]))
-    if drawn == mixture.asked[1] and safe % 9 == 0:
+    if drawn == mixture.wanted[1] and safe % 9 == 0:
         assert mixture.shares[1] == pytest.approx(0.1)
 
 
@@ -88,7 +88,7 @@ def test_a_mix_by_shares_of_a_size_and_wrong_shares():
     sources = [ids(10, "a"), ids(90, "b")]
     assert mixture_by_shares(sources, (0.25, 0.75), 0, size=8).drawn == (2, 6)
     assert mixture_by_shares([ids(9, name) for name in "abc"], (0.333, 0.333, 0.334), 0, size=10).drawn == (3, 3, 4)
-    with pytest.raises(MixtureError, match="41 comparisons was asked for, and with these shares the sources yield 40 at most"):
+    with pytest.raises(MixtureError, match="41 comparisons was asked for, but with these shares the sources yield at most 40"):
         mixture_by_shares(sources, (0.25, 0.75), 0, size=41)
     for shares in ((0.5, 0.6), (1.0, 0.0), (1.0,)):
         with pytest.raises(MixtureError, match="so that they sum to 1"):
@@ -99,7 +99,7 @@ def test_a_mix_by_shares_of_a_size_and_wrong_shares():
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=3), st.integers(1, 7), st.randoms(use_true_random=False))
 def test_rows_are_written_in_any_order_whatever_the_bucket(tmp_path_factory, sizes, bucket, rng):
     folder = tmp_path_factory.mktemp("mix")
-    sources = [judged(size, f"source-{number}") for number, size in enumerate(sizes)]
+    sources = [comparisons(size, f"source-{number}") for number, size in enumerate(sizes)]
     paths = [folder / f"{number}.parquet" for number in range(len(sizes))]
     for path, records in zip(paths, sources, strict=True):
         write_records(path, records, Comparison)
@@ -111,7 +111,7 @@ def test_rows_are_written_in_any_order_whatever_the_bucket(tmp_path_factory, siz
 
 
 def test_records_and_tables_do_not_mix_in_one_file(tmp_path):
-    records = judged(3, "s")
+    records = comparisons(3, "s")
     with RecordWriter(tmp_path / "f.parquet", Comparison) as writer:
         writer.write_table(table_of(records[:1], Comparison))
         writer.write(records[1:])

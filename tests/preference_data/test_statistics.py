@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from preference_data.comparison import RATINGS, Comparison
 from preference_data.judgement import make_comparison
+from preference_data.measuring.statistics import COLUMNS, KEYS, Share, Tally, describe, place_of
 from preference_data.messages import assistant, user
 from preference_data.parquet import read_batches, write_records
-from preference_data.statistics import COLUMNS, KEYS, Share, Tally, describe, place_of
 
 TURNS = [user("one two three"), assistant("four five"), user("six")]
 PAIRS = [
@@ -78,10 +78,10 @@ def test_tokens_are_counted_by_the_counter_given():
 
 
 def test_an_item_judged_twice_is_one_and_on_two_axes_two():
-    def judged(axis, annotator, chosen="a", rejected="b"):
+    def comparison(axis, annotator, chosen="a", rejected="b"):
         return make_comparison(prompt=[user("q")], chosen=chosen, rejected=rejected, axis=axis, source="s", annotator=annotator)
 
-    table = describe([judged("safety", "x"), judged("safety", "y", "b", "a"), judged("helpfulness", "x")])
+    table = describe([comparison("safety", "x"), comparison("safety", "y", "b", "a"), comparison("helpfulness", "x")])
     assert (table.comparisons, table.prompts, table.items, table.annotators) == (3, 1, 2, 2)
 
 

@@ -1,3 +1,4 @@
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 from registry_folders import RUN, put
 
-from registry import drafts
-from registry.drafts import check_locks, discard, unfinished
+from registry.drafts import discard, unfinished
 from registry.errors import CannotWrite, DraftInUse, RegistryError
 from registry.store import Registry
+from registry.writing import check_locks
 
 ASKED = {"stage": "sft", "config": {"epochs": 2}}
 
@@ -36,7 +37,7 @@ def stop_after_saving(registry: Registry, number: int = 1) -> None:
 
 def test_what_a_stopped_stage_saved_is_there_for_the_next_run(registry: Registry) -> None:
     stop_after_saving(registry)
-    (left,) = unfinished(registry)
+    (left,) = unfinished(registry.root)
     assert (left.artifact, left.fingerprint, left.asked, left.held, left.num_states) == ("policy/sft", "ab", ASKED, False, 1)
     assert str(os.getpid()) in left.process
     with registry.draft("policy", "sft", "ab", ASKED) as draft:
@@ -45,7 +46,7 @@ def test_what_a_stopped_stage_saved_is_there_for_the_next_run(registry: Registry
         assert (draft.states.path(1) / "weights").read_text() == "saved"
         (draft.path / "model").write_text("whole")
         draft.commit(RUN, {})
-    assert unfinished(registry) == () and not (registry.root / ".drafts" / "ab").exists()
+    assert unfinished(registry.root) == () and not (registry.root / ".drafts" / "ab").exists()
 
 
 def test_a_fresh_draft_goes_on_from_what_a_fresh_one_saved_alone(registry: Registry) -> None:
@@ -53,7 +54,7 @@ def test_a_fresh_draft_goes_on_from_what_a_fresh_one_saved_alone(registry: Regis
     with registry.draft("policy", "sft", "ab", ASKED, fresh=True) as draft:
         assert draft.states.numbers() == []
         draft.states.save(7, lambda folder: (folder / "weights").write_text("forced"))
-    (left,) = unfinished(registry)
+    (left,) = unfinished(registry.root)
     assert left.num_states == 2
     with registry.draft("policy", "sft", "ab", ASKED) as draft:
         assert draft.states.numbers() == [1]
@@ -61,16 +62,16 @@ def test_a_fresh_draft_goes_on_from_what_a_fresh_one_saved_alone(registry: Regis
         assert draft.states.numbers() == [7]
         (draft.path / "model").write_text("whole")
         draft.commit(RUN, {})
-    assert unfinished(registry) == ()
+    assert unfinished(registry.root) == ()
 
 
 def test_drafts_that_nobody_holds_can_be_discarded(registry: Registry) -> None:
     stop_after_saving(registry)
     with registry.draft("policy", "sft", "cd", ASKED) as held:
-        assert [(left.fingerprint, left.held) for left in unfinished(registry)] == [("ab", False), ("cd", True)]
-        assert discard(registry, "ab") and not discard(registry, "cd") and not discard(registry, "ef")
+        assert [(left.fingerprint, left.held) for left in unfinished(registry.root)] == [("ab", False), ("cd", True)]
+        assert discard(registry.root, "ab") and not discard(registry.root, "cd") and not discard(registry.root, "ef")
         assert held.path.is_dir()
-    assert unfinished(registry) == ()
+    assert unfinished(registry.root) == ()
 
 
 @pytest.mark.parametrize("content", [None, "", '{"artifact": "policy/s', "[1]", "17", '{"artifact": "policy/sft"}'])
@@ -80,12 +81,12 @@ def test_a_draft_that_cannot_tell_what_it_is_is_shown_and_can_be_discarded(regis
     path.unlink()
     if content is not None:
         path.write_text(content)
-    (left,) = unfinished(registry)
+    (left,) = unfinished(registry.root)
     assert (left.artifact, left.fingerprint, left.process, left.held, left.num_states) == ("unknown", "ab", "unknown", False, 1)
     with registry.draft("policy", "sft", "ab", ASKED) as draft:  # the states are whole all the same
         assert draft.states.numbers() == [1]
     path.unlink()
-    assert discard(registry, "ab") and unfinished(registry) == ()
+    assert discard(registry.root, "ab") and unfinished(registry.root) == ()
 
 
 def _make_slowly(root: str, started) -> None:
@@ -128,7 +129,7 @@ def test_a_kill_while_a_state_is_saved_leaves_the_one_before(registry: Registry)
 
 
 def test_a_file_system_without_locks_is_refused(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drafts.fcntl, "flock", lambda file, how: None)
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: None)
     with pytest.raises(RegistryError, match="no working locks"):
         put(registry, "policy/sft", {"model": "w"})
     monkeypatch.undo()
@@ -150,7 +151,7 @@ def test_a_full_disk_commits_nothing_and_says_how_to_go_on(small_disk: Path) -> 
     registry = Registry(small_disk / "registry")
     with pytest.raises(CannotWrite, match="is full, and nothing was committed; free some space"):
         put(registry, "policy/sft", {"model": "w" * 400_000})
-    assert registry.references() == () and unfinished(registry) == ()
+    assert registry.references() == () and unfinished(registry.root) == ()
     put(registry, "policy/sft", {"model": "w"})
 
 
@@ -160,7 +161,7 @@ def test_a_registry_that_may_only_be_read_can_be_read(small_disk: Path) -> None:
     stop_after_saving(registry)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert registry.open("policy/sft") == made and registry.verify("policy/sft") == () and registry.list() == (made,)
-    assert [left.held for left in unfinished(registry)] == [False]
+    assert [left.held for left in unfinished(registry.root)] == [False]
     with pytest.raises(CannotWrite, match=r"cannot be written.*another --registry"):
         put(registry, "policy/other", {"model": "w"})
     with pytest.raises(CannotWrite, match="cannot be written"):

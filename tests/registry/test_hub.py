@@ -108,7 +108,7 @@ def test_a_repository_that_is_public_gets_nothing_that_is_private(registry: Regi
     put(registry, "policy/sft", FILES)
     server.private = False
     done = command(registry, "policy/sft", "me/it", "--private", url=server.url)
-    assert done.returncode == 1 and "me/it is there already and public, and --private was asked for" in done.stderr
+    assert done.returncode == 1 and "me/it exists and is public, and --private was asked for" in done.stderr
     assert server.committed == {}
     assert command(registry, "policy/sft", "me/it", url=server.url).returncode == 0 and server.committed
 

@@ -159,7 +159,7 @@ def test_a_wrong_kind_says_what_was_found_and_needed(registry: Registry) -> None
     put(registry, "preferences/helpfulness", {"data": "p"})
     with pytest.raises(WrongKind) as caught:
         registry.resolve("policy/sft", kind="preferences")
-    assert "is of kind policy; needed is one of kind preferences. Valid: preferences/helpfulness" in str(caught.value)
+    assert "is of kind policy, and one of kind preferences is needed. Valid: preferences/helpfulness" in str(caught.value)
 
 
 def test_an_alias_keeps_the_revision_it_was_given(registry: Registry) -> None:

@@ -167,11 +167,11 @@ def test_what_a_killed_remove_left_is_cleared_away_and_that_is_said(registry: Re
     assert [path.name for path in leftovers(registry)] == ["policy-sft-1", "aliases.json.new"]
     told: list[str] = []
     assert [str(line.reference) for line in prune(registry, told.append)] == ["policy/base@1"]
-    assert told == ["cleared away what an interrupted command had left: policy-sft-1, aliases.json.new"]
+    assert told == ["deleted what an interrupted command had left: policy-sft-1, aliases.json.new"]
     assert leftovers(registry) == () and put(registry, "policy/sft", {"model": "3"}).reference.revision == 3
     (registry.root / ".removed" / "policy-sft-1").mkdir()
     remove(registry, "policy/base", say=told.append)
-    assert told[1:] == ["cleared away what an interrupted command had left: policy-sft-1"]
+    assert told[1:] == ["deleted what an interrupted command had left: policy-sft-1"]
     assert list((registry.root / ".removed").iterdir()) == []
 
 

@@ -55,7 +55,11 @@ def test_the_loss_curve_is_trls(tmp_path):
     ]
     model = reward_model()
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1.0, betas=(CONFIG.beta1, CONFIG.beta2), eps=CONFIG.epsilon, weight_decay=CONFIG.weight_decay
+        model.parameters(),
+        lr=1.0,
+        betas=(CONFIG.adam_beta1, CONFIG.adam_beta2),
+        eps=CONFIG.adam_epsilon,
+        weight_decay=CONFIG.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: learning_rate_at(min(done + 1, 5), 5, CONFIG))
     arguments = RewardConfig(

@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+import policy.optimization
 import reward_model.config
 from reward_model.config import RewardModelConfig
 
 SOURCES = [path.read_text() for path in Path(reward_model.config.__file__).parent.glob("*.py") if path.name != "config.py"]
+SOURCES.append(Path(policy.optimization.__file__).read_text())
 
 
 @pytest.mark.parametrize("name", RewardModelConfig.model_fields)
@@ -19,7 +21,7 @@ def test_every_field_is_described_and_read_somewhere(name):
 def test_defaults_are_the_papers():
     config = RewardModelConfig(axis="safety")
     assert (config.learning_rate, config.epochs, config.batch_size) == (1e-5, 1, 512)
-    assert (config.beta1, config.beta2, config.epsilon, config.weight_decay) == (0.9, 0.95, 1e-5, 0.1)
+    assert (config.adam_beta1, config.adam_beta2, config.adam_epsilon, config.weight_decay) == (0.9, 0.95, 1e-5, 0.1)
     assert (config.warmup_fraction, config.min_warmup_steps, config.final_lr_fraction) == (0.03, 5, 0.1)
     assert config.max_grad_norm == 1.0
 

@@ -25,7 +25,7 @@ CONFIG = RewardModelConfig(axis="helpfulness", learning_rate=3e-3, batch_size=8,
 
 
 LORA = CONFIG.model_copy(
-    update={"lora": LoraConfig(rank=4, alpha=8, targets=("q_proj", "down_proj")), "epochs": 3, "learning_rate": 0.02}
+    update={"lora": LoraConfig(rank=4, alpha=8, target_modules=("q_proj", "down_proj")), "epochs": 3, "learning_rate": 0.02}
 )
 DIALOGUE = [user("Which one is older?"), assistant("The owl.")]
 
@@ -337,8 +337,8 @@ def test_adapters_come_from_their_seed_alone():
 
 
 def test_adapters_for_matrices_that_are_not_there_are_refused():
-    config = CONFIG.model_copy(update={"lora": LoraConfig(targets=("q_proj", "qkv"))})
-    with pytest.raises(LoraError, match="adapters are asked for in qkv, which no layer of LlamaForSequenceClassification has"):
+    config = CONFIG.model_copy(update={"lora": LoraConfig(target_modules=("q_proj", "qkv"))})
+    with pytest.raises(LoraError, match="adapters were asked for in qkv, which no layer of LlamaForSequenceClassification has"):
         next(train_reward_model(reward_model(), tiny_tokenizer(), separable(3), config, 0))
 
 

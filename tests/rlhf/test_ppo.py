@@ -15,7 +15,6 @@ from policy.lora import Adapters
 from policy.shared_base import on_base
 from preference_data.messages import user
 from preference_data.prompt import make_prompt
-from reward_model.combined_reward import Scores
 from rlhf.config import PPOConfig
 from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats
@@ -224,22 +223,6 @@ def test_adapters_train_in_float32_on_weights_in_half_precision() -> None:
     assert {parameter.dtype for parameter in trained.values()} == {torch.float32}
     assert all(parameter.abs().max() > 0 for name, parameter in trained.items() if "lora_B" in name)  # they begin at 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.named_parameters())
-
-
-@pytest.mark.parametrize(
-    ("scores", "message"),
-    [
-        (torch.zeros(2), r"6 dialogues were scored, and the helpfulness scores have shape \[2\]; give one each"),
-        (torch.tensor([0, 0, 0, 0, 0, math.nan]), "1 of 6 helpfulness scores are not finite numbers; check the reward model"),
-    ],
-)
-def test_a_reward_that_gives_no_number_a_dialogue_is_refused(scores: torch.Tensor, message: str) -> None:
-    class Broken:
-        def score(self, dialogues: object, is_safety: object) -> Scores:
-            return Scores(scores, torch.zeros(6), torch.zeros(6))
-
-    with pytest.raises(PPOError, match=message):
-        next(ppo(tiny_policy(), tiny_policy(), value_model(), tiny_tokenizer(), PROMPTS, Broken(), config(), seed=0))
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step() -> None:

@@ -36,7 +36,7 @@ def trained(out: Path) -> None:
 def _worker(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    assert Processes.found() == Processes(rank, 2)
+    assert Processes.current() == Processes(rank, 2)
     trained(folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -45,7 +45,8 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    tests = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)])}
     started = [
         subprocess.Popen([sys.executable, __file__, str(rank), str(port), str(tmp_path)], env=environment) for rank in range(2)
     ]
@@ -67,7 +68,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
 def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ProcessesError, match="2 processes were launched and no process group was made"):
-        Processes.found()
+        Processes.current()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

@@ -190,7 +190,7 @@ def test_a_model_that_gives_all_texts_one_score_is_refused(
     reward: CombinedReward, is_safety: bool, axis: str, value: str
 ) -> None:
     said = (
-        f"the {axis} model gives {value} to all 8 responses of a batch that it is the judge of, 8 different texts.*"
+        f"the {axis} model gives {value} to all 8 responses of a batch that it decides, 8 different texts.*"
         f"rlhf train-reward --axis {axis}.*rlhf doctor --{axis} REF"
     )
     prompts = [prompt("one", is_safety), prompt("two", is_safety)]

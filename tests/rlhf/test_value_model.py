@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from external_models import make, publish
 from fakes import tiny_policy, tiny_tokenizer
-from foreign_models import make, publish
 
 from policy.checkpoint import save_checkpoint
 from policy.tokenizer import train_tokenizer
-from reward_model.foreign import save_foreign
-from reward_model.foreign_checkpoint import load_foreign
+from reward_model.external import save_external
+from reward_model.external_checkpoint import load_external
 from reward_model.model import RewardModelError, build_reward_model, load_reward_model, save_reward_model
 from rlhf.value_model import TokenizerMismatch, load_value_model, new_value_model
 
@@ -42,11 +42,11 @@ def test_a_reward_model_of_another_tokenizer_is_refused(reward_model_path: Path)
         load_value_model(reward_model_path, other)
 
 
-def test_a_reward_model_from_elsewhere_is_refused(tmp_path: Path) -> None:
+def test_an_external_reward_model_is_refused(tmp_path: Path) -> None:
     publish(tmp_path / "theirs", *make("llama"))
-    model, tokenizer = load_foreign(tmp_path / "theirs")
-    save_foreign(model, tokenizer, tmp_path / "kept")
-    with pytest.raises(RewardModelError, match=r"is a reward model from elsewhere.*trained here"):
+    model, tokenizer = load_external(tmp_path / "theirs")
+    save_external(model, tokenizer, tmp_path / "kept")
+    with pytest.raises(RewardModelError, match=r"is an external reward model.*trained here"):
         load_value_model(tmp_path / "kept", tokenizer)
 
 

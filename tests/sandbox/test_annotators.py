@@ -3,10 +3,10 @@ from collections import Counter
 
 import pytest
 
-from preference_data.agreement import pairwise_agreement
 from preference_data.comparison import RATINGS
 from preference_data.importing import import_files
-from preference_data.judged import judgements_of
+from preference_data.measuring.agreement import pairwise_agreement
+from preference_data.measuring.judgement_arrays import judgements_of
 from sandbox.annotators import LABEL_ERROR, RATING_SHARES, Item, annotate
 from sandbox.corpus import SLOPPY
 from sandbox.dialogues import Questioner, answer, errand_answer, errand_case, helpful_case
@@ -31,21 +31,21 @@ def items(axis, count):
     return found
 
 
-def judged(axis, count=1500, seed=0):
+def annotated(axis, count=1500, seed=0):
     given = items(axis, count)
     return given, annotate(WORLD, given, axis, "round-1", seed)
 
 
 @pytest.mark.parametrize("axis", ["helpfulness", "safety"])
 def test_rating_shares_are_the_papers(axis):
-    _, rows = judged(axis)
+    _, rows = annotated(axis)
     counts = Counter(row["rating"] for row in rows)
     for rating, share in zip(RATINGS, RATING_SHARES, strict=True):
         assert counts[rating] / len(rows) == pytest.approx(share, abs=0.05)
 
 
 def test_annotators_prefer_the_better_answer_and_are_surest_where_the_difference_is_large():
-    given, rows = judged("helpfulness")
+    given, rows = annotated("helpfulness")
     gold = {}
     for item in given:
         gold[item.response_a, item.response_b] = [
@@ -64,7 +64,7 @@ def test_annotators_prefer_the_better_answer_and_are_surest_where_the_difference
 
 
 def test_safety_labels_are_wrong_three_times_in_a_hundred():
-    given, rows = judged("safety", 2500)
+    given, rows = annotated("safety", 2500)
     truth = {}
     for item in given:
         for text in (item.response_a, item.response_b):
@@ -81,7 +81,7 @@ def test_safety_labels_are_wrong_three_times_in_a_hundred():
 def test_the_file_imports_and_two_annotators_agree_as_often_as_people(tmp_path):
     import json
 
-    _, rows = judged("helpfulness", 3000)
+    _, rows = annotated("helpfulness", 3000)
     path = tmp_path / "helpfulness.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     imported = import_files([path], "helpfulness")

@@ -16,7 +16,7 @@ from policy.chat import CHAT_TEMPLATE, encode_dialogue, encode_prompt
 from policy.checkpoint import save_checkpoint
 from policy.tokenizer import train_tokenizer
 from preference_data.messages import assistant, user
-from stages.studies.arms.attention import NUM_BINS, Transcript, attention_arms
+from stages.measure.attention import NUM_BINS, Transcript, attention_arms
 from stages.terminal.progress import Progress
 
 INSTRUCTION = "Always act as Napoleon."

@@ -14,7 +14,7 @@ from commands.cli import app
 from policy.chat import encode_dialogue
 from policy.checkpoint import save_checkpoint
 from preference_data.comparison import Comparison
-from preference_data.importing import IMPORTERS
+from preference_data.formats import IMPORTERS
 from preference_data.messages import assistant, user
 from preference_data.parquet import read_records, write_records
 from preference_data.prompt import Prompt, make_prompt
@@ -121,8 +121,8 @@ def test_an_import_that_fails_commits_nothing_and_keeps_its_rejects(here):
     result = run("import", path, "--axis", "helpfulness", "--max-rejected", "5%", code=2)
     assert "1 of 10 rows are faulty, more than the 5.00% allowed" in result.output and "Nothing was imported" in result.output
     (reject,) = (here / "f.rejects.jsonl").read_text().splitlines()
-    assert json.loads(reject) | {"mend": ""} == {
-        "file": str(path), "line": 10, "reason": "broken_json", "mend": "", "row": "{",
+    assert json.loads(reject) | {"fix": ""} == {
+        "file": str(path), "line": 10, "reason": "broken_json", "fix": "", "row": "{",
     }  # fmt: skip
     assert not list((here / "registry").glob("preferences/*/*"))
     assert made("import", path, "--axis", "helpfulness", "--max-rejected", "0.1", "--rejects", "other.jsonl")[
@@ -208,7 +208,7 @@ def test_the_papers_mix_and_one_by_shares(here):
             ["--paper", "safety", "--own", "preferences/f", "--rest", "preferences/f", "--size", "2"],
             "--size is for mixes by shares",
         ),
-        (["preferences/f=1", "--size", "4"], "4 comparisons was asked for, and with these shares the sources yield 3"),
+        (["preferences/f=1", "--size", "4"], "4 comparisons was asked for, but with these shares the sources yield at most 3"),
         (["preferences/g=1"], "preferences/g"),
     ],
 )
@@ -336,7 +336,7 @@ def test_dialogues_that_are_too_long_for_a_model_are_left_out(here):
     told = made("import", "f.jsonl", *options, "--max-tokens", lengths[1])
     assert (told["accepted"], told["rejected"]) == (2, {"too_long": 1})
     (reject,) = (here / told["rejects_file"]).read_text().splitlines()
-    assert json.loads(reject)["line"] == 3 and f"{lengths[2]} tokens, more than the {lengths[1]}" in json.loads(reject)["mend"]
+    assert json.loads(reject)["line"] == 3 and f"{lengths[2]} tokens, more than the {lengths[1]}" in json.loads(reject)["fix"]
     parents = registry.open(told["artifact"]).manifest.parents
     assert [parent.reference for parent in parents["model"]] == ["policy/tiny@1"]
     assert made("import", "f.jsonl", *options, "--max-tokens", lengths[1] - 1)["rejected"] == {"too_long": 2}

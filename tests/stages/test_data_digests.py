@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import ROOT
 from data_digests import RECORDED, data_steps, digest, made_by
+from fakes import function_stage
 
-from stages.step import Step
+from stages.stage import Step
 
 RECORD = "record it: python tests/data_digests.py"
 
@@ -18,7 +19,7 @@ RECORD = "record it: python tests/data_digests.py"
 def complaint(step: Step, folder: Path, recorded: dict) -> str:
     """What is wrong with a step, and what to do; '' when it makes what it made."""
     made, before = made_by(step, folder), recorded.get(step.makes)
-    where = f"{step.stage.run.__module__.replace('.', '/')}.py"
+    where = "stages/catalog.py"
     if before is None:
         return f"{step.makes} has no recorded digest; {RECORD}"
     if made["config"] != before["config"] or made["revision"] != before["revision"]:
@@ -45,15 +46,15 @@ def test_a_stage_that_moved_is_named_unless_its_revision_was_raised(tmp_path: Pa
     recorded = json.loads(RECORDED.read_text())
 
     def fewer(config, inputs, out, progress, seed, states):
-        return step.stage.run(config.model_copy(update={"num_dialogues": 20}), inputs, out, progress, seed, states)
+        return step.stage.load()(config.model_copy(update={"num_dialogues": 20}), inputs, out, progress, seed, states)
 
-    fewer.__module__ = "stages.data.make_world"
-    moved = replace(step, stage=replace(step.stage, run=fewer))
+    stage = function_stage("demonstrations", "dialogues", step.stage.revision, step.stage.config, fewer)
+    moved = replace(step, stage=stage)
     assert complaint(moved, tmp_path / "moved", recorded) == (
-        "the stage demonstrations moved (dialogues.parquet): raise its revision in stages/data/make_world.py, "
+        "the stage demonstrations moved (dialogues.parquet): raise its revision in stages/catalog.py, "
         "then record it: python tests/data_digests.py"
     )
-    raised = replace(step, stage=replace(step.stage, run=fewer, revision=step.stage.revision + 1))
+    raised = replace(step, stage=replace(stage, revision=step.stage.revision + 1))
     assert "is asked for otherwise than when its digest was recorded" in complaint(raised, tmp_path / "raised", recorded)
     assert "has no recorded digest" in complaint(replace(step, name="new"), tmp_path / "new", recorded)
 

@@ -16,13 +16,13 @@ from commands.data import data_app
 from commands.data_tables import NOBODY_AGREES
 from policy.chat import encode_dialogue
 from policy.checkpoint import save_checkpoint
-from preference_data.agreement import gwet
 from preference_data.comparison import Comparison
 from preference_data.judgement import make_comparison
+from preference_data.measuring.agreement import gwet
+from preference_data.measuring.statistics import wilson
 from preference_data.messages import assistant, user
 from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue, make_dialogue
-from preference_data.statistics import wilson
 from registry.store import Registry
 from stages.engine.model_text import ModelText, open_model, seen_text, token_counter
 
@@ -351,7 +351,7 @@ def test_a_folder_tells_what_it_holds(registry, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("stats", "dialogues/gatt"), "is of kind dialogues; needed is one of kind preferences"),
+        (("stats", "dialogues/gatt"), "is of kind dialogues, and one of kind preferences is needed"),
         (("stats", "preferences/safty"), "Did you mean preferences/safety"),
         (("stats", "preferences/safety", "--side", "both"), "'both' is not one of 'train', 'test', 'all'"),
         (("stats", "preferences/safety", "--by", "colour"), "is not one of 'source', 'batch'"),
@@ -366,7 +366,7 @@ def test_a_folder_tells_what_it_holds(registry, tmp_path):
         (("show", "dialogues/gatt", "--rating", "better"), "--rating is for comparisons"),
         (("show", "preferences/safety", "--rating", "best"), "ratings are significantly_better, better"),
         (("show", "preferences/once", "--rating", "unrated"), "no row in train and test is rated unrated"),
-        (("show", "preferences/safety", "--id", "0123"), "has the id 0123; give that of a comparison"),
+        (("show", "preferences/safety", "--id", "0123"), "has the id 0123; give the id of a comparison"),
         (("show", "preferences/safety", "--skip", "8"), "--skip 8 leaves nothing of the 8 rows that fit"),
         (("show", "preferences/none"), "there are no rows in train and test"),
         (("show", "preferences/safety", "--skip", "1", "--seed", "1"), "give one of them"),

@@ -20,7 +20,6 @@ from transformers import LlamaForSequenceClassification, LlamaTokenizer
 from typer.testing import CliRunner
 
 from commands.cli import app
-from commands.making import load_stage
 from policy.chat import CHAT_TEMPLATE, encode_dialogue
 from policy.checkpoint import save_checkpoint
 from policy.generation import TransformersSampler
@@ -31,6 +30,7 @@ from registry.store import Registry
 from reward_model.model import build_reward_model, save_reward_model
 from rlhf.config import PPOConfig
 from rlhf.step_zero import sample_as_ppo
+from stages.catalog import STAGES
 from stages.doctor.format import DIALOGUES, TAGGED_ANSWER, embeddings, format_checks, special_tokens
 from stages.doctor.machine import LEAST_DISK, disk, library_checks, locks
 from stages.doctor.masks import count_masks, masks_check
@@ -160,7 +160,7 @@ def test_people_read_one_line_a_check_and_what_to_do_next(root) -> None:
     [
         (("--policy", "policy/none"), "'policy/none' is not in"),
         (("--policy", "./nowhere"), "./nowhere is no folder of a model"),
-        (("--helpfulness", "policy/sft"), "needed is one of kind reward_model"),
+        (("--helpfulness", "policy/sft"), "and one of kind reward_model is needed"),
         (("--prompts", "prompts/tunning"), "Did you mean prompts/tuning?"),
         (("--recipe", "microo"), "there is no recipe 'microo'"),
         (("--set", "ppo.temperature=0"), "ppo.temperature"),
@@ -392,7 +392,7 @@ def test_tags_that_are_special_tokens_are_named() -> None:
 def test_templates_that_say_something_else() -> None:
     twice = broken(chat_template=CHAT_TEMPLATE.replace("bos_token + '[INST] '", "bos_token + bos_token + '[INST] '"))
     check = checked(twice)["template"]
-    assert check.state == "wrong" and check.found.startswith("at token 2 stands '<s> [INST] What is")
+    assert check.state == "wrong" and check.found.startswith("at token 2: found '<s> [INST] What is")
 
     loose = CHAT_TEMPLATE.replace("{%- if tag in message['content'] -%}", "{%- if false -%}")
     check = checked(broken(chat_template=loose))["template refusals"]
@@ -507,51 +507,54 @@ def test_a_dead_head_is_found_through_the_command(root, tmp_path) -> None:
 # PPO's step 0 (its causes: tests/rlhf/test_step_zero.py)
 
 
-class Colder:
+class HalfTemperature(TransformersSampler):
     """Samples at half the temperature that it is asked for."""
 
-    def __init__(self, policy):
-        self.inner = TransformersSampler(policy, tiny_tokenizer())
-
     def sample(self, prompts, k, temperature, *settings):
-        return self.inner.sample(prompts, k, temperature / 2, *settings)
+        return super().sample(prompts, k, temperature / 2, *settings)
+
+
+class DropsBOS(TransformersSampler):
+    """Reports prompts without their BOS."""
+
+    def sample(self, *settings):
+        return [[replace(response, prompt_ids=response.prompt_ids[1:])] for (response,) in super().sample(*settings)]
 
 
 def step_zero_of(sampler, policy, reference):
     config = PPOConfig(max_new_tokens=12)
-    sampling = sample_as_ppo(sampler, [[user(f"The {word}?")] for word in WORDS], config, 0)
+    sampling = sample_as_ppo(sampler(policy, tiny_tokenizer()), [[user(f"The {word}?")] for word in WORDS], config, 0)
     return {check.name: check for check in step_zero_checks(sampling, policy, reference, tiny_tokenizer())}
 
 
-def test_step_0_names_the_cause_and_what_ppo_does_until_it_is_mended() -> None:
-    checks = step_zero_of(Colder(tiny_policy()), tiny_policy(), tiny_policy())
+def test_step_0_names_the_cause_and_what_ppo_does_until_it_is_fixed() -> None:
+    dropping = tiny_policy()
+    for layer in dropping.model.layers:
+        layer.self_attn.attention_dropout = 0.2
+    ratio = step_zero_of(TransformersSampler, dropping.train(), tiny_policy())["step 0 ratio"]
+    assert ratio.state == "wrong" and "cause: dropout: two forward passes over the same tokens differ" in ratio.found
+    assert ratio.advice.startswith("call .eval() on the policy")
+    assert "until this is fixed, PPO recomputes the log-probabilities" in ratio.advice
+
+    checks = step_zero_of(DropsBOS, tiny_policy(), tiny_policy())
+    for name in ("step 0 prompts", "step 0 ratio"):
+        assert checks[name].state == "wrong" and "cause: template: 8 of 8 prompts" in checks[name].found
+
+    checks = step_zero_of(TransformersSampler, tiny_policy(), tiny_policy(seed=4))
+    assert checks["step 0 ratio"].state == checks["step 0 prompts"].state == "ok"
+    assert checks["step 0 KL"].state == "wrong" and "cause: weights: " in checks["step 0 KL"].found
+
+
+def test_step_0_detects_a_sampler_with_another_temperature_and_names_no_usual_cause() -> None:
+    checks = step_zero_of(HalfTemperature, tiny_policy(), tiny_policy())
     ratio = checks["step 0 ratio"]
-    assert (
-        ratio.state == "wrong"
-        and "cause: temperature: what was recorded is of temperature 0.5, and temperature 1" in ratio.found
-    )
-    assert "until then PPO recomputes the log-probabilities" in ratio.advice
+    assert ratio.state == "wrong" and "no usual cause explains it (template, dropout, padding, dtype)" in ratio.found
+    assert "Still possible: a sampler that uses another temperature" in ratio.found
+    assert "until this is fixed, PPO recomputes the log-probabilities" in ratio.advice
     assert checks["step 0 KL"].state == checks["step 0 prompts"].state == "ok"
 
 
-def test_step_0_says_when_it_knows_no_cause_and_when_the_reference_is_another() -> None:
-    class Odd(Colder):
-        def sample(self, *settings):
-            groups = self.inner.sample(*settings)
-            return [[replace(one, logprobs=[p - 0.1 * (i % 3) for i, p in enumerate(one.logprobs)])] for (one,) in groups]
-
-    class Foreign(Colder):
-        def sample(self, *settings):
-            return [[replace(one, prompt_ids=one.prompt_ids[1:])] for (one,) in self.inner.sample(*settings)]
-
-    checks = step_zero_of(Odd(tiny_policy()), tiny_policy(), tiny_policy(seed=4))
-    assert "no usual cause explains it" in checks["step 0 ratio"].found
-    assert checks["step 0 KL"].state == "wrong" and "cause: weights: " in checks["step 0 KL"].found
-    checks = step_zero_of(Foreign(tiny_policy()), tiny_policy(), tiny_policy())
-    assert checks["step 0 prompts"].state == "wrong" and "cause: template: 8 of 8 prompts" in checks["step 0 prompts"].found
-
-
-def test_ppo_says_when_it_recomputes_and_what_to_ask(root, tmp_path) -> None:
+def test_ppo_says_when_it_recomputes_and_what_to_run(root, tmp_path) -> None:
     """A policy whose frequencies change with the length of what it reads: with a cache, the first tokens keep the old ones."""
     registry = Registry(tmp_path / "registry")
     shutil.copytree(root, registry.root)
@@ -568,20 +571,20 @@ def test_ppo_says_when_it_recomputes_and_what_to_ask(root, tmp_path) -> None:
         iterations=1, batch_size=4, minibatch_size=4, microbatch_size=4, max_new_tokens=12, num_helpful=4, num_adversarial=0,
         reward="sum",
     )  # fmt: skip
-    said = io.StringIO()
-    made = run_stage(
-        registry, load_stage("stages.train.ppo:STAGE"), name="stretched-ppo", config=config, seed=0,
+    output = io.StringIO()
+    outcome = run_stage(
+        registry, STAGES["ppo"], name="stretched-ppo", config=config, seed=0,
         inputs={"policy": ("policy/stretched",), "helpfulness": ("reward_model/helpfulness",),
                 "safety": ("reward_model/safety",), "prompts": ("prompts/tuning",)},
-        progress=Progress(console=Console(file=said)),
+        progress=Progress(console=Console(file=output)),
     )  # fmt: skip
-    assert "the log-probabilities of the forward pass are used. rlhf doctor names the cause" in said.getvalue()
-    metrics = made.artifact.manifest.metrics
+    assert "the log-probabilities of the forward pass are used. rlhf doctor looks for the cause" in output.getvalue()
+    metrics = outcome.artifact.manifest.metrics
     assert metrics["recomputed"] == 1 and metrics["ratio_error"] > 1e-4 and metrics["kl"] == 0.0
 
     code, checks, _ = run("--policy", "policy/stretched", "--registry", registry.root, "--set", "ppo.max_new_tokens=12")
     assert code == 1 and wrong(checks) == ["step 0 ratio"]
-    assert "what is left is cached decoding" in checks["step 0 ratio"]["found"]
+    assert "or cached decoding" in checks["step 0 ratio"]["found"]
 
 
 # The machine

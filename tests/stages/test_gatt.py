@@ -29,11 +29,10 @@ from registry.artifact import Artifact
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
 from reward_model.model import build_reward_model
-from stages.data import bring
-from stages.engine.outside_files import sha256_of
+from stages.catalog import STAGES
 from stages.engine.run import run_stage
+from stages.external_files import sha256_of
 from stages.pipeline import steps
-from stages.plan.study_workload import WholeWorkload
 from stages.recipe import load_recipe
 from stages.sections import FileConfig, GattStageConfig
 from stages.terminal.progress import Progress
@@ -117,8 +116,8 @@ def test_a_teams_checkpoint_and_dialogues_become_dialogues_and_a_policy(folder: 
     done = run(folder, monkeypatch, *given)
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert (told["dialogues"]["artifact"], told["policy"]["artifact"]) == ("dialogues/mine@1", "policy/llama-mine@1")
-    metrics = told["dialogues"]["metrics"]
+    assert (told["before"][-1]["artifact"], told["artifact"]) == ("dialogues/mine@1", "policy/llama-mine@1")
+    metrics = told["before"][-1]["metrics"]
     assert metrics["constraints"] == 1 and metrics["constraints_left_out"] == ["figure Napoleon: 0 of 4"]
     registry = Registry(folder / "registry")
     dialogues = made_of(registry, "dialogues/mine")
@@ -135,7 +134,7 @@ def test_a_teams_checkpoint_and_dialogues_become_dialogues_and_a_policy(folder: 
     assert tuned.metrics["by_source"] == {"gatt": len(instructed), "demonstrations": 4}
     assert [str(parent.reference) for parent in tuned.parents["policy"]] == ["policy/llama@1"]
     again = json.loads(run(folder, monkeypatch, *given).stdout)
-    assert again["policy"]["artifact"] == "policy/llama-mine@1", "up to date"
+    assert again["artifact"] == "policy/llama-mine@1", "up to date"
 
 
 def test_what_is_shown_of_them_is_trained_on_the_last_answer_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +222,7 @@ def test_a_reward_model_or_a_judge_stands_in_for_a_checker(folder: Path, monkeyp
     for who in ("--helpfulness", "reward_model/theirs"), ("--judge", "policy/chat"):
         done = run(folder, monkeypatch, *given, *who, "--json", "--set", "gatt.probe_answers=8")
         assert done.exit_code == 0, done.output
-        assert json.loads(done.stdout)["dialogues"]["metrics"]["dialogues"] > 0
+        assert json.loads(done.stdout)["before"][-1]["metrics"]["dialogues"] > 0
 
 
 @pytest.mark.parametrize(
@@ -267,11 +266,11 @@ def test_without_constraints_dialogues_or_a_base_the_command_says_what_is_missin
     write(folder / "other" / "own.jsonl", [{"messages": turns(2, "z")}])
     done = run(folder, monkeypatch, "--policy", "policy/chat", "--dialogues", "own.jsonl", "--dialogues", "other/own.jsonl",
                "--constraints", "constraints.jsonl")  # fmt: skip
-    assert done.exit_code == 2 and "dialogues/own would be two of the dialogues given" in done.output
+    assert done.exit_code == 2 and "dialogues/own is given twice as dialogues" in done.output
     done = run(folder, monkeypatch, "--policy", "policy/chat")
     assert done.exit_code == 2 and "give --dialogues REF or FILE, or --samples REF" in done.output
     done = run(folder, monkeypatch, "--policy", "llama", "--dialogues", "own.jsonl", "--recipe", "micro")
-    assert done.exit_code == 2 and "the recipe micro makes its own base model; give --recipe llama2-7b" in done.output
+    assert done.exit_code == 2 and "the recipe micro pretrains its own base model; give --recipe llama2-7b" in done.output
 
 
 def test_dialogues_that_do_not_fit_the_context_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +282,7 @@ def test_dialogues_that_do_not_fit_the_context_are_counted(folder: Path, monkeyp
     write(folder / "long.jsonl", [{"messages": messages} for messages in given_dialogues])
     given = ("--policy", "policy/chat", "--dialogues", "long.jsonl", "--constraints", "constraints.jsonl", "--name", "long")
     done = run(folder, monkeypatch, *given, "--json")
-    metrics = json.loads(done.stdout)["dialogues"]["metrics"]
+    metrics = json.loads(done.stdout)["before"][-1]["metrics"]
     assert metrics["too_long"] == 2 and metrics["not_as_given"] == {"cut": 1}
 
 
@@ -295,7 +294,7 @@ def test_single_turns_are_strung_together_and_the_others_counted(folder: Path, m
     sizes = [f"--set=gatt.{each}" for each in ("num_dialogues=4", "max_turns=3")]
     done = run(folder, monkeypatch, *given, "--multi-turn", "chained", *sizes, "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["dialogues"]["metrics"]["not_as_given"] == {"no single turn": 2}
+    assert json.loads(done.stdout)["before"][-1]["metrics"]["not_as_given"] == {"no single turn": 2}
 
 
 def test_dialogues_that_the_reward_model_cannot_read_whole_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +313,7 @@ def test_dialogues_that_the_reward_model_cannot_read_whole_are_counted(folder: P
     given = ("--policy", "policy/chat", "--dialogues", "read.jsonl", "--constraints", "short.jsonl", "--name", "read")
     done = run(folder, monkeypatch, *given, "--helpfulness", "reward_model/theirs", "--json")
     assert done.exit_code == 0, done.output
-    metrics = json.loads(done.stdout)["dialogues"]["metrics"]
+    metrics = json.loads(done.stdout)["before"][-1]["metrics"]
     assert (metrics["too_long"], metrics["dialogues"]) == (1, 1)
 
 
@@ -325,7 +324,7 @@ def with_instruction_of(dialogue: Messages) -> Messages:
 def test_a_dry_run_makes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ("--policy", "llama", "--dialogues", "own.jsonl", "--constraints", "constraints.jsonl", "--name", "dry")
     steps = json.loads(run(folder, monkeypatch, *given, "--dry-run").stdout)["steps"]
-    assert [step["name"] for step in steps] == ["llama", "own", "dry", "llama-dry"]
+    assert [step["makes"] for step in steps] == ["policy/llama", "dialogues/own", "dialogues/dry", "policy/llama-dry"]
     assert steps[2]["inputs"] == {"policy": ["policy/llama"], "dialogues": ["dialogues/own"]}
     assert not (folder / "registry" / "dialogues" / "dry").exists()
     write(folder / "faulty.jsonl", [SHORT, {"family": "figure"}])
@@ -369,10 +368,10 @@ def test_a_stopped_run_goes_on_and_makes_the_same(folder: Path, monkeypatch: pyt
     )  # fmt: skip
     inputs = {"policy": ["policy/chat"], "dialogues": ["dialogues/own"]}
     own = FileConfig(file="own.jsonl", sha256=sha256_of("own.jsonl"))
-    run_stage(registry, bring.DIALOGUES, name="own", config=own, inputs={}, seed=0, progress=Progress(quiet=True))
+    run_stage(registry, STAGES["add-dialogues"], name="own", config=own, inputs={}, seed=0, progress=Progress(quiet=True))
 
     def make(name: str, progress: Progress) -> Artifact:
-        made = run_stage(registry, gatt.STAGE, name=name, config=config, inputs=inputs, seed=0, progress=progress,
+        made = run_stage(registry, STAGES["gatt"], name=name, config=config, inputs=inputs, seed=0, progress=progress,
                          save_every=SaveEvery(steps=1))  # fmt: skip
         return made.artifact
 
@@ -406,7 +405,7 @@ def test_a_policy_that_lists_nothing_is_told_and_a_file_is_not_written_over(
     done = asked("--out", "nowhere/proposed.jsonl", "--family", "figure")
     assert done.exit_code == 2 and "nowhere to write proposed.jsonl in; make it first" in done.output
     done = asked("--out", "constraints.jsonl", "--family", "figure")
-    assert done.exit_code == 2 and "constraints.jsonl is there already" in done.output
+    assert done.exit_code == 2 and "constraints.jsonl exists" in done.output
     done = asked("--out", "proposed.jsonl", "--family", "hobby", "--samples", "8", "--min-mentions", "1")
     assert done.exit_code == 0, done.output
     assert {each.family for each in read_constraints(folder / "proposed.jsonl")} == {"hobby"}
@@ -438,16 +437,3 @@ def test_a_teams_recipe_makes_it_after_v3_of_its_own_dialogues_and_constraints(
     write(tmp_path / "data" / "constraints.jsonl", [SHORT, SHORT])
     with pytest.raises(RowsError, match="line 2: the length 'short' stands in an earlier line"):
         steps(recipe)  # known before the first round, not after the third
-
-
-def test_a_plan_counts_the_answers_that_are_sampled_anew() -> None:
-    def sampled(*overrides: str) -> float:
-        recipe = load_recipe("nano", overrides)
-        workload = WholeWorkload(recipe)
-        work = {step.makes: workload.of(step) for step in steps(recipe)}["dialogues/gatt"]
-        return sum(each.count * each.rows for each in work.passes if each.kind == "sample")
-
-    sizes = ("gatt.num_dialogues=600", "gatt.k=2", "gatt.min_turns=2", "gatt.max_turns=3")
-    assert sampled(*sizes) == 600 * 2
-    before_the_last = 600 * (1 * 3 + 2 * 2) / 5  # of two turns in three dialogues of five, of three in two
-    assert sampled(*sizes, "gatt.intermediate=resampled") == 600 * 2 + before_the_last

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from registry_folders import RUN
 
+from eval.answers import Answer
 from eval.consistency_turns import HELD_OUT, TRAINED, Turn
 from preference_data.messages import assistant, user
 from preference_data.parquet import write_records
@@ -15,12 +16,10 @@ from preference_data.prompt import Dialogue, make_dialogue
 from registry.artifact import Artifact
 from registry.store import Registry
 from stages.engine.run import run_stage
-from stages.gatt_steps import both_readings
-from stages.measure.answers import Answer
-from stages.recipe import SandboxRecipe, load_recipe
-from stages.studies import gatt_intermediate
-from stages.studies.intermediate_inputs import GattIntermediateStudyConfig, intermediate_inputs
-from stages.studies.steps import study_steps
+from stages.recipe import RecipeError, SandboxRecipe, load_recipe
+from stages.study_catalog import STUDIES
+from stages.study_sections import GattIntermediateStudyConfig
+from stages.study_steps import both_readings, planned_study, study_steps
 from stages.terminal.progress import Progress
 
 
@@ -91,7 +90,7 @@ def study(registry: Registry, *dialogues: str) -> Artifact:
     }
     config = GattIntermediateStudyConfig()
     return run_stage(
-        registry, gatt_intermediate.STAGE, name="x", config=config, inputs=inputs, seed=0, progress=Progress(quiet=True)
+        registry, STUDIES["gatt-intermediate"], name="x", config=config, inputs=inputs, seed=0, progress=Progress(quiet=True)
     ).artifact
 
 
@@ -132,8 +131,9 @@ def test_the_recipes_study_makes_both_readings_from_one_policy_and_measures_both
     assert isinstance(recipe, SandboxRecipe)
     found = {step.makes: step for step in study_steps(recipe, ["gatt-intermediate"])}
     assert list(found)[-1] == "study/gatt-intermediate" and len(found) == 9
-    assert found["study/gatt-intermediate"].inputs == intermediate_inputs(recipe)
-    assert {name for names in intermediate_inputs(recipe).values() for name in names} < set(found)
+    inputs = found["study/gatt-intermediate"].inputs
+    assert inputs["dialogues"] == ("dialogues/gatt-original", "dialogues/gatt-resampled")
+    assert {name for names in inputs.values() for name in names} < set(found)
     original, resampled = found["dialogues/gatt-original"], found["dialogues/gatt-resampled"]
     assert original.inputs == resampled.inputs and original.inputs["samples"] == ("samples/v1", "samples/v2", "samples/v3")
     assert original.config == recipe.gatt and resampled.config == recipe.gatt.model_copy(update={"intermediate": "resampled"})
@@ -141,12 +141,14 @@ def test_the_recipes_study_makes_both_readings_from_one_policy_and_measures_both
         tuned, talk = found[f"policy/v3-gatt-{reading}"], found[f"evaluation/consistency-v3-gatt-{reading}"]
         assert tuned.inputs == {"policy": ("policy/v3",), "dialogues": (f"dialogues/gatt-{reading}",)}
         assert talk.inputs["policy"] == (tuned.makes,) and talk.config.model_dump()["instruction_in"] == "system"
-    assert len(both_readings(recipe)) == 8
+    assert len(both_readings(recipe, {}, ())[0]) == 8
 
 
 def test_a_recipe_without_ghost_attention_has_no_such_study() -> None:
     without = load_recipe("micro", ("rounds=[{version: v1}]",))
     assert isinstance(without, SandboxRecipe) and study_steps(without, ["gatt-intermediate"]) == []
     for recipe in (without, load_recipe("llama2-7b")):
-        with pytest.raises(ValueError, match=f"and {recipe.name} has none; take --recipe nano"):
-            intermediate_inputs(recipe)
+        with pytest.raises(
+            RecipeError, match=f"the recipe {recipe.name} cannot make the study gatt-intermediate: it .*--recipe nano"
+        ):
+            planned_study(STUDIES["gatt-intermediate"], recipe)

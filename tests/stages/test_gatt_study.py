@@ -26,22 +26,23 @@ from registry.artifact import Artifact
 from registry.store import Registry
 from reward_model.model import build_reward_model
 from sandbox import constraints as rules
-from stages.data import make_world
-from stages.engine.run import Stage, run_stage
-from stages.measure import consistency as evaluate_consistency
-from stages.measure import evaluate
+from stages.catalog import STAGES
+from stages.engine.run import run_stage
 from stages.measure.consistency import read_turns, sandbox_obeys, sandbox_recalls, turn_lengths
 from stages.measure.consistency_dialogues import sandbox_dialogues, team_dialogues
 from stages.pipeline import steps
-from stages.recipe import load_recipe
+from stages.recipe import RecipeError, load_recipe
 from stages.sections import ConsistencyConfig, EvaluationConfig, PromptsConfig
+from stages.stage import Stage
 from stages.studies import gatt
-from stages.studies.gatt_inputs import GattStudyConfig, gatt_inputs
+from stages.study_catalog import STUDIES
+from stages.study_sections import GattStudyConfig
+from stages.study_steps import planned_study
 from stages.terminal.progress import Progress
 
 SEED = 3
 CONFIG = ConsistencyConfig(
-    num_dialogues=7, num_held_out=4, num_uninstructed=3, num_to_end=1, num_recalled=4, turns=(1, 2, 4), control_turns=2,
+    num_dialogues=7, num_heldout=4, num_uninstructed=3, num_to_end=1, num_recalled=4, turns=(1, 2, 4), control_turns=2,
     max_new_tokens=12,
 )  # fmt: skip
 NAMES = ("v1", "v1-gatt", "v2-ppo")
@@ -55,7 +56,7 @@ def make(registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, 
 
 def talks(registry: Registry, name: str, config: ConsistencyConfig = CONFIG, **options: Any) -> Artifact:
     inputs = {"policy": [f"policy/{name}"], "prompts": ["prompts/evaluation"]}
-    return make(registry, evaluate_consistency.STAGE, config, inputs, f"consistency-{name}", **options)
+    return make(registry, STAGES["evaluate-consistency"], config, inputs, f"consistency-{name}", **options)
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +74,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     for seed, axis in enumerate(("helpfulness", "safety")):
         put("reward_model", axis, *build_reward_model(registry.resolve("policy/v1").path, seed))
     prompts = PromptsConfig(split="test", num_helpful=6, num_adversarial=2, num_borderline=2)
-    make(registry, make_world.PROMPTS, prompts, {}, "evaluation")
+    make(registry, STAGES["prompts"], prompts, {}, "evaluation")
     for name in NAMES:
         talks(registry, name)
     for name in NAMES[:2]:
         models = {axis: [f"reward_model/{axis}"] for axis in ("helpfulness", "safety")}
         inputs = {"policy": [f"policy/{name}"], **models, "prompts": ["prompts/evaluation"]}
-        make(registry, evaluate.POLICY, EvaluationConfig(max_new_tokens=8), inputs, name)
+        make(registry, STAGES["evaluate-policy"], EvaluationConfig(max_new_tokens=8), inputs, name)
     return registry
 
 
@@ -88,7 +89,7 @@ def dialogues(**changed: Any):
 
 
 def test_groups_have_their_constraints_and_lengths():
-    found = dialogues(num_dialogues=30, num_held_out=30)
+    found = dialogues(num_dialogues=30, num_heldout=30)
     assert Counter(each.group for each in found) == {"trained": 30, "held_out": 30, "none": 3}
     trained, held_out = (
         {(each.family, each.value) for each in rules.constraints(SEED, held_out=side)} for side in (False, True)
@@ -161,7 +162,7 @@ GIVEN = [
 
 
 def test_a_teams_dialogues_say_what_its_users_said_and_keep_held_out_constraints_apart():
-    config = CONFIG.model_copy(update={"num_dialogues": 40, "num_held_out": 5, "num_to_end": 1, "instruction_in": "system"})
+    config = CONFIG.model_copy(update={"num_dialogues": 40, "num_heldout": 5, "num_to_end": 1, "instruction_in": "system"})
     found = team_dialogues(GIVEN, CONSTRAINTS, config, SEED, 400)
     assert {each.constraints for each in found if each.group == "trained"} == {(each,) for each in CONSTRAINTS[:2]}
     assert {each.constraints for each in found if each.group == "held_out"} == {(CONSTRAINTS[2],)}
@@ -176,7 +177,7 @@ def test_a_teams_dialogues_say_what_its_users_said_and_keep_held_out_constraints
         assert set(each.user_turns) <= {"a1", "a2", "b1"}
         assert turns.replace("a1 a2", "").replace("b1", "").split() in ([], ["a1"]), "in their order; the last may be cut"
     assert {each.instruction_in for each in found[:45]} == {"system"}
-    bare = config.model_copy(update={"num_held_out": 1})
+    bare = config.model_copy(update={"num_heldout": 1})
     with pytest.raises(GattError, match="1 dialogues of the group held_out were asked for, and there is no constraint that is"):
         team_dialogues(GIVEN, CONSTRAINTS[:2], bare, SEED, 400)
 
@@ -186,7 +187,7 @@ def test_a_team_measures_by_checkers_and_by_its_judge(registry, tmp_path, monkey
     rows = [{"messages": each.messages} for each in GIVEN]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     write_constraints(CONSTRAINTS, tmp_path / "c.jsonl")
-    sizes = {"num_dialogues": 4, "num_held_out": 2, "num_uninstructed": 2, "num_to_end": 0, "max_new_tokens": 6,
+    sizes = {"num_dialogues": 4, "num_heldout": 2, "num_uninstructed": 2, "num_to_end": 0, "max_new_tokens": 6,
              "turns": "[1,3]", "num_recalled": 0}  # fmt: skip
     given = ["--registry", registry.root, "--policy", "policy/v1", "--name", "mine", "--quiet", "--recipe", "micro"]
     given += [part for name, value in sizes.items() for part in ("--set", f"consistency.{name}={value}")]
@@ -196,8 +197,8 @@ def test_a_team_measures_by_checkers_and_by_its_judge(registry, tmp_path, monkey
 
     both = ("--dialogues", "mine.jsonl", "--constraints", "c.jsonl")
     assert "1 of 3 constraints have no checker (hobby chess)" in run(*both)
-    assert "give both --dialogues and --constraints" in run(*both[:2])
-    assert "two of the files of dialogues have one name" in run(*both, *both[:2])
+    assert "--dialogues and --constraints go together: give both" in run(*both[:2])
+    assert "dialogues/mine is given twice as dialogues" in run(*both, *both[:2])
     write_constraints([replace(CONSTRAINTS[0], instruction="Be Bo. " * 900)], tmp_path / "long.jsonl")
     assert "alone leaves no room in the policy's context" in run(*both[:2], "--constraints", "long.jsonl")
     write_constraints([replace(CONSTRAINTS[1], instruction="Love chess. " * 98)], tmp_path / "wide.jsonl")
@@ -237,11 +238,11 @@ def test_a_team_is_asked_of_held_out_constraints_where_it_has_any_and_where_trai
     def planned(file: str, *more: str) -> dict[str, Any]:
         asked = ["evaluate", "consistency", "--recipe", "llama2-7b", "--dialogues", "mine.jsonl", "--constraints", file]
         given = [*asked, "--registry", str(registry.root), "--policy", "policy/v1", "--dry-run", *more]
-        return json.loads(CliRunner().invoke(app, given).stdout)
+        return json.loads(CliRunner().invoke(app, given).stdout)["steps"][-1]
 
     with_held_out, without = planned("c.jsonl"), planned("trained.jsonl", "--set", "gatt.instruction_in=system")
-    assert with_held_out["name"] == "consistency-v1"
-    assert [each["config"]["num_held_out"] for each in (with_held_out, without)] == [60, 0]
+    assert with_held_out["makes"] == "evaluation/consistency-v1"
+    assert [each["config"]["num_heldout"] for each in (with_held_out, without)] == [60, 0]
     write_constraints([replace(each, check=None) for each in CONSTRAINTS], tmp_path / "judged.jsonl")
     unchecked = planned("judged.jsonl", "--set", "consistency.num_dialogues=9")["config"]
     assert [each["num_uninstructed"] for each in (with_held_out["config"], unchecked)] == [60, 0], "it needs a checker"
@@ -260,7 +261,7 @@ def test_a_team_is_told_how_many_dialogues_a_share_leaves_out(registry, tmp_path
     write_constraints(CONSTRAINTS[::2], tmp_path / "c.jsonl")
     given = ["evaluate", "consistency", "--registry", str(registry.root), "--policy", "policy/v1", "--name", "full", "--json"]
     given += ["--dialogues", "mine.jsonl", "--constraints", "c.jsonl", "--recipe", "micro", "--quiet"]
-    sizes = {"num_dialogues": 3, "num_held_out": 2, "num_uninstructed": 2, "num_to_end": 0, "num_recalled": 0,
+    sizes = {"num_dialogues": 3, "num_heldout": 2, "num_uninstructed": 2, "num_to_end": 0, "num_recalled": 0,
              "turns": "[1,2,3]", "control_turns": 1, "max_new_tokens": 6}  # fmt: skip
     given += [part for name, value in sizes.items() for part in ("--set", f"consistency.{name}={value}")]
 
@@ -281,7 +282,7 @@ def study(registry: Registry, config: GattStudyConfig = GattStudyConfig(attentio
         "consistency": [f"evaluation/consistency-{each}" for each in NAMES], "policies": [f"policy/{each}" for each in NAMES],
         "before": ["evaluation/v1"], "after": ["evaluation/v1-gatt"],
     } | changed  # fmt: skip
-    return make(registry, gatt.STAGE, config, inputs, name)
+    return make(registry, STUDIES["gatt"], config, inputs, name)
 
 
 def test_the_study_tells_what_the_evaluations_hold(registry):
@@ -358,7 +359,12 @@ def test_transcripts_end_with_the_last_answer_or_at_the_turn_asked_for():
 def test_the_recipe_measures_the_policy_right_after_and_puts_the_instruction_where_training_did():
     recipe = load_recipe("nano", ["gatt.instruction_in=system"])
     found = {each.makes: each for each in steps(recipe, "all")}
-    assert found["study/gatt"].inputs == gatt_inputs(recipe)
+    assert found["study/gatt"].inputs == {
+        "consistency": ("evaluation/consistency-v3", "evaluation/consistency-v3-gatt", "evaluation/consistency-v5-ppo"),
+        "policies": ("policy/v3", "policy/v3-gatt", "policy/v5-ppo"),
+        "before": ("evaluation/v3",),
+        "after": ("evaluation/v3-gatt",),
+    }
     assert found["evaluation/v3-gatt"].inputs["policy"] == ("policy/v3-gatt",)
     assert "evaluation/v3-gatt" not in found["report/nano"].inputs["policies"]
     for name in ("v3", "v3-gatt", "v5-ppo"):
@@ -369,8 +375,8 @@ def test_the_recipe_measures_the_policy_right_after_and_puts_the_instruction_whe
 def test_a_recipe_without_ghost_attention_has_no_such_study():
     recipe = load_recipe("micro", ["rounds=[{version: v1}]"])
     assert "study/gatt" not in [each.makes for each in steps(recipe, "all")]
-    with pytest.raises(ValueError, match="the recipe micro has no round with gatt: true"):
-        gatt_inputs(recipe)
+    with pytest.raises(RecipeError, match="the recipe micro cannot make the study gatt: it has no round with gatt: true"):
+        planned_study(STUDIES["gatt"], recipe)
 
 
 @pytest.mark.parametrize("name", ["num_to_end", "num_recalled"])

@@ -136,7 +136,7 @@ def test_one_policy_answers_twice(run, filled):
 
 
 def test_judges_of_no_kind_are_refused(run):
-    assert "--for is 'excel'; it is one of label-studio, csv, jsonl" in annotated(run, "excel", code=2)
+    assert "'excel' is not one of" in annotated(run, "excel", code=2)
 
 
 def test_answers_that_are_all_equal_are_no_pairs(run):

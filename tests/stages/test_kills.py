@@ -43,7 +43,8 @@ def test_the_plan_has_a_hundred_and_twenty_kills_half_of_them_at_named_points_an
 
 
 @pytest.mark.parametrize(
-    ("name", "point"), [("train-reward", "save:after"), ("rejection-sample", "save:after"), ("import", "rename:after")]
+    ("name", "point"),
+    [("train-reward", "save:after"), ("rejection-sample", "save:after"), ("import", "rename:after"), ("score", "save:inside")],
 )
 def test_two_kills(name: str, point: str, template: Path, tmp_path: Path) -> None:
     (target,) = (target for target in TARGETS if target.name == name)

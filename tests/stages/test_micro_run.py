@@ -175,7 +175,7 @@ def test_a_study_by_its_command_is_the_one_that_the_run_makes(micro):
     assert "study/accuracy@1 (up to date)" in done.stdout
     for step in steps(load_recipe("micro"), "all"):
         if step.stage.kind == "study" and step.name in ("safety-loss", "margin"):
-            dry = json.loads(rlhf("study", step.name, *given, "--dry-run").stdout)
+            *_, dry = json.loads(rlhf("study", step.name, *given, "--dry-run").stdout)["steps"]
             assert dry["config"] == step.config.model_dump(mode="json")
             assert {role: [text.partition("@")[0] for text in texts] for role, texts in dry["inputs"].items()} == {
                 role: list(texts) for role, texts in step.inputs.items()
@@ -226,7 +226,8 @@ def test_chat_answers_and_asks_again_when_a_message_cannot_be_encoded(micro):
 @pytest.mark.parametrize(("policy", "name"), [("policy/v1", "v1"), ("policy/sft@1", "sft"), ("policy/chat", "v2-ppo")])
 def test_an_evaluation_is_called_as_its_policy_so_that_none_takes_anothers_place(micro, policy, name):
     asked = ("evaluate", "policy", "--policy", policy, "--recipe", "micro", "--registry", str(micro[0] / "registry"))
-    assert json.loads(CliRunner().invoke(app, [*asked, "--dry-run"]).stdout)["name"] == name
+    (step,) = json.loads(CliRunner().invoke(app, [*asked, "--dry-run"]).stdout)["steps"]
+    assert step["makes"] == f"evaluation/{name}"
 
 
 def test_single_stage_commands_run_on_the_artifacts_of_a_run(micro_offline):

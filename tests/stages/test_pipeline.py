@@ -1,7 +1,8 @@
 """The order of the recipe's steps, read off the plan."""
 
-from stages.pipeline import consistency_arms, describe_rounds, final_policy, measured_policies, steps
+from stages.pipeline import describe_rounds, steps
 from stages.recipe import load_recipe
+from stages.references import consistency_arms, final_policy, measured_policies
 
 
 def plan():
@@ -34,7 +35,7 @@ def test_samples_are_of_the_last_round_until_v3_and_of_all_from_v4():
 
 
 def test_ghost_attention_stays_in_the_mix_of_later_versions():
-    assert [step(f"policy/v{n}").inputs["gatt"] for n in (3, 4, 5)] == [(), ("dialogues/gatt",), ("dialogues/gatt",)]
+    assert [step(f"policy/v{n}").inputs.get("gatt") for n in (3, 4, 5)] == [None, ("dialogues/gatt",), ("dialogues/gatt",)]
     assert step("samples/v4").inputs["policy"] == ("policy/v3-gatt",)
 
 
@@ -92,7 +93,7 @@ def test_rounds_of_a_team_and_without_a_search_are_told_in_words():
     overrides = ("rejection_sampling.temperatures=[1.2]", "tuning.targets=random")
     told = describe_rounds(load_recipe("llama2-7b", overrides))
     assert told[1] == (
-        "v2: people judge (data/round-2-helpfulness.jsonl, data/round-2-safety.jsonl). "
+        "v2: people annotate (data/round-2-helpfulness.jsonl, data/round-2-safety.jsonl). "
         "The reward models start from policy/v1 and read the comparisons of round-1, round-2. "
         "samples/v2: 16 responses of policy/v1 to each of 20000 benign and 5000 adversarial prompts, at temperature 1.2. "
         "policy/v2: policy/base tuned on 27540 demonstrations, dialogues/distilled and random ones of samples/v2."

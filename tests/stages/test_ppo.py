@@ -128,7 +128,7 @@ REFUSED = [
     (("batch_size=6", "minibatch_size=4"), (), "batch_size 6 is not a multiple of minibatch_size 4: take minibatch_size 3"),
     (("validation={every: 1, num_prompts: 30}",), (), "the validations take others than training: lower"),
     ((), ("--critic", "policy/start"), "the critic of policy/start@1 was asked for, and it holds no value_model/"),
-    (("lora={targets: [no_proj]}",), (), "adapters are asked for in no_proj, which no layer of LlamaForCausalLM has"),
+    (("lora={target_modules: [no_proj]}",), (), "adapters were asked for in no_proj, which no layer of LlamaForCausalLM has"),
 ]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from external_models import make, publish
 from fakes import talking_policy, tiny_tokenizer
-from foreign_models import make, publish
 from registry_folders import RUN
 from torch import Tensor, nn
 
@@ -24,19 +24,18 @@ from preference_data.prompt import Dialogue, Prompt, make_dialogue, make_prompt
 from registry.artifact import Artifact
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
-from reward_model.foreign import save_foreign
-from reward_model.foreign_checkpoint import load_foreign
+from reward_model.external import save_external
+from reward_model.external_checkpoint import load_external
 from reward_model.model import load_reward_model
 from reward_model.scoring import RewardScorer
 from rlhf.config import PPOConfig
 from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats
 from rlhf.value_model import TokenizerMismatch, load_value_model
+from stages.catalog import STAGES
 from stages.engine.run import run_stage
 from stages.sections import PPOStageConfig, RewardTrainingConfig
 from stages.terminal.progress import Progress
-from stages.train import train_reward, tune
-from stages.train.ppo import STAGE
 from stages.train.ppo_models import PPOModels, ppo_models
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "Sure", "Napoleon", "garden"]
@@ -70,7 +69,7 @@ def put(registry: Registry, kind: str, name: str, write: Callable[[Path], object
 def tuned(registry: Registry, start: str, name: str, lora: LoraConfig | None = LORA, seed: int = 0) -> None:
     config = FinetuneConfig(learning_rate=5e-2, batch_size=4, epochs=2, lora=lora)
     inputs = {"policy": [start], "dialogues": ["dialogues/some"]}
-    run_stage(registry, tune.SFT, name=name, config=config, inputs=inputs, seed=seed, progress=Progress(quiet=True))
+    run_stage(registry, STAGES["sft"], name=name, config=config, inputs=inputs, seed=seed, progress=Progress(quiet=True))
 
 
 def judged(registry: Registry, start: str, axis: str, name: str, lora: LoraConfig | None = LORA) -> None:
@@ -78,7 +77,7 @@ def judged(registry: Registry, start: str, axis: str, name: str, lora: LoraConfi
         axis=axis, learning_rate=1e-2, batch_size=4, microbatch_size=4, mixture="own", margin="none", lora=lora
     )  # fmt: skip
     inputs = {"policy": [start], "preferences": [f"preferences/{axis}"]}
-    run_stage(registry, train_reward.STAGE, name=name, config=config, inputs=inputs, seed=1, progress=Progress(quiet=True))
+    run_stage(registry, STAGES["train-reward"], name=name, config=config, inputs=inputs, seed=1, progress=Progress(quiet=True))
 
 
 def comparisons(axis: str) -> Callable[[Path], None]:
@@ -110,13 +109,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     put(registry, "policy", "base", lambda path: save_checkpoint(talking_policy(), tiny_tokenizer(), path))
     tuned(registry, "policy/base", "sft")
     tuned(registry, "policy/base", "v1", seed=3)
-    tuned(registry, "policy/v1", "v2", LoraConfig(rank=1, alpha=1, targets=("k_proj", "down_proj")), seed=4)
+    tuned(registry, "policy/v1", "v2", LoraConfig(rank=1, alpha=1, target_modules=("k_proj", "down_proj")), seed=4)
     tuned(registry, "policy/base", "full", lora=None)
     judged(registry, "policy/sft", "helpfulness", "helpfulness")
     judged(registry, "policy/sft", "safety", "safety")
     judged(registry, "policy/sft", "helpfulness", "full", lora=None)
     judged(registry, "policy/full", "helpfulness", "other-root")
-    put(registry, "reward_model", "theirs", lambda path: save_foreign(*load_foreign(elsewhere), path))
+    put(registry, "reward_model", "theirs", lambda path: save_external(*load_external(elsewhere), path))
     return registry
 
 
@@ -410,7 +409,14 @@ def test_the_stage_with_adapters_keeps_them_and_makes_the_same_twice(registry: R
     }  # fmt: skip
     one, other = (
         run_stage(
-            registry, STAGE, name="v2-ppo", config=config, inputs=inputs, seed=0, progress=Progress(quiet=True), force=True
+            registry,
+            STAGES["ppo"],
+            name="v2-ppo",
+            config=config,
+            inputs=inputs,
+            seed=0,
+            progress=Progress(quiet=True),
+            force=True,
         ).artifact
         for _ in range(2)
     )

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-import typer
 from fakes import talking_policy, tiny_policy, tiny_tokenizer
 from registry_folders import RUN
 from typer.testing import CliRunner
 
-from commands.ppo_study_commands import add_ppo_studies
-from eval.findings.versions import ArmAnswer
+from commands.cli import app
+from eval.answers import Answer
 from policy.checkpoint import save_checkpoint
 from preference_data.messages import assistant
 from preference_data.parquet import read_records, write_records
@@ -28,27 +27,19 @@ from reward_model.model import build_reward_model
 from reward_model.scoring import RewardScorer
 from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
-from stages.data import make_world
+from stages.catalog import STAGES
 from stages.data.make_world import cases_of, world_of
-from stages.engine.run import Stage, run_stage
-from stages.measure import evaluate
-from stages.measure.answers import Answer
+from stages.engine.run import run_stage
 from stages.recipe import load_recipe
 from stages.sections import EvaluationConfig, PPOStageConfig, PromptsConfig
-from stages.studies import goodhart, versions, whitening
-from stages.studies.ppo_inputs import (
-    ARMS,
-    GoodhartStudyConfig,
-    VersionsStudyConfig,
-    WhiteningStudyConfig,
-    goodhart_inputs,
-    versions_inputs,
-    whitening_config,
-    whitening_inputs,
-)
-from stages.studies.steps import study_steps
+from stages.stage import Stage
+from stages.studies import whitening
+from stages.studies.arms.tuned_arms import ArmAnswer
+from stages.studies.whitening import ARMS
+from stages.study_catalog import STUDIES
+from stages.study_sections import GoodhartStudyConfig, VersionsStudyConfig, WhiteningStudyConfig
+from stages.study_steps import study_steps
 from stages.terminal.progress import Progress
-from stages.train import ppo
 
 SEED = 3
 AXES = ("helpfulness", "safety")
@@ -76,7 +67,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         put(registry, f"reward_model/{name}", lambda path, of=(model, tokenizer): save_checkpoint(*of, path), config)
     for name, split in (("evaluation", "test"), ("tuning", "train")):
         config = PromptsConfig(split=split, num_helpful=24, num_adversarial=8, num_borderline=3)
-        make(registry, make_world.PROMPTS, config, {}, name)
+        make(registry, STAGES["prompts"], config, {}, name)
     return registry
 
 
@@ -143,7 +134,7 @@ def evaluated(registry: Registry) -> Registry:
 
 
 def test_versions_are_judged_by_their_evaluations(evaluated: Registry) -> None:
-    study = make(evaluated, versions.STAGE, VersionsStudyConfig(), GIVEN, "versions")
+    study = make(evaluated, STUDIES["versions"], VersionsStudyConfig(), GIVEN, "versions")
     assert list(study.manifest.metrics["findings"]) == ["F12", "F13", "F14", "F23"]
     for name in ("F12", "F13"):
         found = effects(study, name)
@@ -167,7 +158,7 @@ def test_versions_are_judged_by_their_evaluations(evaluated: Registry) -> None:
 
 def test_one_round_without_ppo_is_measured_as_far_as_it_goes(evaluated: Registry) -> None:
     given = {"first": ["evaluation/sft"], "versions": ["evaluation/v1"]}
-    study = make(evaluated, versions.STAGE, VersionsStudyConfig(), given, "one-round")
+    study = make(evaluated, STUDIES["versions"], VersionsStudyConfig(), given, "one-round")
     assert study.manifest.metrics["findings"] == {"F12": "not measured", "F13": "not measured", "F23": "not measured"}
     assert list(cells(study, 2)) == ["sft", "v1", "v1 - sft"]
 
@@ -182,7 +173,7 @@ def test_one_round_without_ppo_is_measured_as_far_as_it_goes(evaluated: Registry
 )  # fmt: skip
 def test_evaluations_that_cannot_be_compared_are_refused(evaluated: Registry, given: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make(evaluated, versions.STAGE, VersionsStudyConfig(), {"first": ["evaluation/sft"], "versions": given}, "wrong")
+        make(evaluated, STUDIES["versions"], VersionsStudyConfig(), {"first": ["evaluation/sft"], "versions": given}, "wrong")
 
 
 # Goodhart
@@ -246,7 +237,7 @@ def judged_by(
 
 
 def goodhart_study(registry: Registry, name: str, *given: str) -> Artifact:
-    return make(registry, goodhart.STAGE, GoodhartStudyConfig(), judged_by(registry, *given), name)
+    return make(registry, STUDIES["goodhart"], GoodhartStudyConfig(), judged_by(registry, *given), name)
 
 
 def test_every_answer_is_judged_on_the_axis_of_its_prompt(validated: Registry, drawn: list[Prompt]) -> None:
@@ -300,13 +291,13 @@ def test_without_gold_a_guard_judges_alone(validated: Registry) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("prompts/of-a-team",), "prompts/of-a-team@1 comes without the facts .* there is no gold .* with --guard"),
+        (("prompts/of-a-team",), "prompts/of-a-team@1 comes without the facts .* there is no gold .* with --input guard=REF"),
         (("prompts/tuning", "policy/silent"), "policy/silent@1 holds no validations: .* --set ppo.validation.every=5"),
         (("prompts/tuning", "policy/v5"), "policy/v5@1 holds no validations"),
         (("prompts/tuning", "policy/uneven"), "answered different prompts; run PPO again"),
         (
             ("prompts/tuning", "policy/strangers"),
-            "12 of the prompts .* its own are in prompts/tuning@1: give those with --prompts",
+            "12 of the prompts .* its own are in prompts/tuning@1: give those with --input prompts=REF",
         ),
         (("prompts/tuning", "policy/v5-ppo", "unknown"), "unknown@1 does not say of which axis it is"),
     ],
@@ -341,7 +332,7 @@ def by_arm(artifact: Artifact) -> dict[str, list[ArmAnswer]]:
 
 @pytest.fixture(scope="module")
 def whitened(registry: Registry) -> Artifact:
-    return make(registry, whitening.STAGE, whitening_study(), WHITENED, "whitening")
+    return make(registry, STUDIES["whitening"], whitening_study(), WHITENED, "whitening")
 
 
 @pytest.mark.parametrize("arm", ["start", *ARMS])
@@ -349,12 +340,12 @@ def test_an_arm_answers_as_the_policy_that_ppo_makes(registry: Registry, whitene
     """Trained by `rlhf ppo` with that whitening and measured by `rlhf evaluate policy`, it is the same bit for bit."""
     policy = registry.resolve("policy/v5")
     if arm != "start":
-        policy = make(registry, ppo.STAGE, PPO.model_copy(update={"whitening": arm}), WHITENED, f"alone-{arm}")
+        policy = make(registry, STAGES["ppo"], PPO.model_copy(update={"whitening": arm}), WHITENED, f"alone-{arm}")
         (run,) = [run for run in told(whitened)["facts"]["runs"] if run["arm"] == arm]
         assert run["metrics"] == policy.manifest.metrics
         assert f"KL {run['metrics']['kl']:.2f} nats a response" in " ".join(told(whitened)["notes"])
     asked = {"policy": [str(policy.reference)], **MODELS, "prompts": ["prompts/evaluation"]}
-    alone = make(registry, evaluate.POLICY, EVALUATION, asked, f"alone-{arm}")
+    alone = make(registry, STAGES["evaluate-policy"], EVALUATION, asked, f"alone-{arm}")
     expected = read_records(alone.file("answers.parquet"), Answer)
     names = ("prompt_id", "response", "finished", "helpfulness_score", "safety_score", "gold_helpfulness")
     found = [[getattr(each, name) for name in names] for each in by_arm(whitened)[arm]]
@@ -394,10 +385,12 @@ def test_the_tables_of_whitening_by_hand(registry: Registry, whitened: Artifact)
 
 def test_collapse_is_told_from_answers() -> None:
     def rows(texts: list[str], finished: bool = True, group: str = "helpful") -> list[ArmAnswer]:
-        shared = {"family": "", "num_tokens": 1, "helpfulness_score": 0.0, "safety_score": 0.0}
+        shared = {"arm": "a", "training_seed": 0, "prompt": [], "group": group, "family": "", "num_tokens": 1}
+        scores = {"helpfulness_score": 0.0, "safety_score": 0.0}
         gold = {"gold_helpfulness": 0.0, "gold_safety": 0.0, "is_safe": True, "refused": False}
         return [
-            ArmAnswer("a", 0, str(n), group, response=text, finished=finished, **shared, **gold) for n, text in enumerate(texts)
+            ArmAnswer(str(number), response=text, finished=finished, **shared, **scores, **gold)
+            for number, text in enumerate(texts)
         ]
 
     many = [f"text {number}" for number in range(9)]
@@ -408,7 +401,7 @@ def test_collapse_is_told_from_answers() -> None:
 
 
 def test_two_trainings_of_an_arm(registry: Registry, whitened: Artifact) -> None:
-    study = make(registry, whitening.STAGE, whitening_study(training_seeds=2), WHITENED, "twice")
+    study = make(registry, STUDIES["whitening"], whitening_study(training_seeds=2), WHITENED, "twice")
     once, twice = by_arm(whitened), by_arm(study)
     for arm in ARMS:
         assert twice[arm][:35] == once[arm] and [each.prompt_id for each in twice[arm][35:]] == [p.prompt_id for p in once[arm]]
@@ -432,7 +425,7 @@ def test_a_stopped_study_goes_on_where_it_was(registry: Registry, whitened: Arti
     with pytest.raises(Killed):
         make(
             registry,
-            whitening.STAGE,
+            STUDIES["whitening"],
             whitening_study(),
             WHITENED,
             "stopped",
@@ -445,10 +438,10 @@ def test_a_stopped_study_goes_on_where_it_was(registry: Registry, whitened: Arti
         def say(self, text: str) -> None:
             said.append(text)
 
-    study = make(registry, whitening.STAGE, whitening_study(), WHITENED, "stopped", Listening(quiet=True))
+    study = make(registry, STUDIES["whitening"], whitening_study(), WHITENED, "stopped", Listening(quiet=True))
     assert [text for text in said if text.startswith("run ")] == ["run 3 of 3, none"]
     assert study.file("study.json").read_bytes() == whitened.file("study.json").read_bytes()
-    assert unfinished(registry) == ()
+    assert unfinished(registry.root) == ()
 
 
 # From the recipe and the command line
@@ -456,32 +449,39 @@ def test_a_stopped_study_goes_on_where_it_was(registry: Registry, whitened: Arti
 
 def test_a_recipes_own_names_are_read() -> None:
     recipe = load_recipe("nano", ["ppo.validation.every=5"])
-    assert versions_inputs(recipe)["with_ppo"] == ("evaluation/v5-ppo",) and len(versions_inputs(recipe)["versions"]) == 5
-    assert goodhart_inputs(recipe) == {"policy": ("policy/v5-ppo",), "prompts": ("prompts/tuning",)}
-    assert whitening_inputs(recipe)["policy"] == ("policy/v5",) and whitening_config(recipe).ppo == recipe.ppo
-    steps = study_steps(recipe, ["versions", "goodhart", "whitening"])
-    assert [step.makes for step in steps] == ["study/versions", "study/goodhart", "study/whitening"]
+    versions, goodhart, whitened = study_steps(recipe, ["versions", "goodhart", "whitening"])
+    assert [step.makes for step in (versions, goodhart, whitened)] == ["study/versions", "study/goodhart", "study/whitening"]
+    assert versions.inputs["with_ppo"] == ("evaluation/v5-ppo",) and len(versions.inputs["versions"]) == 5
+    assert goodhart.inputs == {"policy": ("policy/v5-ppo",), "prompts": ("prompts/tuning",)}
+    assert isinstance(whitened.config, WhiteningStudyConfig)
+    assert whitened.inputs["policy"] == ("policy/v5",) and whitened.config.ppo == recipe.ppo
     silent = load_recipe("nano", ["ppo.validation.every=0"])
     assert study_steps(silent, ["goodhart"]) == [], "without validations there are no checkpoints to look at"
 
 
 def run_command(*words: str) -> Any:
-    app = typer.Typer()
-    add_ppo_studies(app)
-    return CliRunner().invoke(app, list(words))
+    return CliRunner().invoke(app, ["study", *words])
 
 
 def test_the_commands_make_the_studies(evaluated: Registry, validated: Registry) -> None:
     given = ("--registry", str(evaluated.root), "--seed", str(SEED), "--quiet")
     done = run_command(
-        "versions", "--version", "evaluation/v1", "--version", "evaluation/v2", "--with-ppo", "evaluation/v2-ppo", *given
+        "versions",
+        "--input",
+        "versions=evaluation/v1",
+        "--input",
+        "versions=evaluation/v2",
+        "--input",
+        "with_ppo=evaluation/v2-ppo",
+        *given,
     )
     assert done.exit_code == 0 and "study/versions@1 (up to date)" in done.output and "F12" in done.output
-    done = run_command("goodhart", "--prompts", "prompts/of-a-team", "--guard", "reward_model/guard", *given, "--json")
+    of_a_team = ("--input", "prompts=prompts/of-a-team")
+    done = run_command("goodhart", *of_a_team, "--input", "guard=reward_model/guard", *given, "--json")
     assert done.exit_code == 0 and json.loads(done.stdout)["findings"][0]["id"] == "F30"
-    done = run_command("goodhart", "--prompts", "prompts/of-a-team", *given)
-    assert done.exit_code == 2 and "give a reward model of other annotators with --guard" in done.output
+    done = run_command("goodhart", *of_a_team, *given)
+    assert done.exit_code == 2 and "give a reward model of other annotators with --input guard=REF" in done.output
     done = run_command("whitening", "--training-seeds", "2", *given, "--dry-run")
     assert done.exit_code == 0
-    plan = json.loads(done.stdout)
+    (plan,) = json.loads(done.stdout)["steps"]
     assert plan["inputs"]["evaluation_prompts"] == ["prompts/evaluation@1"] and plan["config"]["training_seeds"] == 2

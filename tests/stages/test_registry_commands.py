@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from fakes import function_stage
 from pydantic import BaseModel
 from registry_folders import RUN, put, reseal
 from typer.testing import CliRunner
 
+from commands.options import open_registry
 from commands.output import FOLDED_ROWS
 from commands.registry import registry_app
-from commands.roots import open_registry
 from registry.errors import ReferenceNotFound
 from registry.saved_states import SavedStates
 from registry.store import Registry
-from stages.engine.run import Inputs, Stage, run_stage
+from stages.engine.run import run_stage
+from stages.stage import Inputs
 from stages.terminal.progress import Progress
 from stages.terminal.screen_text import size_text
 
@@ -35,7 +37,7 @@ def fill(config: FillConfig, inputs: Inputs, out: Path, progress: Progress, seed
     return {"loss": 0.5, "by_family": {"fact": 1 / 3, "count": 2}, "empty": {}, "curve": [1, 2]}
 
 
-FILL = Stage("fill", "prompts", 1, FillConfig, fill)
+FILL = function_stage("fill", "prompts", 1, FillConfig, fill)
 
 
 @pytest.fixture
@@ -121,21 +123,20 @@ def test_every_command_has_help_with_an_example() -> None:
         assert done.exit_code == 0 and f"Example: rlhf registry {name}" in " ".join(done.stdout.split())
 
 
-def test_the_registry_comes_from_the_option_then_the_environment_then_the_project(
+def test_the_registry_comes_from_the_option_then_the_environment_then_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RLHF_REGISTRY", raising=False)
     folder = tmp_path / "project" / "deep"
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
+    (folder / "rlhf-project.yaml").touch()  # of an earlier release, which looked for it
     assert open_registry(None).root == folder / "rlhf-registry"
-    (tmp_path / "project" / "rlhf-project.yaml").touch()
-    assert open_registry(None).root == tmp_path / "project" / "registry"
     monkeypatch.setenv("RLHF_REGISTRY", str(tmp_path / "environment"))
     assert open_registry(None).root == tmp_path / "environment"
     assert open_registry(Path("option")).root == folder / "option"
     monkeypatch.setenv("RLHF_REGISTRY", "")
-    assert open_registry(None).root == tmp_path / "project" / "registry"
+    assert open_registry(None).root == folder / "rlhf-registry"
 
 
 @pytest.mark.parametrize(

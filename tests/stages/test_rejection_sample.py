@@ -22,12 +22,14 @@ from preference_data.parquet import read_records, write_records
 from preference_data.prompt import Prompt, make_prompt
 from registry.store import Registry
 from rlhf.samples import Sample
+from stages.catalog import STAGES
 from stages.engine.prompts import TooFewPrompts, draw_prompts, evaluation_prompts_in, held_out_prompts
 from stages.engine.run import run_stage
 from stages.sections import SamplingConfig
 from stages.terminal.progress import Progress
-from stages.train import rejection_sample
 from stages.train.rejection_sample import draw
+
+REJECTION_SAMPLE = STAGES["rejection-sample"]
 
 
 def prompts(num_helpful: int, num_adversarial: int, split: str = "train") -> list[Prompt]:
@@ -228,7 +230,7 @@ def test_another_batch_is_advised_where_some_prompts_are_not_for_evaluation(regi
     refused = plain(run(registry, *given).output)
     assert re.search(r"error: [1-3]?\d of the 40 drawn prompts are for evaluation", refused)
     assert "give other prompts, draw others of these (--set rejection_sampling.batch=NAME), or say --allow-overlap" in refused
-    other = json.loads(run(registry, *given, "--set", "rejection_sampling.batch=mine", "--dry-run").stdout)
+    other = json.loads(run(registry, *given, "--set", "rejection_sampling.batch=mine", "--dry-run").stdout)["steps"][0]
     assert other["config"]["batch"] == "mine"
 
 
@@ -260,7 +262,7 @@ def test_a_prompt_without_room_is_refused_before_anything_is_sampled(registry: R
     models = {role: [f"reward_model/{role}"] for role in ("helpfulness", "safety")}
     inputs = {"policy": ["policy/sft"], **models, "prompts": [f"prompts/one-long-{place}"]}
     with pytest.raises(ContextOverflow, match="it begins 'Why"):
-        run_stage(registry, rejection_sample.STAGE, name="no-room", config=asked, inputs=inputs, seed=seed, progress=progress)
+        run_stage(registry, REJECTION_SAMPLE, name="no-room", config=asked, inputs=inputs, seed=seed, progress=progress)
     assert progress.begun == 0
 
 
@@ -292,7 +294,7 @@ def test_a_round_that_selects_nothing_is_refused_with_the_reasons(registry: Regi
     )
     assert said and sum(int(count) for count in said.groups("0")) == 128
     assert "raise rejection_sampling.max_new_tokens (1 now)" in plain(cut.output)
-    (policy,) = json.loads(run(registry, "rejection-sample", "--dry-run").stdout)["inputs"]["policy"]
+    (policy,) = json.loads(run(registry, "rejection-sample", "--dry-run").stdout)["steps"][0]["inputs"]["policy"]
     assert f"rlhf chat {policy})" in plain(cut.output)
     assert not registry.revisions("samples", "cut")
 
@@ -322,7 +324,7 @@ def test_vllm_that_is_not_installed_is_told_before_anything_is_sampled(
 
 def test_temperatures_that_vllm_does_not_sample_at_are_told_before_the_first_of_them_is_tried(registry: Registry) -> None:
     said = on_vllm(registry, "too-warm", "--set", "rejection_sampling.temperatures=[0.8,2.5,0.001]")
-    assert "error: vLLM samples at temperature 0 and from 0.01 to 2, got 2.5, 0.001; take others, or set engine:" in said
+    assert "error: vLLM samples at temperature 0 and from 0.01 to 2, got 2.5, 0.001; give others, or set engine:" in said
 
 
 def test_the_metrics_name_the_engine_with_its_version_device_and_number_format(registry: Registry) -> None:
@@ -331,11 +333,11 @@ def test_the_metrics_name_the_engine_with_its_version_device_and_number_format(r
 
 
 def test_evaluation_prompts_are_looked_for_and_need_not_be_there(registry: Registry, tmp_path: Path) -> None:
-    there = json.loads(run(registry, "rejection-sample", "--dry-run").stdout)
+    there = json.loads(run(registry, "rejection-sample", "--dry-run").stdout)["steps"][0]
     assert there["inputs"]["evaluation_prompts"] == ["prompts/evaluation@1"]
     shutil.copytree(registry.root, tmp_path / "registry")
     shutil.rmtree(tmp_path / "registry" / "prompts" / "evaluation")
-    absent = json.loads(run(Registry(tmp_path / "registry"), "rejection-sample", "--dry-run").stdout)
+    absent = json.loads(run(Registry(tmp_path / "registry"), "rejection-sample", "--dry-run").stdout)["steps"][0]
     assert "evaluation_prompts" not in absent["inputs"] and absent["inputs"]["prompts"] == ["prompts/tuning@1"]
 
 

@@ -35,22 +35,13 @@ from rlhf.config import DistillationConfig, RejectionSamplingConfig, SelectionCo
 from rlhf.context_distillation import DistillationStats, distil
 from rlhf.rejection_sampling import RejectionSamplingStats, TemperatureTrial, rejection_sample, search_temperature
 from rlhf.samples import Sample
-from stages.data import annotate, import_annotations, make_world
+from stages.catalog import STAGES
 from stages.engine.batches import AnsweredBatch, SavedBatches, answer
-from stages.engine.run import Stage, run_stage
+from stages.engine.run import run_stage
 from stages.measure import consistency as evaluate_consistency
-from stages.measure import evaluate
-from stages.sections import (
-    AnnotationConfig,
-    ConsistencyConfig,
-    EvaluationConfig,
-    ImportConfig,
-    PromptsConfig,
-    SamplingConfig,
-)
+from stages.sections import AnnotationConfig, ConsistencyConfig, EvaluationConfig, ImportConfig, PromptsConfig, SamplingConfig
+from stages.stage import Stage
 from stages.terminal.progress import Progress
-from stages.train import rejection_sample as rejection_stage
-from stages.train import rescore
 
 PROMPTS = [
     make_prompt([user(f"Question {number}?")], family="f", split="train", source="test", is_safety=True) for number in range(7)
@@ -292,12 +283,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         put_model(registry, "reward_model", name, lambda path, model=model: save_checkpoint(*model, path))
     for split in ("train", "test"):
         config = PromptsConfig(split=split, num_helpful=6, num_adversarial=6, num_borderline=0)
-        make(registry, make_world.PROMPTS, config, {}, split)
+        make(registry, STAGES["prompts"], config, {}, split)
     make(registry, *ANNOTATE, "annotated")
     make(registry, *REJECT, "sampled")
     for axis in ("helpfulness", "safety"):
         config = ImportConfig(axis=axis, files=(f"{axis}.jsonl",), heldout_files=(f"{axis}-heldout.jsonl",), max_rejected=1)
-        make(registry, import_annotations.STAGE, config, {"annotations": ["annotations/annotated"]}, axis)
+        make(registry, STAGES["import"], config, {"annotations": ["annotations/annotated"]}, axis)
     return registry
 
 
@@ -309,25 +300,25 @@ def make(registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, 
 
 MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"], "prompts": ["prompts/test"]}
 ANNOTATE = (
-    annotate.STAGE,
+    STAGES["annotate"],
     AnnotationConfig(num_helpful=4, num_safety=4, num_heldout=3, max_new_tokens=8),
     {"policies": ["policy/a", "policy/b"], "prompts": ["prompts/train"], "heldout_prompts": ["prompts/test"]},
 )
-EVALUATE = (evaluate.POLICY, EvaluationConfig(max_new_tokens=8), {"policy": ["policy/a"], **MODELS})
+EVALUATE = (STAGES["evaluate-policy"], EvaluationConfig(max_new_tokens=8), {"policy": ["policy/a"], **MODELS})
 COMPARE = (
-    evaluate.REWARD,
+    STAGES["evaluate-reward"],
     EvaluationConfig(max_new_tokens=8),
     {"preferences": ["preferences/helpfulness", "preferences/safety"], **MODELS},
 )
 TALK = (
-    evaluate_consistency.STAGE,
+    STAGES["evaluate-consistency"],
     ConsistencyConfig(
-        num_dialogues=6, num_held_out=2, num_uninstructed=2, num_recalled=4, turns=(1, 3), max_new_tokens=6, kept_tokens=100_000
+        num_dialogues=6, num_heldout=2, num_uninstructed=2, num_recalled=4, turns=(1, 3), max_new_tokens=6, kept_tokens=100_000
     ),
     {"policy": ["policy/a"], "prompts": ["prompts/test"]},
 )
 REJECT = (
-    rejection_stage.STAGE,
+    STAGES["rejection-sample"],
     SamplingConfig(
         k=3,
         temperatures=(0.8, 1.0, 1.2),
@@ -340,7 +331,7 @@ REJECT = (
     {"policy": ["policy/a"], **MODELS, "prompts": ["prompts/train"], "evaluation_prompts": ["prompts/test"]},
 )
 RESCORE = (
-    rescore.STAGE,
+    STAGES["rescore"],
     SelectionConfig(prompts_per_batch=2),
     {"samples": ["samples/sampled"], **{axis: MODELS[axis] for axis in ("helpfulness", "safety")}},
 )
@@ -368,10 +359,10 @@ def test_a_stopped_stage_goes_on_and_makes_the_same(
     expected = make(registry, *stage, "whole").artifact
     with pytest.raises(Killed):
         make(registry, *stage, name, Stopping(*stop), save_every=SaveEvery(steps=1))
-    (left,) = unfinished(registry)
+    (left,) = unfinished(registry.root)
     assert left.num_states == num_states
     assert make(registry, *stage, name).artifact.digest == expected.digest
-    assert unfinished(registry) == ()
+    assert unfinished(registry.root) == ()
 
 
 @pytest.mark.parametrize(

@@ -33,14 +33,20 @@ from rlhf.config import RejectionSamplingConfig
 from sandbox.annotators import utility
 from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
-from stages.data import make_world
+from stages.catalog import STAGES
 from stages.data.make_world import cases_of, world_of
 from stages.engine.prompts import TooFewPrompts, prompts_of
-from stages.engine.run import Stage, run_stage
-from stages.sections import PromptsConfig, SamplingStudyConfig
-from stages.studies import best_of_n, temperature
+from stages.engine.run import run_stage
+from stages.sections import PromptsConfig
+from stages.stage import Stage
+from stages.studies import best_of_n
 from stages.studies.arms.sampled_scores import RESPONSES_PER_BATCH, ScoredResponse, gold_of
+from stages.study_catalog import STUDIES
+from stages.study_sections import SamplingStudyConfig
 from stages.terminal.progress import Progress
+
+BEST_OF_N = STUDIES["best-of-n"]
+TEMPERATURE = STUDIES["temperature"]
 
 MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"], "prompts": ["prompts/evaluation"]}
 ONE, BOTH = {"policy": ["policy/sft"], **MODELS}, {"policy": ["policy/sft", "policy/v1"], **MODELS}
@@ -63,7 +69,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
             model.score.weight *= 40  # scores on both sides of the threshold
         put_model(registry, "reward_model", axis, model)
     config = PromptsConfig(split="test", num_helpful=8, num_adversarial=4, num_borderline=0)
-    make(registry, make_world.PROMPTS, config, {}, "evaluation")
+    make(registry, STAGES["prompts"], config, {}, "evaluation")
     return registry
 
 
@@ -120,7 +126,7 @@ def by_prompt(responses: list[ScoredResponse], **which: Any) -> list[list[Scored
 
 
 def test_every_response_is_the_samplers_own_and_scored_as_alone(registry: Registry) -> None:
-    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
     asked, rows = prompts(registry), responses_of(study)
     assert len(rows) == 2 * 6 * 8 and len({each.prompt_id for each in rows}) == 6
     assert sum(asked[group[0].prompt_id].is_safety for group in by_prompt(rows, policy="policy/v1@1")) == 2
@@ -149,7 +155,7 @@ def test_every_response_is_the_samplers_own_and_scored_as_alone(registry: Regist
 def test_gold_judges_on_the_axis_of_the_prompt(registry: Registry) -> None:
     artifact = registry.resolve("prompts/evaluation")
     asked, world, cases = prompts(registry), world_of(artifact), cases_of(artifact)
-    for each in responses_of(make(registry, best_of_n.STAGE, config(), BOTH, "whole")):
+    for each in responses_of(make(registry, BEST_OF_N, config(), BOTH, "whole")):
         axis = "safety" if asked[each.prompt_id].is_safety else "helpfulness"
         assert each.gold == utility(judge(world, cases[each.prompt_id], each.response), axis)
     gold = gold_of(artifact)
@@ -165,7 +171,7 @@ def test_gold_judges_on_the_axis_of_the_prompt(registry: Registry) -> None:
 
 def test_best_of_n_table_is_that_of_all_subsets(registry: Registry) -> None:
     """Silence and the like count 0, and share their weight in the choice where all of a subset are such."""
-    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
     rows, table = responses_of(study), cells(study, 0)
     kinds = {each.unfit for each in rows}
     assert {None, "unfinished", "empty"} <= kinds
@@ -192,7 +198,7 @@ def test_best_of_n_table_is_that_of_all_subsets(registry: Registry) -> None:
 
 
 def test_best_of_n_says_the_mean_what_gold_likes_most_and_how_far_it_is_from_the_policy(registry: Registry) -> None:
-    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
     rows, table, notes = responses_of(study), cells(study, 0), told(study)["notes"]
     for policy in ("sft@1", "v1@1"):
         mean = fmean(worth(each) for each in rows if each.policy == f"policy/{policy}")
@@ -234,7 +240,7 @@ def test_where_gold_peaks_is_said_in_words(of_4: float, of_64: float, told: str)
 
 
 def test_top_p_and_top_k_shape_the_samples(registry: Registry) -> None:
-    study = make(registry, best_of_n.STAGE, config(top_p=0.8, top_k=9), ONE, "nucleus")
+    study = make(registry, BEST_OF_N, config(top_p=0.8, top_k=9), ONE, "nucleus")
     rows, asked = responses_of(study), prompts(registry)
     messages = [asked[group[0].prompt_id].messages for group in by_prompt(rows)]
     sampler = TransformersSampler(talking_policy(0), tiny_tokenizer())
@@ -254,12 +260,12 @@ def test_a_policy_without_room_for_an_answer_is_told_before_another_samples(regi
         draft.commit(RUN, {})
     inputs = ONE | {"policy": ["policy/sft", "policy/short"]}
     with pytest.raises(ContextOverflow, match=r"and 8 new tokens do not fit the context of 40 tokens"):
-        make(registry, best_of_n.STAGE, config(), inputs, "no-room", save_every=SaveEvery(steps=1))
+        make(registry, BEST_OF_N, config(), inputs, "no-room", save_every=SaveEvery(steps=1))
     assert not [found for folder in (registry.root / ".drafts").glob("*/states") for found in SavedStates(folder).numbers()]
 
 
 def test_the_share_that_cannot_be_selected(registry: Registry) -> None:
-    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
     mine = [each for each in responses_of(study) if each.policy == "policy/sft@1"]
     shares = cells(study, 1)["sft@1, T 1.1"]
     assert shares["unfinished"] == pytest.approx(fmean(not each.finished for each in mine)) and shares["unfinished"] > 0
@@ -271,7 +277,7 @@ def test_the_share_that_cannot_be_selected(registry: Registry) -> None:
 
 
 def test_best_of_n_judges_f9_and_draws(registry: Registry) -> None:
-    study = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
     assert study.manifest.metrics["findings"].keys() == {"F9"}
     effects = told(study)["findings"][0]["effects"]
     table = cells(study, 0)["v1@1, maximum"]
@@ -288,13 +294,13 @@ def test_without_gold_its_rows_and_figure_are_left_out(registry: Registry) -> No
     with registry.draft("prompts", "no-facts", "ab") as draft:
         shutil.copy(source / "prompts.parquet", draft.path)
         draft.commit(RUN, {})
-    study = make(registry, best_of_n.STAGE, config(), ONE | {"prompts": ["prompts/no-facts"]}, "no-gold")
+    study = make(registry, BEST_OF_N, config(), ONE | {"prompts": ["prompts/no-facts"]}, "no-gold")
     assert {each.gold for each in responses_of(study)} == {None}
     kl = "KL of the best from the policy, at most, in nats"
     assert cells(study, 0).keys() == {"sft@1, maximum", "sft@1, median", kl}
     assert not [note for note in told(study)["notes"] if "Goodhart" in note or "By gold" in note]
     assert [path.name for path in study.path.glob("*.svg")] == ["best-of-n.svg"]
-    known = make(registry, best_of_n.STAGE, config(), BOTH, "whole")
+    known = make(registry, BEST_OF_N, config(), BOTH, "whole")
     assert cells(study, 0)["sft@1, maximum"] == cells(known, 0)["sft@1, maximum"]
 
 
@@ -302,7 +308,7 @@ TEMPERATURES = {"temperatures": (1.5, 0.4), "k": 52, "num_helpful": 6}
 
 
 def test_temperature_tables_by_hand(registry: Registry) -> None:
-    study = make(registry, temperature.STAGE, config(**TEMPERATURES), ONE, "temperatures")
+    study = make(registry, TEMPERATURE, config(**TEMPERATURES), ONE, "temperatures")
     maxima = {}
     for heat in (0.4, 1.5):
         groups = by_prompt(responses_of(study), temperature=heat)
@@ -321,7 +327,7 @@ def test_temperature_tables_by_hand(registry: Registry) -> None:
 
 
 def test_temperature_judges_f10_on_the_prompts_it_did_not_choose_on(registry: Registry) -> None:
-    study = make(registry, temperature.STAGE, config(**TEMPERATURES), ONE, "temperatures")
+    study = make(registry, TEMPERATURE, config(**TEMPERATURES), ONE, "temperatures")
     of = {
         heat: [sorted(map(worth, group)) for group in by_prompt(responses_of(study), temperature=heat)] for heat in (0.4, 1.5)
     }
@@ -336,7 +342,7 @@ def test_temperature_judges_f10_on_the_prompts_it_did_not_choose_on(registry: Re
     high, low = (fmean(map(best_of_50, of[heat][1::2])) for heat in (max(one, many), min(one, many)))
     (effect,) = told(study)["findings"][0]["effects"]
     assert effect["estimate"]["value"] == pytest.approx(high - low) and effect["estimate"]["n"] == 4
-    few = make(registry, temperature.STAGE, config(**TEMPERATURES | {"k": 20}), ONE, "few")
+    few = make(registry, TEMPERATURE, config(**TEMPERATURES | {"k": 20}), ONE, "few")
     assert few.manifest.metrics["findings"] == {"F10": "not measured"}
     assert told(few)["tables"][0]["columns"][-1] == "N = 20"
     assert told(few)["notes"][-1] == "F10 is about 50 samples, and 20 do not measure it."
@@ -377,7 +383,7 @@ LONG = {
 
 def test_what_is_said_to_two_prompts_is_scored_for_each(registry: Registry) -> None:
     asked, said = prompts(registry), {}
-    for each in responses_of(make(registry, best_of_n.STAGE, config(**LONG), BOTH, "whole-long")):
+    for each in responses_of(make(registry, BEST_OF_N, config(**LONG), BOTH, "whole-long")):
         said.setdefault(each.response.strip() and each.response, {}).setdefault(each.prompt_id, set()).add(
             each.helpfulness_score
         )
@@ -392,20 +398,20 @@ def test_what_is_said_to_two_prompts_is_scored_for_each(registry: Registry) -> N
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
 def test_a_stopped_study_goes_on_with_what_it_has_and_ends_the_same(registry: Registry, stop: int) -> None:
     assert 2 * LONG["k"] <= RESPONSES_PER_BATCH < 3 * LONG["k"]
-    study = (best_of_n.STAGE, config(**LONG), BOTH)
+    study = (BEST_OF_N, config(**LONG), BOTH)
     expected = make(registry, *study, "whole-long")
     with pytest.raises(Killed):
         make(registry, *study, f"stopped-{stop}", Stopping(stop))
     (states,) = (registry.root / ".drafts").glob("*/states")
     assert SavedStates(states).numbers() == list(range(stop))
     again = make(registry, *study, f"stopped-{stop}")
-    assert again.digest == expected.digest and unfinished(registry) == ()
+    assert again.digest == expected.digest and unfinished(registry.root) == ()
     assert again.file("responses.parquet").read_bytes() == expected.file("responses.parquet").read_bytes()
 
 
 def test_what_was_saved_is_not_sampled_again(registry: Registry, tmp_path: Path) -> None:
     """A response that was changed by hand in a saved batch is in the result."""
-    study = (temperature.STAGE, config(temperatures=(0.5, 1.0)), ONE)
+    study = (TEMPERATURE, config(temperatures=(0.5, 1.0)), ONE)
     with pytest.raises(Killed):
         make(registry, *study, "meddled", Stopping(1), save_every=SaveEvery(steps=1))
     states = SavedStates(next((registry.root / ".drafts").glob("*/states")))
@@ -424,16 +430,16 @@ def test_what_was_saved_is_not_sampled_again(registry: Registry, tmp_path: Path)
 @pytest.mark.parametrize(
     ("stage", "changed", "inputs", "error", "message"),
     [
-        (best_of_n.STAGE, {"temperatures": (0.7, 1.0)}, ONE, ValueError, r"at one temperature, and these are 0\.7, 1; `rlhf"),
-        (temperature.STAGE, {}, ONE, ValueError, r"one was given \(1\.1\); give two or more"),
+        (BEST_OF_N, {"temperatures": (0.7, 1.0)}, ONE, ValueError, r"at one temperature, and these are 0\.7, 1; `rlhf"),
+        (TEMPERATURE, {}, ONE, ValueError, r"one was given \(1\.1\); give two or more"),
         (
-            best_of_n.STAGE,
+            BEST_OF_N,
             {},
             ONE | {"policy": ["policy/sft"] * 2},
             ValueError,
             "policies are policy/sft@1, policy/sft@1; give",
         ),
-        (best_of_n.STAGE, {"num_helpful": 9}, ONE, TooFewPrompts, "9 prompts without the safety tag were asked for"),
+        (BEST_OF_N, {"num_helpful": 9}, ONE, TooFewPrompts, "9 prompts without the safety tag were asked for"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_studied(
@@ -468,25 +474,25 @@ def rlhf(registry: Registry, *arguments: str) -> Any:
 
 def test_the_commands_take_what_the_recipes_run_made(registry: Registry) -> None:
     """micro's rounds end with v2; sizes and max_new_tokens are the recipe's."""
-    shown = json.loads(rlhf(registry, "best-of-n", "--dry-run").stdout)
+    (shown,) = json.loads(rlhf(registry, "best-of-n", "--dry-run").stdout)["steps"]
     assert shown["inputs"] == {role: [f"{texts[0]}@1"] for role, texts in ONE.items()}
     defaults = {"num_helpful": 16, "num_adversarial": 0, "k": 8, "max_new_tokens": 8, "safety_threshold": 0.15}
     defaults |= {"top_p": 1.0, "top_k": 0}
     assert shown["config"] == defaults | {"temperatures": [1.0]}
     nucleus = ("--set", "rejection_sampling.top_p=0.9", "--set", "rejection_sampling.top_k=50")
-    shown = json.loads(rlhf(registry, "best-of-n", "--dry-run", *nucleus).stdout)
+    (shown,) = json.loads(rlhf(registry, "best-of-n", "--dry-run", *nucleus).stdout)["steps"]
     assert shown["config"] == defaults | {"temperatures": [1.0], "top_p": 0.9, "top_k": 50}
     missing = rlhf(registry, "temperature", "--dry-run")
     assert missing.exit_code == 2 and "policy/v2" in missing.output
-    asked = ("--policy", "policy/v1", "--k", "3", "--num-prompts", "2", "--num-adversarial", "1")
-    shown = json.loads(rlhf(registry, "temperature", *asked, "--dry-run").stdout)
+    asked = ("--input=policy=policy/v1", "--k", "3", "--num-helpful", "2", "--num-adversarial", "1")
+    (shown,) = json.loads(rlhf(registry, "temperature", *asked, "--dry-run").stdout)["steps"]
     assert shown["inputs"]["policy"] == ["policy/v1@1"]
     paper = [0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
     assert shown["config"] == defaults | {"temperatures": paper, "k": 3, "num_helpful": 2, "num_adversarial": 1}
 
 
 def test_the_commands_print_tables_and_verdicts(registry: Registry) -> None:
-    best = rlhf(registry, "best-of-n", "--num-prompts", "4", "--k", "4", "--temperature", "0.8", "--policy", "policy/v1")
+    best = rlhf(registry, "best-of-n", "--num-helpful", "4", "--k", "4", "--temperatures", "0.8", "--input=policy=policy/v1")
     assert best.exit_code == 0, best.output
     lines = best.stdout.splitlines()
     study = registry.resolve("study/best-of-n")
@@ -498,7 +504,7 @@ def test_the_commands_print_tables_and_verdicts(registry: Registry) -> None:
     (v1,) = {each.policy for each in responses_of(study)}
     assert v1 == "policy/v1@1" and study.manifest.config["safety_threshold"] == 0.15
     hot = rlhf(
-        registry, "temperature", "--num-prompts", "4", "--k", "4", "--temperatures", "1.2, 0.7", "--policy", "policy/sft"
+        registry, "temperature", "--num-helpful", "4", "--k", "4", "--temperatures", "1.2, 0.7", "--input=policy=policy/sft"
     )
     assert hot.exit_code == 0 and "F10 not measured: the best sampling temperature" in hot.stdout
     assert registry.resolve("study/temperature").manifest.config["temperatures"] == [1.2, 0.7]
@@ -508,11 +514,10 @@ def test_the_commands_print_tables_and_verdicts(registry: Registry) -> None:
 def test_help_has_an_example_and_wrong_options_are_told(registry: Registry, name: str) -> None:
     shown = CliRunner().invoke(app, ["study", name, "--help"])
     assert shown.exit_code == 0 and f"Example: rlhf study {name}" in shown.output
-    wrong = rlhf(registry, name, "--helpfulness", "policy/sft", "--policy", "policy/sft")
+    wrong = rlhf(registry, name, "--input=helpfulness=policy/sft", "--input=policy=policy/sft")
     assert wrong.exit_code == 2 and "policy/sft" in wrong.output
-    option = "--temperatures" if name == "temperature" else "--temperature"
-    wrong = rlhf(registry, name, option, "nan", "--policy", "policy/sft")
+    wrong = rlhf(registry, name, "--temperatures", "nan", "--input=policy=policy/sft")
     assert wrong.exit_code == 2 and "a temperature is nan, and each is above 0 and finite" in wrong.output
     if name == "temperature":
         wrong = rlhf(registry, name, "--temperatures", "0.7;1.0")
-        assert wrong.exit_code == 2 and "--temperatures is '0.7;1.0'; it takes numbers parted by commas" in wrong.output
+        assert wrong.exit_code == 2 and "--temperatures is '0.7;1.0'; give numbers separated by commas" in wrong.output

@@ -4,25 +4,28 @@ import errno
 import io
 import json
 import math
-import re
-import tracemalloc
+import threading
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from fakes import ConstantScorer, tiny_policy, tiny_tokenizer
-from filelock import FileLock
 from rich.console import Console
-from scored_files import CHUNK, ChunkScorer, Killed, run
+from scored_files import CHUNK, ChunkScorer, Killed, TableScorer, lines_of, run
 from transformers import LlamaForSequenceClassification
 
 from preference_data.files.opening import AnnotationFileError
+from registry.drafts import unfinished
 from registry.errors import CannotWrite
+from registry.saved_states import SavedStates
+from registry.store import Registry
 from reward_model.scoring import RewardScorer, TooLong
-from stages.scoring.score import ScoringModel, score_file
+from stages.external_files import FileProblem, sha256_of
+from stages.scoring.score import score_file
+from stages.sections import ScoreConfig
 from stages.terminal.progress import Progress
 
+M0, M1 = "reward_model/m0@1", "reward_model/m1@1"
 BAD = {
     1: b"not json",
     4: b'{"prompt": "hi"}',
@@ -54,21 +57,16 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def results(path: Path, name: str = "answers") -> tuple[bytes, bytes]:
-    return tuple(path.with_name(f"{name}.scored.{end}").read_bytes() for end in ("jsonl", "rejects.jsonl"))
-
-
 @pytest.fixture
 def whole(path: Path) -> tuple[bytes, bytes]:
     """What an uninterrupted run makes of ``path``."""
-    run(path, ChunkScorer(), name="whole")
-    return results(path, "whole")
+    return run(path, ChunkScorer(), folder="whole").results
 
 
 def stop(path: Path, call: int, **options) -> None:
     with pytest.raises(Killed):
         run(path, ChunkScorer(call), **options)
-    assert not path.with_name("answers.scored.jsonl").exists()
+    assert not Registry(path.parent / "registry").revisions("evaluation", "scored")
 
 
 def test_rows_keep_their_fields_and_get_scores(path: Path) -> None:
@@ -79,29 +77,34 @@ def test_rows_keep_their_fields_and_get_scores(path: Path) -> None:
     ]
     path.write_text("".join(json.dumps(each) + "\n" for each in rows))
     done = run(path, ConstantScorer(2.0), ConstantScorer(-1.0))
-    assert (done.read, done.scored, done.rejected, done.rejects_file, done.up_to_date) == (3, 3, 0, None, False)
-    scored = [json.loads(line) for line in done.output.read_text().splitlines()]
-    for before, after in zip(rows, scored, strict=True):
+    assert done.counts == (3, 3, 0) and not done.rejects.exists() and not done.up_to_date
+    for before, after in zip(rows, lines_of(done.scored), strict=True):
         scores = after.pop("scores")
         assert after == before
-        assert [scores[f"reward_model/m{i}@1"]["logit"] for i in (0, 1)] == [2.0, -1.0]
-        assert scores["reward_model/m0@1"]["sigmoid"] == pytest.approx(1 / (1 + math.exp(-2)))
+        assert [scores[name]["logit"] for name in (M0, M1)] == [2.0, -1.0]
+        assert scores[M0]["sigmoid"] == pytest.approx(1 / (1 + math.exp(-2)))
         assert scores["combined"]["logit"] == (-1.0 if before.get("is_safety") else 2.0)
-    assert sorted(each.name for each in path.parent.iterdir()) == [
-        "answers.jsonl", "answers.scored.jsonl", "answers.scored.record.json",
-    ]  # fmt: skip
 
 
 def test_of_two_models_of_one_axis_neither_is_combined(path: Path) -> None:
     path.write_text('{"prompt": "a?", "response": "b"}\n')
     scorers = (ConstantScorer(1.0), ConstantScorer(-2.0), ConstantScorer(3.0))
     done = run(path, *scorers, axes=("helpfulness", "helpfulness", "safety"))
-    assert list(json.loads(done.output.read_text())["scores"]) == [f"reward_model/m{i}@1" for i in range(3)]
+    assert list(json.loads(done.scored.read_text())["scores"]) == [f"reward_model/m{number}@1" for number in range(3)]
+
+
+@pytest.mark.parametrize(("threshold", "below"), [(0.15, 1), (0.2, 2), (0.9, 3)])
+def test_the_combined_score_is_the_safety_score_below_the_threshold(path: Path, threshold: float, below: int) -> None:
+    safety = {text: math.log(share / (1 - share)) for text, share in (("bad", 0.1), ("doubtful", 0.18), ("good", 0.8))}
+    path.write_text("".join(json.dumps({"prompt": "a?", "response": text}) + "\n" for text in safety))
+    done = run(path, ConstantScorer(5.0), TableScorer(safety), safety_threshold=threshold)
+    combined = [scored["scores"]["combined"]["logit"] for scored in lines_of(done.scored)]
+    assert combined == pytest.approx([*list(safety.values())[:below], *[5.0] * (3 - below)])
 
 
 def test_every_row_is_scored_or_rejected_with_its_line(path: Path, whole: tuple[bytes, bytes]) -> None:
     scored, rejects = ([json.loads(line) for line in part.decode().splitlines()] for part in whole)
-    assert {each["line"] for each in rejects} == set(BAD) and [each["line"] for each in rejects] == sorted(BAD)
+    assert [each["line"] for each in rejects] == sorted(BAD)
     assert [each["id"] for each in scored] == [n for n in range(1, NUM_LINES + 1) if n not in BAD and n not in BLANK]
     texts = {each["line"]: each["row"] for each in rejects}
     assert texts[5] == "[1, 2]" and "\\xff" in texts[9]
@@ -112,213 +115,111 @@ def test_every_row_is_scored_or_rejected_with_its_line(path: Path, whole: tuple[
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
-def test_a_stopped_run_goes_on_to_the_same_bytes(path: Path, whole: tuple[bytes, bytes], call: int) -> None:
+def test_a_stopped_run_resumes_to_the_same_bytes(path: Path, whole: tuple[bytes, bytes], call: int) -> None:
     every = ChunkScorer()
-    run(path, every, name="count")
+    run(path, every, folder="count")
     assert every.calls == 4, "of five chunks of four rows, one has only rows that are rejected"
     stop(path, call)
     stop(path, 1)
     said: list[str] = []
     rest = ChunkScorer()
     done = run(path, rest, said=said)
-    assert results(path) == whole and rest.calls == every.calls - (call - 1)
-    assert (done.read, done.scored, done.rejected) == (17, 7, 10)
+    assert done.results == whole and rest.calls == every.calls - (call - 1)
+    assert done.counts == (17, 7, 10) and f"{path} holds dialogues" in said
     after = {1: None, 2: 4, 3: 12, 4: 16}[call]
-    assert said[:-2] == ([f"{done.output} goes on after row {after} of {path}"] if after else [])
-    assert said[-2] == f"{path} holds dialogues"
-    assert not list(path.parent.glob("answers.*part")) and not list(path.parent.glob("*.lock"))
+    resumed = [f"the first {after} rows of {path} are scored already; scoring resumes after them"] if after else []
+    assert [line for line in said if "scoring resumes" in line] == resumed
+    assert not unfinished(path.parent / "registry")
 
 
-@pytest.mark.parametrize("part", ["jsonl.part", "rejects.jsonl.part"])
-def test_what_was_written_after_the_last_record_is_cut_off(path: Path, whole: tuple[bytes, bytes], part: str) -> None:
-    stop(path, 3)
-    with path.with_name(f"answers.scored.{part}").open("ab") as file:
-        file.write(b'{"id": 99, "scor' * 1000)
-    run(path, ChunkScorer())
-    assert results(path) == whole
+def test_where_all_rows_were_scored_before_no_model_is_opened(path: Path, tmp_path: Path) -> None:
+    path.write_bytes(b"".join(row(number) + b"\n" for number in range(2 * CHUNK)))  # a last chunk that is full ends the file
+    scorer, states = ChunkScorer(), SavedStates(tmp_path / "states")
+    config = ScoreConfig(file=str(path), sha256=sha256_of(path), models=((M0, ""),), rows_per_chunk=CHUNK)
+    made = []
+    for load in (lambda: {M0: scorer}, pytest.fail):
+        out = tmp_path / str(len(made))
+        out.mkdir()
+        metrics = score_file(config, load, out, Progress(quiet=True), states)
+        made.append(((out / "scored.jsonl").read_bytes(), metrics["accuracy"], metrics["scored"]))
+    assert made[0] == made[1] and made[0][2] == 2 * CHUNK and scorer.calls == 2 and metrics["rows_per_second"] is None
 
 
-def test_rejects_after_the_last_record_are_cut_off_where_no_more_come(path: Path) -> None:
-    path.write_bytes(b"oops\n" + b"".join(row(number) + b"\n" for number in range(12)))
-    stop(path, 2)
-    with path.with_name("answers.scored.rejects.jsonl.part").open("ab") as file:
-        file.write(b'{"line": 5, "rea')
-    run(path, ChunkScorer())
-    run(path, ChunkScorer(), name="fresh")
-    assert results(path) == results(path, "fresh")
-
-
-class Stopping(Progress):
-    """Kills the process when progress is told for the ``left``-th time."""
-
-    def __init__(self, left: int):
-        super().__init__(quiet=True)
-        self.left = left
-
-    @contextmanager
-    def meter(self, *arguments):
-        def advance(item, amount=1):
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-
-        yield advance
-
-
-def test_rows_that_are_added_after_a_chunk_that_was_not_full_do_not_shift_the_chunks(path: Path) -> None:
-    with pytest.raises(Killed):
-        run(path, ChunkScorer(), progress=Stopping(5))
-    path.write_bytes(path.read_bytes() + b"".join(row(number) + b"\n" for number in range(30, 39)))
-    run(path, ChunkScorer())
-    run(path, ChunkScorer(), name="fresh")
-    assert results(path) == results(path, "fresh")
-
-
-def test_a_last_chunk_that_is_full_ends_the_file_as_well(path: Path) -> None:
-    path.write_bytes(b"".join(row(number) + b"\n" for number in range(8)))
+def test_a_torn_chunk_and_those_after_it_are_scored_again(path: Path, whole: tuple[bytes, bytes]) -> None:
+    stop(path, 4)
+    states = SavedStates(next((path.parent / "registry" / ".drafts").glob("*/states")))
+    assert states.numbers() == [0, 1, 2, 3]
+    torn = states.path(1) / "scored.jsonl"
+    torn.write_bytes(torn.read_bytes()[:-3])
+    said: list[str] = []
     scorer = ChunkScorer()
-    assert run(path, scorer).scored == 8 and scorer.calls == 2
+    assert run(path, scorer, said=said).results == whole and scorer.calls == 3
+    assert "the first 4 rows of" in "".join(said)
 
 
-def damage_record(path: Path) -> None:
-    record = path.with_name("answers.scored.record.json")
-    record.write_bytes(record.read_bytes()[:40])
-
-
-def damage_part(path: Path) -> None:
-    part = path.with_name("answers.scored.jsonl.part")
-    part.write_bytes(part.read_bytes()[:-3])
-
-
-def lose_part(path: Path) -> None:
-    path.with_name("answers.scored.rejects.jsonl.part").unlink()
-
-
-def edit_input(path: Path) -> None:
+def edit(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"Question 2?", b"Question Z?"))
 
 
-def shorten_input(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:100])
+def append(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"".join(row(number) + b"\n" for number in range(30, 39)))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "options", "differs"),
     [
-        (damage_record, "answers.scored.record.json is no record of a scoring, and is not used"),
-        (damage_part, "begins again, because .*answers.scored.jsonl.part has [0-9]+ bytes where [0-9]+ were written"),
-        (lose_part, "begins again, because .*answers.scored.rejects.jsonl.part has 0 bytes where"),
-        (edit_input, "begins again, because the 12 rows that were read of .*answers.jsonl are not what they were"),
-        (shorten_input, "begins again, because the 12 rows that were read of"),
+        (edit, {}, "sha256"),
+        (append, {}, "sha256"),
+        (None, {"weights": "other weights"}, "inputs.models"),
+        (None, {"safety_threshold": 0.2}, "config.safety_threshold (0.15 -> 0.2)"),
+        (None, {"axes": ("safety",)}, "config.models"),
     ],
 )
-def test_where_something_is_not_what_it_was_the_work_begins_again_and_says_so(
-    path: Path, change: Callable[[Path], None], message: str
+def test_another_file_model_or_threshold_starts_from_the_first_row_and_says_so(
+    path: Path, change: Callable[[Path], None] | None, options: dict, differs: str
 ) -> None:
     stop(path, 3)
-    change(path)
-    said: list[str] = []
-    run(path, ChunkScorer(), said=said)
-    run(path, ChunkScorer(), name="fresh")
-    assert results(path) == results(path, "fresh")
-    assert re.search(message, "\n".join(said))
-
-
-def test_another_model_is_not_mixed_in(path: Path) -> None:
-    stop(path, 3)
-    said: list[str] = []
-    run(path, ConstantScorer(1.0), said=said, digest="d2")
-    assert said[0].endswith("it was made with reward_model/m0@1 (d1), and asked for is reward_model/m0@1 (d2)")
-    logits = [json.loads(line)["scores"]["reward_model/m0@1"]["logit"] for line in results(path)[0].decode().splitlines()]
-    assert logits == [1.0] * 7
-
-
-def test_work_that_began_again_is_not_taken_for_the_work_before(path: Path, whole: tuple[bytes, bytes]) -> None:
-    """Killed with another model before its first record, and run as at first: nothing is left of either."""
-    stop(path, 4)
-    with pytest.raises(Killed):
-        run(path, ChunkScorer(1), digest="d2")
-    path.with_name("answers.scored.jsonl.part").write_bytes(b"x" * 100_000)
-    run(path, ChunkScorer())
-    assert results(path) == whole
-
-
-@pytest.mark.parametrize("change", ["more rows", "an edited row"])
-def test_rows_that_were_not_yet_read_may_change(path: Path, change: str) -> None:
-    stop(path, 3)
-    if change == "more rows":
-        path.write_bytes(path.read_bytes() + b"".join(row(number) + b"\n" for number in range(30, 39)))
-    else:
-        path.write_bytes(path.read_bytes().replace(b"Question 22?", b"Question 22, again?"))
-    said: list[str] = []
-    run(path, ChunkScorer(), said=said)
-    run(path, ChunkScorer(), name="fresh")
-    assert results(path) == results(path, "fresh") and "goes on after row 12" in said[0]
-    assert run(path, ChunkScorer(1)).up_to_date
-
-
-def test_a_whole_output_is_up_to_date_and_no_model_is_opened(path: Path, whole: tuple[bytes, bytes]) -> None:
-    made = run(path, ChunkScorer())
-    again = score_file(
-        path, made.output, [ScoringModel("reward_model/m0@1", "d1", "helpfulness", pytest.fail)], Progress(quiet=True),
-        chunk_size=CHUNK,
-    )  # fmt: skip
-    assert again.up_to_date and (again.read, again.scored, again.rejected) == (17, 7, 10)
-    assert again.rejects_file == made.rejects_file and results(path) == whole
-
-
-def test_a_process_that_ended_between_the_last_record_and_the_names_is_tidied_up_after(
-    path: Path, whole: tuple[bytes, bytes]
-) -> None:
-    output = run(path, ChunkScorer()).output
-    output.rename(output.with_name(output.name + ".part"))
-    assert run(path, ChunkScorer(1)).up_to_date and results(path) == whole
-    assert not list(path.parent.glob("answers*.part"))
-
-
-@pytest.mark.parametrize(
-    ("options", "change", "message"),
-    [
-        ({"digest": "d2"}, None, r"made with reward_model/m0@1 \(d1\), and asked for is reward_model/m0@1 \(d2\)"),
-        ({}, edit_input, "answers.jsonl is not what it was then"),
-        ({}, lambda path: path.write_bytes(path.read_bytes() + row(40)), "answers.jsonl is not what it was then"),
-        ({}, lambda path: path.with_name("answers.scored.jsonl").write_bytes(b"mine"), "has 4 bytes where"),
-        ({}, lambda path: path.with_name("answers.scored.record.json").unlink(), "what it was made from is not known"),
-    ],
-)
-def test_an_output_that_was_made_of_something_else_is_replaced_only_when_told(path: Path, options, change, message) -> None:
-    run(path, ChunkScorer())
     if change:
         change(path)
-    before = results(path)
-    with pytest.raises(ValueError, match=f"answers.scored.jsonl exists, and .*{message}.*--out, or --force"):
-        run(path, ChunkScorer(), **options)
-    assert results(path) == before
-    with pytest.raises(Killed):
-        run(path, ChunkScorer(2), force=True, **options)
-    assert results(path) == before, "the old output stays until the new one is whole"
-    run(path, ChunkScorer(), **options)
-    run(path, ChunkScorer(), name="fresh", **options)
-    assert results(path) == results(path, "fresh")
+    said: list[str] = []
+    done = run(path, ChunkScorer(), said=said, **options)
+    (line,) = [line for line in said if line.startswith("an unfinished evaluation/scored is left alone")]
+    assert differs in line and not any("scoring resumes" in line for line in said)
+    fresh = run(path, ChunkScorer(), folder="fresh", **options)
+    assert tuple(part.replace(b"m0@2", b"m0@1") for part in done.results) == fresh.results
 
 
-def test_an_output_that_was_taken_away_is_made_again(path: Path, whole: tuple[bytes, bytes]) -> None:
-    run(path, ChunkScorer()).output.unlink()
-    assert not run(path, ChunkScorer()).up_to_date and results(path) == whole
+def test_rows_that_change_while_they_are_scored_are_not_mixed_in(path: Path) -> None:
+    """The file is changed and put back: what was scored of the changed rows is scored again."""
+    path.write_bytes(b"".join(row(number, "b" * 40_000) + b"\n" for number in range(10)))
+    content = path.read_bytes()
+    expected = run(path, ChunkScorer(), folder="whole").results
+
+    class Editing(ChunkScorer):
+        def score(self, dialogues):
+            with path.open("r+b") as file:
+                file.seek(content.index(b"Question 9?"))
+                file.write(b"Question Z?")
+            return super().score(dialogues)
+
+    with pytest.raises(FileProblem, match=r"answers\.jsonl has changed since this run began; put it in its place and run"):
+        run(path, Editing())
+    path.write_bytes(content)
+    scorer = ChunkScorer()
+    assert run(path, scorer).results == expected and scorer.calls == 1
 
 
-def test_rejects_of_an_older_run_do_not_stay(path: Path) -> None:
+def test_a_result_that_is_up_to_date_is_not_made_again(path: Path, whole: tuple[bytes, bytes]) -> None:
     run(path, ChunkScorer())
-    path.write_bytes(row(1))
-    done = run(path, ChunkScorer(), force=True)
-    assert done.rejects_file is None and not path.with_name("answers.scored.rejects.jsonl").exists()
+    again = run(path, ChunkScorer(1))
+    assert again.up_to_date and again.counts == (17, 7, 10) and again.results == whole
 
 
 def test_where_all_rows_are_rejected_the_output_is_empty(path: Path) -> None:
     path.write_bytes(b'{"prompt": "hi", "response": ""}\n' * 9)
     done = run(path, ChunkScorer())
-    assert (done.read, done.scored, done.rejected) == (9, 0, 9)
-    assert results(path)[0] == b"" and results(path)[1].count(b"\n") == 9
+    assert done.counts == (9, 0, 9)
+    assert done.results[0] == b"" and done.results[1].count(b"\n") == 9
 
 
 @pytest.mark.parametrize(
@@ -329,24 +230,16 @@ def test_where_all_rows_are_rejected_the_output_is_empty(path: Path) -> None:
         (b"not json\n" * 9, "no row can be read; line 1: the line is not JSON"),
         (
             b'{"question": "why"}\n',
-            "line 1 has the fields 'question', which are no format's. Each row needs prompt and response",
+            "line 1 has the fields 'question', which fit no known format. Each row needs prompt and response",
         ),
     ],
 )
 def test_a_file_with_nothing_to_score_is_refused_and_leaves_nothing(path: Path, content: bytes, message: str) -> None:
     path.write_bytes(content)
     with pytest.raises(AnnotationFileError, match=message):
-        run(path, ChunkScorer())
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_file_is_not_scored_over_itself(path: Path) -> None:
-    content = path.read_bytes()
-    rejects = path.rename(path.with_name("a.rejects.jsonl"))  # which the output's rejects would be called
-    for output in ("a.rejects.jsonl", "a.jsonl"):
-        with pytest.raises(ValueError, match=r"would write over .*, the file to score; give another --out"):
-            score_file(rejects, path.parent / "." / output, [], Progress(quiet=True), force=True)
-    assert rejects.read_bytes() == content
+        run(path, ChunkScorer(1))
+    registry = Registry(path.parent / "registry")
+    assert not registry.references("evaluation") and not unfinished(registry.root)
 
 
 def test_a_dialogue_too_long_for_a_model_is_rejected(path: Path) -> None:
@@ -358,45 +251,45 @@ def test_a_dialogue_too_long_for_a_model_is_rejected(path: Path) -> None:
         messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "b" * 300}]
         scorer.score([messages, messages])
     done = run(path, scorer, ConstantScorer(0.0))
-    assert [json.loads(line)["id"] for line in done.output.read_text().splitlines()] == [1, 3, 5]
-    rejects = [json.loads(line) for line in done.rejects_file.read_text().splitlines()]
+    assert [each["id"] for each in lines_of(done.scored)] == [1, 3, 5]
+    rejects = lines_of(done.rejects)
     assert [each["line"] for each in rejects] == [2, 4] and "tokens, and a model takes 60 at most" in rejects[0]["reason"]
     path.write_bytes(row(1, "b" * 300))
-    assert run(path, scorer, force=True).scored == 0
+    assert run(path, scorer).counts == (1, 0, 1)
 
 
 def test_a_full_disk_loses_nothing(path: Path, whole: tuple[bytes, bytes]) -> None:
-    with pytest.raises(CannotWrite, match=r"the disk of .* is full; what was scored is kept\. Free some space and run"):
+    with pytest.raises(CannotWrite, match=r"the disk of .* is full, and nothing was committed; free some space .* and run"):
         run(path, ChunkScorer(3, OSError(errno.ENOSPC, "No space left on device")))
     said: list[str] = []
-    run(path, ChunkScorer(), said=said)
-    assert results(path) == whole and "goes on after row 12" in said[0]
-    with pytest.raises(OSError, match="Input/output error"):
-        run(path, ChunkScorer(1, OSError(errno.EIO, "Input/output error")), force=True)
+    assert run(path, ChunkScorer(), said=said).results == whole
+    assert any("the first 12 rows of" in line for line in said)
 
 
-def test_two_processes_do_not_write_one_output(path: Path) -> None:
-    lock = FileLock(path.with_name("answers.scored.jsonl.lock"))
-    with lock, pytest.raises(RuntimeError, match=r"another process is scoring into .*answers\.scored\.jsonl at this moment"):
-        run(path, ChunkScorer())
-    run(path, ChunkScorer())
+def test_two_processes_do_not_score_the_same_file_at_once(path: Path, whole: tuple[bytes, bytes]) -> None:
+    second_waits, first_scores = threading.Event(), threading.Event()
+
+    class Waiting(ChunkScorer):
+        def score(self, dialogues):
+            first_scores.set()
+            assert second_waits.wait(60)
+            return super().score(dialogues)
+
+    class Heard(Progress):
+        def say(self, text: str) -> None:
+            if "evaluation/scored is being made by another process" in text:
+                second_waits.set()
+
+    made = []
+    first = threading.Thread(target=lambda: made.append(run(path, Waiting())))
+    first.start()
+    assert first_scores.wait(60)
+    second = run(path, ChunkScorer(1), progress=Heard())
+    first.join()
+    assert second.up_to_date and not made[0].up_to_date and second.artifact == made[0].artifact and second.results == whole
 
 
-def test_memory_does_not_grow_with_the_file(path: Path) -> None:
-    def peak(count: int) -> int:
-        path.write_bytes(b"".join(row(n, "b" * 2000) + b"\n" for n in range(count)))
-        tracemalloc.start()
-        run(path, ConstantScorer(0.0), force=True)
-        found = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return found
-
-    peak(20)  # what is imported and cached once
-    few, many = peak(20), peak(200)
-    assert path.stat().st_size > 400_000 and many < few + 20_000
-
-
-def test_progress_is_told_in_bytes_of_what_is_left_of_the_input(path: Path) -> None:
+def test_progress_is_in_bytes_of_what_is_left_of_the_input(path: Path) -> None:
     rows = [row(number) + b"\n" for number in range(22)]
     path.write_bytes(b"".join(rows))
     stop(path, 4)

@@ -5,13 +5,14 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fakes import function_stage
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
@@ -20,18 +21,8 @@ from registry.drafts import unfinished
 from registry.errors import CorruptArtifact, InvalidName, ReferenceNotFound, WrongKind
 from registry.saved_states import SavedStates
 from registry.store import Registry
-from stages.engine.run import (
-    Inputs,
-    Stage,
-    StageResult,
-    asked_for,
-    fingerprint,
-    git_revision,
-    one,
-    peak_rss_mb,
-    plain_metrics,
-    run_stage,
-)
+from stages.engine.run import StageResult, asked_for, fingerprint, git_revision, peak_rss_mb, plain_metrics, run_stage
+from stages.stage import Inputs, Stage, one
 from stages.terminal.progress import Progress
 
 
@@ -69,7 +60,7 @@ class Scale:
 
 
 def scale_stage(run: Scale, *, name: str = "scale", kind: str = "prompts", revision: int = 1, **input_kinds: str) -> Stage:
-    return Stage(name, kind, revision, ScaleConfig, run, input_kinds)
+    return function_stage(name, kind, revision, ScaleConfig, run, input_kinds)
 
 
 @pytest.fixture
@@ -142,7 +133,6 @@ def test_whatever_may_change_the_result_runs_again(registry: Registry) -> None:
         {"inputs": {"other": ["prompts/root@2"]}},
         {"inputs": {"source": ["prompts/root@1", "prompts/root@2"]}},
         {"inputs": {"source": ["prompts/root@2", "prompts/root@1"]}},
-        {"dtype": "bfloat16"},
         {"device": "cuda:0"},
         {"stage": scale_stage(run, revision=2)},
         {"stage": scale_stage(run, name="renamed")},
@@ -201,7 +191,7 @@ def test_wrong_inputs_stop_before_the_stage_runs(registry: Registry) -> None:
     run.calls = 0
     with pytest.raises(ReferenceNotFound, match="Did you mean prompts/root"):
         make(registry, run, inputs={"source": ["prompts/rot"]})
-    with pytest.raises(WrongKind, match="is of kind prompts; needed is one of kind policy"):
+    with pytest.raises(WrongKind, match="is of kind prompts, and one of kind policy is needed"):
         make(registry, run, inputs={"base": ["prompts/root"]}, stage=scale_stage(run, base="policy"))
     with pytest.raises(InvalidName):
         make(registry, run, name="../escape")
@@ -215,7 +205,7 @@ def test_every_generator_is_seeded(registry: Registry) -> None:
         (out / "data").write_text("x")
         return {"python": random.random(), "numpy": float(np.random.rand()), "torch": float(torch.rand(()))}
 
-    stage = Stage("draw", "prompts", 1, ScaleConfig, draw)
+    stage = function_stage("draw", "prompts", 1, ScaleConfig, draw)
     drawn = [make(registry, Scale(), stage=stage, seed=seed, force=True).artifact.manifest.metrics for seed in (3, 3, 4)]
     assert drawn[0] == drawn[1]
     assert all(drawn[0][source] != drawn[2][source] for source in ("python", "numpy", "torch"))
@@ -264,7 +254,7 @@ def test_a_stopped_stage_goes_on_from_what_it_saved(registry: Registry, error: B
     made = make(registry, run, progress=progress)
     assert run.steps == 3 and made.artifact.digest == make(registry, Saving(0, error), name="other").artifact.digest
     assert screen.getvalue() == ("prompts/data goes on from what an earlier run had saved (state 2)\nmade prompts/data@1\n")
-    assert unfinished(registry) == ()
+    assert unfinished(registry.root) == ()
 
 
 def test_force_does_not_go_on_but_begins_again(registry: Registry) -> None:
@@ -282,7 +272,7 @@ def test_an_interrupted_run_with_other_settings_is_not_mixed_in_and_that_is_said
     make(registry, run, config=ScaleConfig(factor=3), progress=progress)
     assert run.steps == 2 + 3
     assert "unfinished prompts/data is left alone, because it differs in config.factor (2.0 -> 3.0)" in screen.getvalue()
-    assert len(unfinished(registry)) == 1
+    assert len(unfinished(registry.root)) == 1
 
 
 def test_a_rerun_says_what_changed(registry: Registry) -> None:
@@ -340,3 +330,10 @@ def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it()
     )  # fmt: skip
     assert here > 400 > float(there.stdout) > 5
     assert len(held) == 400_000_000
+
+
+def test_a_manifest_says_in_which_number_format_its_stage_trained(registry: Registry) -> None:
+    stage = replace(scale_stage(Scale()), finetunes=True)
+    formats = [make(registry, Scale(), stage=stage, device=device).artifact.manifest.dtype for device in ("cpu", "cuda")]
+    assert formats == ["float32", "bfloat16 autocast"]
+    assert make(registry, Scale(), name="other", device="cuda").artifact.manifest.dtype == "float32", "it fine-tunes nothing"

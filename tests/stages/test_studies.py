@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from commands.cli import app
 from eval.findings.reward_models import ScoredPair
+from eval.reward_accuracy import ScoredComparison
 from policy.architecture import llama_config
 from policy.checkpoint import save_checkpoint
 from preference_data.comparison import AXES, RATINGS, Comparison
@@ -31,27 +32,18 @@ from reward_model.scoring import RewardScorer
 from sandbox.annotators import utility
 from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
-from stages.data import make_world
+from stages.catalog import STAGES
 from stages.data.make_world import cases_of, world_of
-from stages.engine.run import Stage, run_stage
-from stages.measure import evaluate
-from stages.measure.evaluate import ScoredComparison
+from stages.engine.run import run_stage
 from stages.recipe import load_recipe
-from stages.sections import (
-    AccuracyStudyConfig,
-    CorpusConfig,
-    DemonstrationsConfig,
-    EvaluationConfig,
-    PromptsConfig,
-    RewardStudyConfig,
-    RewardTrainingConfig,
-    ScalingStudyConfig,
-)
-from stages.studies import accuracy, margin, reward_scaling, safety_loss
+from stages.sections import CorpusConfig, DemonstrationsConfig, EvaluationConfig, PromptsConfig, RewardTrainingConfig
+from stages.stage import Stage
+from stages.studies import margin
 from stages.studies.arms.reward_arms import train_arms
 from stages.studies.arms.trainings import Arm, trainings
+from stages.study_catalog import STUDIES
+from stages.study_sections import AccuracyStudyConfig, RewardStudyConfig, ScalingStudyConfig
 from stages.terminal.progress import Progress
-from stages.train import train_reward
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "kitchen", "garden", "Napoleon"]
 LABELS = {"helpfulness": [(None, None)], "safety": [(True, False), (True, True), (False, False), (True, False)]}
@@ -97,7 +89,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         policy = small_policy(width)
         put(registry, "policy", f"width-{width}", lambda path, policy=policy: save_checkpoint(policy, tiny_tokenizer(), path))
     config = PromptsConfig(split="test", num_helpful=8, num_adversarial=0, num_borderline=0)
-    prompts = make(registry, make_world.PROMPTS, config, {}, "evaluation")
+    prompts = make(registry, STAGES["prompts"], config, {}, "evaluation")
     asked = read_records(prompts.file("prompts.parquet"), Prompt)
     for axis in AXES:
 
@@ -149,8 +141,8 @@ def once(axis: str, **changed: Any) -> RewardStudyConfig:
     return RewardStudyConfig(training=training(axis, **changed), training_seeds=1)
 
 
-MARGIN = (margin.STAGE, once("helpfulness"), read_from("helpfulness", prompts=True))
-SAFETY = (safety_loss.STAGE, once("safety", safety_loss_coef=2.0), read_from("safety"))
+MARGIN = (STUDIES["margin"], once("helpfulness"), read_from("helpfulness", prompts=True))
+SAFETY = (STUDIES["safety-loss"], once("safety", safety_loss_coef=2.0), read_from("safety"))
 
 
 def test_an_arm_is_what_train_reward_makes(registry: Registry) -> None:
@@ -164,7 +156,7 @@ def test_an_arm_is_what_train_reward_makes(registry: Registry) -> None:
         held_out = registry.resolve(f"preferences/{axis}-round-1").file("test.parquet")
         dialogues = [each.chosen_dialogue for each in read_records(held_out, Comparison)]
         for arm, value in values.items():
-            model = make(registry, train_reward.STAGE, training(axis, **{field: value}), read_from(axis), f"{axis}-{arm}")
+            model = make(registry, STAGES["train-reward"], training(axis, **{field: value}), read_from(axis), f"{axis}-{arm}")
             assert [pair.chosen for pair in arms[arm]] == RewardScorer.load(model.path).score(dialogues).tolist()
 
 
@@ -212,7 +204,7 @@ def test_comparisons_of_prompts_that_gold_does_not_know_have_no_ceiling(registry
     assert cells(study, 0)["margin small"] == cells(known, 0)["margin small"]
     inputs = {"preferences": ["preferences/own"], "prompts": ["prompts/evaluation"]}
     with pytest.raises(ValueError, match=r"that prompts/evaluation@1 does not hold \(the first is own-.*take rlhf score"):
-        make(registry, evaluate.REWARD, EvaluationConfig(max_new_tokens=8), inputs, "own")
+        make(registry, STAGES["evaluate-reward"], EvaluationConfig(max_new_tokens=8), inputs, "own")
 
 
 def test_what_gold_finds_unsafe_is_the_ceiling_of_recall(registry: Registry) -> None:
@@ -278,13 +270,13 @@ def test_a_run_that_is_done_is_not_trained_again(registry: Registry, stop: int, 
     again = Stopping()
     assert make(registry, *MARGIN, f"stopped-{stop}", again).digest == expected.digest
     assert [label.rpartition(" ")[2] for label in again.labels] == begun
-    assert unfinished(registry) == ()
+    assert unfinished(registry.root) == ()
 
 
 def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry) -> None:
     config = RewardStudyConfig(training=training("helpfulness"), training_seeds=2)
     first = arms_of(make(registry, *MARGIN, "whole-helpfulness"))["none"]
-    study = make(registry, margin.STAGE, config, MARGIN[2], "twice")
+    study = make(registry, STUDIES["margin"], config, MARGIN[2], "twice")
     twice = arms_of(study)["none"]
     assert twice[:16] == first and [pair.prompt_id for pair in twice[16:]] == [pair.prompt_id for pair in first]
     assert [pair.chosen for pair in twice[16:]] != [pair.chosen for pair in first]
@@ -300,7 +292,7 @@ def arm(registry: Registry, name: str, count: int = 16, **changed: Any) -> Arm:
 
 
 def test_the_cost_of_an_arm_is_reckoned_from_what_training_reads(registry: Registry) -> None:
-    model = make(registry, train_reward.STAGE, training("helpfulness", margin="none"), read_from("helpfulness"), "read")
+    model = make(registry, STAGES["train-reward"], training("helpfulness", margin="none"), read_from("helpfulness"), "read")
     (log,) = (model.path / "logs").glob("*.jsonl")
     tokens = sum(json.loads(line)["num_tokens"] for line in log.read_text().splitlines())
     backbone = sum(parameter.numel() for parameter in tiny_policy(0).parameters())
@@ -321,7 +313,7 @@ def test_arms_under_20_seconds_are_trained_three_times(registry: Registry) -> No
 
 def test_how_often_arms_were_trained_is_a_fact_and_is_printed(registry: Registry) -> None:
     config = RewardStudyConfig(training=training("helpfulness"))
-    study = make(registry, margin.STAGE, config, MARGIN[2], "by-rule")
+    study = make(registry, STUDIES["margin"], config, MARGIN[2], "by-rule")
     facts = told(study)["facts"]
     assert len(facts["runs"]) == 9 and len({run["training_seed"] for run in facts["runs"]}) == 3
     assert facts["trainings"]["number"] == 3 and facts["trainings"]["by_rule"] is True
@@ -331,7 +323,7 @@ def test_how_often_arms_were_trained_is_a_fact_and_is_printed(registry: Registry
 
 def test_scaling_trains_on_growing_shares(registry: Registry) -> None:
     config = ScalingStudyConfig(training=training("helpfulness"), training_seeds=1, shares=(0.25, 0.5, 1.0))
-    study = make(registry, reward_scaling.STAGE, config, read_from("helpfulness"), "data")
+    study = make(registry, STUDIES["reward-scaling"], config, read_from("helpfulness"), "data")
     assert [run["num_comparisons"] for run in told(study)["facts"]["runs"]] == [4, 8, 16]
     verdicts = study.manifest.metrics["findings"]
     assert verdicts["F5"] in ("holds", "fails", "inconclusive") and verdicts["F6"] == "not measured"
@@ -344,7 +336,7 @@ def test_scaling_trains_on_growing_shares(registry: Registry) -> None:
 def test_three_sizes_measure_size(registry: Registry) -> None:
     config = ScalingStudyConfig(training=training("helpfulness"), training_seeds=1, shares=(0.5, 1.0))
     inputs = read_from("helpfulness", "width-16", "sft", "width-8")
-    study = make(registry, reward_scaling.STAGE, config, inputs, "sizes")
+    study = make(registry, STUDIES["reward-scaling"], config, inputs, "sizes")
     sizes = {run["arm"]: run["num_parameters"] for run in told(study)["facts"]["runs"]}
     assert sizes["policy/width-8@1, 16 comparisons"] < sizes["policy/width-16@1, 16 comparisons"]
     growth, size = told(study)["findings"]
@@ -380,7 +372,7 @@ def test_accuracy_judges_the_models_of_a_recipe(registry: Registry) -> None:
     ]
     put(registry, "evaluation", "by-hand", lambda path: write_records(path / "comparisons.parquet", rows, ScoredComparison))
     inputs = {"evaluation": ["evaluation/by-hand"]}
-    study = make(registry, accuracy.STAGE, AccuracyStudyConfig(safety_threshold=0.4), inputs, "accuracy")
+    study = make(registry, STUDIES["accuracy"], AccuracyStudyConfig(safety_threshold=0.4), inputs, "accuracy")
     by_rating, correlations, threshold, opposite = (cells(study, number) for number in range(4))
     assert (
         by_rating["safety model, safety test set"]["all"] == 1 and by_rating["safety model, helpfulness test set"]["all"] == 0
@@ -411,7 +403,7 @@ def test_accuracy_needs_both_axes(registry: Registry) -> None:
     rows = [scored(number, "safety", (0.9, 0.1), "safety") for number in range(4)]
     put(registry, "evaluation", "one-axis", lambda path: write_records(path / "comparisons.parquet", rows, ScoredComparison))
     with pytest.raises(ValueError, match="evaluation/one-axis@1 holds no comparisons of helpfulness"):
-        make(registry, accuracy.STAGE, AccuracyStudyConfig(), {"evaluation": ["evaluation/one-axis"]}, "accuracy")
+        make(registry, STUDIES["accuracy"], AccuracyStudyConfig(), {"evaluation": ["evaluation/one-axis"]}, "accuracy")
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_trained(registry: Registry) -> None:
@@ -429,15 +421,15 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(registry:
         make(registry, *MARGIN[:2], {"policy": ["policy/sft"], "preferences": ["preferences/nothing-held-out"]}, "none", idle)
     without = once("safety", safety_loss_coef=0.0)
     with pytest.raises(ValueError, match="both arms would be the same"):
-        make(registry, safety_loss.STAGE, without, read_from("safety"), "none", idle)
+        make(registry, STUDIES["safety-loss"], without, read_from("safety"), "none", idle)
     with pytest.raises(ValueError, match="none of the 16 held-out comparisons has a response labelled unsafe"):
         make(registry, *SAFETY[:2], read_from("helpfulness"), "none", idle)
     mixed = once("helpfulness", mixture="paper")
     with pytest.raises(ValueError, match="needs comparisons of the other axis"):
-        make(registry, margin.STAGE, mixed, read_from("helpfulness"), "none", idle)
+        make(registry, STUDIES["margin"], mixed, read_from("helpfulness"), "none", idle)
     scaling = ScalingStudyConfig(training=training("helpfulness"))
     with pytest.raises(ValueError, match="two of the policies are of one size"):
-        make(registry, reward_scaling.STAGE, scaling, read_from("helpfulness", "width-8", "width-8"), "none", idle)
+        make(registry, STUDIES["reward-scaling"], scaling, read_from("helpfulness", "width-8", "width-8"), "none", idle)
     assert idle.labels == []
 
 
@@ -464,7 +456,7 @@ def rlhf(registry: Registry, *arguments: str) -> Any:
 
 
 def test_the_command_prints_tables_and_verdicts(registry: Registry) -> None:
-    asked = ("margin", "--preferences", "preferences/helpfulness-round-1")
+    asked = ("margin", "--input", "preferences=preferences/helpfulness-round-1")
     made = json.loads(rlhf(registry, *asked, "--json").stdout)
     study = registry.resolve("study/margin")
     assert made["artifact"] == "study/margin@1" and made["digest"] == study.digest
@@ -487,8 +479,10 @@ def test_the_command_finds_what_the_recipes_run_made(registry: Registry) -> None
     """The micro recipe has two rounds, and this registry one: the second is named in the error."""
     result = rlhf(registry, "margin", "--dry-run")
     assert result.exit_code == 2 and "preferences/helpfulness-round-2" in result.output
-    dry = rlhf(registry, "safety-loss", "--preferences", "preferences/safety-round-1", "--dry-run", "--training-seeds", "2")
-    shown = json.loads(dry.stdout)
+    dry = rlhf(
+        registry, "safety-loss", "--input", "preferences=preferences/safety-round-1", "--dry-run", "--training-seeds", "2"
+    )
+    (shown,) = json.loads(dry.stdout)["steps"]
     assert shown["inputs"] == {
         "policy": ["policy/sft@1"], "preferences": ["preferences/safety-round-1@1"], "prompts": ["prompts/evaluation@1"],
     }  # fmt: skip
@@ -504,18 +498,19 @@ TINY = [
 def test_sizes_are_pretrained_as_the_recipe_does_and_then_studied(tmp_path: Path, registry: Registry) -> None:
     """micro's own size is ``policy/sft``; the others are made, and made once."""
     registry = Registry(shutil.copytree(registry.root, tmp_path / "registry"))
-    make(registry, make_world.CORPUS, CorpusConfig(num_documents=120, num_primer_documents=60), {}, "corpus")
+    make(registry, STAGES["corpus"], CorpusConfig(num_documents=120, num_primer_documents=60), {}, "corpus")
     make(
-        registry, make_world.DEMONSTRATIONS, DemonstrationsConfig(num_dialogues=16, adversarial_share=0.1), {}, "demonstrations"
+        registry, STAGES["demonstrations"], DemonstrationsConfig(num_dialogues=16, adversarial_share=0.1), {}, "demonstrations"
     )
-    asked = ("reward-scaling", "--sizes", "pico, micro,nano", "--preferences", "preferences/helpfulness-round-1", *TINY)
-    dry = json.loads(rlhf(registry, *asked, "--dry-run").stdout)
-    assert dry["makes_first"] == ["policy/base-pico", "policy/sft-pico", "policy/base-nano", "policy/sft-nano"]
+    asked = ("reward-scaling", "--sizes", "pico, micro,nano", "--input", "preferences=preferences/helpfulness-round-1", *TINY)
+    *first, dry = json.loads(rlhf(registry, *asked, "--dry-run").stdout)["steps"]
+    makes_first = ["policy/base-pico", "policy/sft-pico", "policy/base-nano", "policy/sft-nano"]
+    assert [step["makes"] for step in first] == makes_first
     assert dry["inputs"]["policy"] == ["policy/sft-pico", "policy/sft@1", "policy/sft-nano"]
     result = rlhf(registry, *asked, "--training-seeds", "1", "--json")
     made = json.loads(result.stdout)
     assert {str(each.reference) for each in registry.list("policy")} == {
-        "policy/sft@1", "policy/width-8@1", "policy/width-16@1", *(f"{name}@1" for name in dry["makes_first"]),
+        "policy/sft@1", "policy/width-8@1", "policy/width-16@1", *(f"{name}@1" for name in makes_first),
     }  # fmt: skip
     bases = [registry.resolve(f"policy/base-{preset}").manifest for preset in ("pico", "nano")]
     assert [base.config.pop("preset") for base in bases] == ["pico", "nano"] and bases[0].config == bases[1].config
@@ -537,11 +532,15 @@ def test_sizes_are_pretrained_as_the_recipe_does_and_then_studied(tmp_path: Path
     ("arguments", "message"),
     [
         (("reward-scaling", "--sizes", "pico,micra"), "--sizes names 'micra'. Did you mean micro?"),
-        (("reward-scaling", "--sizes", ","), "--sizes names no preset"),
-        (("reward-scaling", "--sizes", "pico", "--policy", "policy/sft"), "--sizes and --policy both say what to start from"),
-        (("margin", "--sizes", "pico,nano"), "starts from one policy, and 2 were given"),
-        (("margin", "--policy", "policy/sft", "--policy", "policy/width-8"), "starts from one policy, and 2 were given"),
-        (("accuracy", "--evaluation", "evaluation/none"), "evaluation/none"),
+        (("reward-scaling", "--sizes", ","), "--sizes is ','; give presets separated by commas"),
+        (("reward-scaling", "--sizes", "pico", "--input=policy=policy/sft"), "--sizes and --input policy=REF both say what to"),
+        (("margin", "--sizes", "pico,nano"), "No such option"),
+        (
+            ("margin", "--input=policy=policy/sft", "--input=policy=policy/width-8"),
+            "takes one artifact as policy, and 2",
+        ),
+        (("accuracy", "--input", "evaluation=evaluation/none"), "evaluation/none"),
+        (("accuracy", "--input", "evaluations=evaluation/none"), "Did you mean evaluation?"),
         (("margins",), "No such command 'margins'"),
     ],
 )
@@ -553,7 +552,7 @@ def test_wrong_usage(registry: Registry, arguments: tuple[str, ...], message: st
 def test_a_team_has_no_corpus_to_pretrain_other_sizes_on(registry: Registry) -> None:
     asked = ["study", "reward-scaling", "--sizes", "pico,nano", "--recipe", "llama2-7b", "--registry", str(registry.root)]
     result = CliRunner().invoke(app, asked)
-    assert result.exit_code == 2 and "the recipe llama2-7b has none; give policies of several sizes" in result.output
+    assert result.exit_code == 2 and "the recipe llama2-7b has none; give --input policy=REF" in result.output
 
 
 @pytest.mark.parametrize("name", ["margin", "safety-loss", "reward-scaling", "accuracy"])

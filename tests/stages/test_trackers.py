@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from fakes import function_stage
 from pydantic import BaseModel
 from rich.console import Console
 
 from registry.store import Registry
-from stages.engine.run import Stage, run_stage
+from stages.engine.run import run_stage
 from stages.terminal.progress import Progress
 from stages.terminal.trackers import PROJECT, TrackerMissing, Tracking, tracking
 
@@ -197,7 +198,7 @@ def test_tracking_is_no_part_of_the_artifact(fake: type[FakeTracker], tmp_path: 
 
     made = []
     for name, shown in (("plain", Progress(quiet=True)), ("tracked", progress(tmp_path))):
-        stage = Stage("toy", "policy", 1, Config, run)
+        stage = function_stage("toy", "policy", 1, Config, run)
         registry = Registry(tmp_path / name)
         made.append(run_stage(registry, stage, name="a", config=Config(), inputs={}, seed=0, progress=shown).artifact)
     assert steps(fake.told) == [1, 2, 3]

@@ -17,10 +17,10 @@ from registry.artifact import Artifact
 from registry.store import Registry
 from reward_model.model import load_reward_model
 from reward_model.training import NonFiniteLoss
+from stages.catalog import STAGES
 from stages.engine.run import run_stage
 from stages.sections import RewardTrainingConfig
 from stages.terminal.progress import Progress
-from stages.train.train_reward import STAGE
 
 Write = Callable[[Path], None]
 
@@ -33,7 +33,9 @@ def train(folder: Path, write_preferences: Write, write_policy: Write, axis: Axi
             draft.commit(RUN, {})
     config = RewardTrainingConfig(axis=axis, batch_size=4, microbatch_size=4, max_length=256, mixture="own")
     inputs = {"policy": ["policy/given"], "preferences": ["preferences/given"]}
-    return run_stage(registry, STAGE, name=axis, config=config, inputs=inputs, seed=0, progress=Progress()).artifact
+    return run_stage(
+        registry, STAGES["train-reward"], name=axis, config=config, inputs=inputs, seed=0, progress=Progress()
+    ).artifact
 
 
 def write_preferences(path: Path) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from typer.testing import CliRunner
 
 from commands.cli import app
-from eval.findings.versions import ArmAnswer
+from eval.answers import Answer
 from policy.chat import encode_dialogue
 from policy.checkpoint import save_checkpoint
 from policy.generation import TransformersSampler
@@ -34,27 +34,25 @@ from reward_model.model import build_reward_model
 from reward_model.scoring import RewardScorer
 from rlhf.samples import Sample
 from sandbox.gold import judge
-from stages.data import make_world
+from stages.catalog import STAGES
 from stages.data.make_world import cases_of, world_of
-from stages.engine.run import Stage, run_stage
-from stages.measure import evaluate
-from stages.measure.answers import Answer, judged_answers
+from stages.engine.run import run_stage
+from stages.measure.answers import judged_answers
 from stages.pipeline import steps
 from stages.recipe import load_recipe
-from stages.sections import (
-    CorpusConfig,
-    DemonstrationsConfig,
-    EvaluationConfig,
-    PromptsConfig,
-    TunedStudyConfig,
-    TuningConfig,
-)
+from stages.sections import CorpusConfig, DemonstrationsConfig, EvaluationConfig, PromptsConfig, TuningConfig
+from stages.stage import Stage
 from stages.studies import pooling, size_distillation
 from stages.studies.arms.trainings import Cost, trainings_at
-from stages.studies.arms.tuned_arms import TunedArm, tuned_trainings
-from stages.studies.tuning_inputs import pooling_inputs, smaller_preset, tuned_study_config
+from stages.studies.arms.tuned_arms import ArmAnswer, TunedArm, tuned_trainings
+from stages.study_catalog import STUDIES
+from stages.study_sections import TunedStudyConfig
+from stages.study_steps import planned_study
 from stages.terminal.progress import Progress
 from stages.train import tune
+
+POOLING = STUDIES["pooling"]
+SIZE_DISTILLATION = STUDIES["size-distillation"]
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "kitchen", "garden", "Napoleon"]
 SEED = 11
@@ -110,7 +108,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     for version in ("v1", "v2", "v3"):
         put_samples(registry, version, samples(version))
     config = PromptsConfig(split="test", num_helpful=26, num_adversarial=5, num_borderline=4)
-    prompts = make(registry, make_world.PROMPTS, config, {}, "evaluation")
+    prompts = make(registry, STAGES["prompts"], config, {}, "evaluation")
     families = Counter(prompt.family for prompt in read_records(prompts.file("prompts.parquet"), Prompt))
     assert families["rhyme"] >= 2 and families["adversarial"] == 5
     return registry
@@ -198,7 +196,7 @@ def test_a_version_keeps_the_skills_that_no_sample_practises(registry: Registry)
 def test_the_tune_stage_trains_on_what_its_targets_say(registry: Registry) -> None:
     inputs = {**MIX, "samples": ["samples/v1"]}
     made = {
-        name: make(registry, tune.VERSION, TUNING.model_copy(update={"targets": name}), inputs, f"tuned-{name}")
+        name: make(registry, STAGES["tune"], TUNING.model_copy(update={"targets": name}), inputs, f"tuned-{name}")
         for name in ("best", "random")
     }
     sources = {name: artifact.manifest.metrics["by_source"] for name, artifact in made.items()}
@@ -253,12 +251,12 @@ def test_several_answers_are_what_the_sampler_says_several_times(registry: Regis
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_answers_as_the_version_that_the_stage_tunes(registry: Registry, arm: str) -> None:
     """Tuned by `rlhf tune` and measured by `rlhf evaluate policy`, it is the same bit for bit."""
-    study = make(registry, pooling.STAGE, study_config(answers=1), POOLED, "one-answer")
+    study = make(registry, POOLING, study_config(answers=1), POOLED, "one-answer")
     targets, rounds = ARMS[arm]
     config = TUNING.model_copy(update={"targets": targets})
-    tuned = make(registry, tune.VERSION, config, {**MIX, "samples": rounds}, f"alone-{targets}-{len(rounds)}")
+    tuned = make(registry, STAGES["tune"], config, {**MIX, "samples": rounds}, f"alone-{targets}-{len(rounds)}")
     asked = {"policy": [str(tuned.reference)], **ANSWERED}
-    alone = make(registry, evaluate.POLICY, EVALUATION, asked, f"alone-{targets}-{len(rounds)}")
+    alone = make(registry, STAGES["evaluate-policy"], EVALUATION, asked, f"alone-{targets}-{len(rounds)}")
     names = [name for name in Answer.__slots__ if name != "prompt"]
     expected = [[getattr(each, name) for name in names] for each in read_records(alone.file("answers.parquet"), Answer)]
     assert [[getattr(each, name) for name in names] for each in arms_of(study)[arm]] == expected
@@ -272,7 +270,7 @@ def test_an_arm_answers_as_the_version_that_the_stage_tunes(registry: Registry, 
 
 
 def test_pooling_tables_by_hand(registry: Registry) -> None:
-    study = make(registry, pooling.STAGE, study_config(), POOLED, "pooled")
+    study = make(registry, POOLING, study_config(), POOLED, "pooled")
     arms = arms_of(study)
     assert [len(answers) for answers in arms.values()] == [70, 70, 70]
 
@@ -309,8 +307,8 @@ def test_pooling_tables_by_hand(registry: Registry) -> None:
 
 
 def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry) -> None:
-    once = arms_of(make(registry, pooling.STAGE, study_config(), POOLED, "pooled"))
-    study = make(registry, pooling.STAGE, study_config(training_seeds=2), POOLED, "twice")
+    once = arms_of(make(registry, POOLING, study_config(), POOLED, "pooled"))
+    study = make(registry, POOLING, study_config(training_seeds=2), POOLED, "twice")
     twice = arms_of(study)
     for arm, answers in once.items():
         assert twice[arm][:70] == answers and {answer.training_seed for answer in answers} == {SEED}
@@ -319,8 +317,7 @@ def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry) -> N
         assert [answer.helpfulness_score for answer in twice[arm][70:]] != [answer.helpfulness_score for answer in answers]
     assert (
         told(study)["findings"][0]["effects"][0]["estimate"]["n"]
-        == 2
-        * told(make(registry, pooling.STAGE, study_config(), POOLED, "pooled"))["findings"][0]["effects"][0]["estimate"]["n"]
+        == 2 * told(make(registry, POOLING, study_config(), POOLED, "pooled"))["findings"][0]["effects"][0]["estimate"]["n"]
     )
     assert told(study)["notes"][0].startswith("Each arm was trained 2 times, in other orders of the dialogues (as asked for).")
     assert [run["training_seed"] for run in told(study)["facts"]["runs"]] == [SEED, SEED + 1000] * 3
@@ -395,26 +392,26 @@ STEPS = {"last round": 5, "all rounds": 7, "all rounds, random": 7}  # of four d
 )
 def test_a_stopped_study_goes_on_where_it_was(registry: Registry, stop: int, states: dict[str, list[int]], begun: int) -> None:
     """Each arm is its steps and one batch of answers. What is done is not made again, and the result is equal bit for bit."""
-    expected = make(registry, pooling.STAGE, study_config(), POOLED, "pooled")
+    expected = make(registry, POOLING, study_config(), POOLED, "pooled")
     with pytest.raises(Killed):
-        make(registry, pooling.STAGE, study_config(), POOLED, f"stopped-{stop}", Stopping(stop), save_every=SaveEvery(steps=1))
+        make(registry, POOLING, study_config(), POOLED, f"stopped-{stop}", Stopping(stop), save_every=SaveEvery(steps=1))
     (root,) = (registry.root / ".drafts").glob("*/states")
     left = {str(path.relative_to(root)): SavedStates(path).numbers() for path in root.glob("run-*/*")}
     assert left == states
     again = Stopping()
-    assert make(registry, pooling.STAGE, study_config(), POOLED, f"stopped-{stop}", again).digest == expected.digest
+    assert make(registry, POOLING, study_config(), POOLED, f"stopped-{stop}", again).digest == expected.digest
     assert again.labels == [
         label for number, arm in enumerate(STEPS, start=1)
         for label in (f"run {number} of 3, {arm}", f"run {number} of 3, {arm}, answers")
     ][-begun:]  # fmt: skip
-    assert unfinished(registry) == ()
+    assert unfinished(registry.root) == ()
 
 
 def test_a_stopped_training_goes_on_from_what_it_had_saved(registry: Registry) -> None:
     """What is changed by hand in a saved state turns up in the arm's answers, and in no other arm's."""
-    expected = arms_of(make(registry, pooling.STAGE, study_config(), POOLED, "pooled"))
+    expected = arms_of(make(registry, POOLING, study_config(), POOLED, "pooled"))
     with pytest.raises(Killed):
-        make(registry, pooling.STAGE, study_config(), POOLED, "meddled", Stopping(3), save_every=SaveEvery(steps=1))
+        make(registry, POOLING, study_config(), POOLED, "meddled", Stopping(3), save_every=SaveEvery(steps=1))
     (folder,) = (registry.root / ".drafts").glob("*/states/run-0/training")
     states = SavedStates(folder)
     kept = {path.name: path.read_bytes() for path in states.path(3).iterdir() if path.name != "complete.json"}
@@ -423,7 +420,7 @@ def test_a_stopped_training_goes_on_from_what_it_had_saved(registry: Registry) -
     ).items()}  # fmt: skip
     kept["state.safetensors"] = save(weights)
     states.save(3, lambda path: [(path / name).write_bytes(data) for name, data in kept.items()] and None)
-    found = arms_of(make(registry, pooling.STAGE, study_config(), POOLED, "meddled"))
+    found = arms_of(make(registry, POOLING, study_config(), POOLED, "meddled"))
     assert [arm for arm in ARMS if found[arm] != expected[arm]] == ["last round"]
 
 
@@ -481,13 +478,13 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(registry:
     ):
         idle = Stopping()
         with pytest.raises(ValueError, match=message):
-            make(registry, pooling.STAGE, config, inputs, "refused", idle)
+            make(registry, POOLING, config, inputs, "refused", idle)
         assert idle.labels == []
 
 
 def test_one_answer_may_be_the_likeliest(registry: Registry) -> None:
     greedy = study_config(evaluation=EVALUATION.model_copy(update={"temperature": 0.0}), answers=1)
-    assert len(arms_of(make(registry, pooling.STAGE, greedy, POOLED, "greedy"))["all rounds"]) == 35
+    assert len(arms_of(make(registry, POOLING, greedy, POOLED, "greedy"))["all rounds"]) == 35
 
 
 # A larger model's samples
@@ -500,7 +497,7 @@ def test_size_distillation_compares_what_it_says(registry: Registry) -> None:
     assert {arm.name: last_words(arm.dialogues) for arm in arms} == {
         "demonstrations alone": beside, "own samples": beside + own, "larger policy's samples": beside + larger,
     }  # fmt: skip
-    study = make(registry, size_distillation.STAGE, study_config(), SIZED, "sized")
+    study = make(registry, SIZE_DISTILLATION, study_config(), SIZED, "sized")
     answers = arms_of(study)
     gold = {arm: fmean(a.gold_helpfulness for a in found if a.group == "helpful") for arm, found in answers.items()}
     (finding,) = told(study)["findings"]
@@ -530,7 +527,7 @@ def test_both_sides_learn_from_the_prompts_where_both_have_a_selected_response(r
     assert arms["demonstrations alone"] == beside
     for arm, version in (("own samples", "v1"), ("larger policy's samples", "v2")):
         assert arms[arm] == beside + [f"{version}: the {WORDS[number]} is here here " for number in (2, 4)]
-    study = make(registry, size_distillation.STAGE, study_config(answers=1), partly, "partly")
+    study = make(registry, SIZE_DISTILLATION, study_config(answers=1), partly, "partly")
     assert told(study)["notes"][3] == (
         "Tuned on the 2 prompts where both have a selected response; 4 were left out: 2 where own samples alone have one, 1 "
         "where larger policy's samples alone, 1 where neither."
@@ -538,7 +535,7 @@ def test_both_sides_learn_from_the_prompts_where_both_have_a_selected_response(r
     put_samples(registry, "none-in-both", without_selected(samples("v2"), "p0", "p2", "p3", "p4"))
     idle = Stopping()
     with pytest.raises(ValueError, match=r"no prompt has a selected response of both \(4 have one of own, 1 one of larger\)"):
-        make(registry, size_distillation.STAGE, study_config(), {**partly, "larger": ["samples/none-in-both"]}, "refused", idle)
+        make(registry, SIZE_DISTILLATION, study_config(), {**partly, "larger": ["samples/none-in-both"]}, "refused", idle)
     assert idle.labels == []
 
 
@@ -568,14 +565,14 @@ def test_samples_that_differ_in_more_than_their_policy_are_refused(registry: Reg
     }.items():  # fmt: skip
         idle = Stopping()
         with pytest.raises(ValueError) as raised:
-            make(registry, size_distillation.STAGE, study_config(), {**SIZED, "larger": [f"samples/{name}"]}, "refused", idle)
+            make(registry, SIZE_DISTILLATION, study_config(), {**SIZED, "larger": [f"samples/{name}"]}, "refused", idle)
         assert str(raised.value).startswith(same.format(name) + parts[0]) and idle.labels == []
         assert [part in str(raised.value) for part in parts] == [True] * len(parts)
         found = sum(str(raised.value).count(word) for word in ("they cover", "different numbers", "models scored them"))
         assert found == len(parts), "and nothing else is wrong"
     unknown = {**SIZED, "own": ["samples/unjudged"], "larger": ["samples/unjudged"]}
     with pytest.raises(ValueError, match=r"one that is not known and one that is not known"):
-        make(registry, size_distillation.STAGE, study_config(), unknown, "refused")
+        make(registry, SIZE_DISTILLATION, study_config(), unknown, "refused")
 
 
 # The commands
@@ -591,32 +588,34 @@ def rlhf(registry: Registry | Path, *arguments: str, recipe: str = "micro") -> A
 def test_pooling_reads_what_the_recipes_first_pooled_version_does(name: str, version: str, rounds: int) -> None:
     recipe = load_recipe(name)
     (tuned,) = [step for step in steps(recipe) if step.makes == f"policy/{version}"]
-    found = pooling_inputs(recipe)
+    study = planned_study(POOLING, recipe)[-1]
+    found = study.inputs
     assert {role: found[role] for role in tuned.inputs} == tuned.inputs and len(found["samples"]) == rounds
     assert tuned.inputs["gatt"] == ("dialogues/gatt",)
     (measured,) = [step for step in steps(recipe) if step.makes == f"evaluation/{version}"]
     assert {role: found[role] for role in ("prompts", *AXES)} == {role: measured.inputs[role] for role in ("prompts", *AXES)}
-    assert tuned_study_config(recipe).tuning == tuned.config and tuned_study_config(recipe).evaluation == measured.config
+    assert isinstance(study.config, TunedStudyConfig)
+    assert study.config.tuning == tuned.config and study.config.evaluation == measured.config
 
 
 def test_pooling_without_a_pooled_round_is_of_all_rounds() -> None:
     rounds = "rounds=[{version: v1, pool: last}, {version: v2, pool: last}, {version: v3, pool: last, gatt: true}]"
-    found = pooling_inputs(load_recipe("micro", [rounds]))
+    found = planned_study(POOLING, load_recipe("micro", [rounds]))[-1].inputs
     assert found["samples"] == ("samples/v1", "samples/v2", "samples/v3")
     assert "gatt" not in found, "it is made after v3, so v3 is not tuned on it"
 
 
 def test_the_pooling_command(registry: Registry) -> None:
-    dry = json.loads(rlhf(registry, "pooling", "--dry-run").stdout)
+    (dry,) = json.loads(rlhf(registry, "pooling", "--dry-run").stdout)["steps"]
     assert dry["inputs"] == {
         "policy": ["policy/base@1"], "demonstrations": ["dialogues/demonstrations@1"],
         "samples": ["samples/v1@1", "samples/v2@1"], "distilled": ["dialogues/distilled@1"], "gatt": ["dialogues/gatt@1"],
         "helpfulness": ["reward_model/helpfulness@1"], "safety": ["reward_model/safety@1"], "prompts": ["prompts/evaluation@1"],
     }  # fmt: skip
-    assert dry["makes_first"] == [] and (dry["config"]["answers"], dry["config"]["training_seeds"]) == (4, None)
-    given = ("--samples", "samples/v3", "--samples", "samples/v1", "--gatt", "dialogues/distilled", "--safety",
-             "reward_model/other", "--answers", "2", "--training-seeds", "1")  # fmt: skip
-    dry = json.loads(rlhf(registry, "pooling", "--dry-run", *given).stdout)
+    assert (dry["config"]["answers"], dry["config"]["training_seeds"]) == (4, None)
+    given = ("--input=samples=samples/v3", "--input=samples=samples/v1", "--input=gatt=dialogues/distilled",
+             "--input=safety=reward_model/other", "--answers", "2", "--training-seeds", "1")  # fmt: skip
+    (dry,) = json.loads(rlhf(registry, "pooling", "--dry-run", *given).stdout)["steps"]
     assert dry["inputs"]["samples"] == ["samples/v3@1", "samples/v1@1"] and dry["inputs"]["gatt"] == ["dialogues/distilled@1"]
     assert dry["inputs"]["safety"] == ["reward_model/other@1"]
     asked = [*given, "--set=evaluation.max_new_tokens=6", "--set=tuning.batch_size=4"]
@@ -639,11 +638,11 @@ TINY = [
 def test_the_small_model_and_its_samples_are_made_first(tmp_path: Path, registry: Registry) -> None:
     """The larger policy's samples were chosen by other models: they are scored anew, by those that score the small one's."""
     registry = Registry(shutil.copytree(registry.root, tmp_path / "registry"))
-    make(registry, make_world.CORPUS, CorpusConfig(num_documents=120, num_primer_documents=60), {}, "corpus")
+    make(registry, STAGES["corpus"], CorpusConfig(num_documents=120, num_primer_documents=60), {}, "corpus")
     config = DemonstrationsConfig(num_dialogues=16, adversarial_share=0.1)
-    make(registry, make_world.DEMONSTRATIONS, config, {}, "demonstrations")
+    make(registry, STAGES["demonstrations"], config, {}, "demonstrations")
     prompts = PromptsConfig(split="train", num_helpful=3, num_adversarial=1, num_borderline=0)
-    asked = read_records(make(registry, make_world.PROMPTS, prompts, {}, "tuning").file("prompts.parquet"), Prompt)
+    asked = read_records(make(registry, STAGES["prompts"], prompts, {}, "tuning").file("prompts.parquet"), Prompt)
     larger = [
         Sample(
             each.id, each.messages, f"Sure! The {WORDS[place]}.", place, True, 6, each.is_safety, each.family, "policy/sft@1",
@@ -656,9 +655,9 @@ def test_the_small_model_and_its_samples_are_made_first(tmp_path: Path, registry
         write_records(draft.path / "samples.parquet", larger, Sample)
         other = [registry.resolve("reward_model/other")]
         draft.commit(RUN, {"helpfulness": other, "safety": other})
-    dry = json.loads(rlhf(registry, "size-distillation", *TINY, "--dry-run").stdout)
+    *first, dry = json.loads(rlhf(registry, "size-distillation", *TINY, "--dry-run").stdout)["steps"]
     made = ["policy/base-pico", "policy/sft-pico", "samples/v1-pico", "samples/v1-rescored"]
-    assert dry["makes_first"] == made
+    assert [step["makes"] for step in first] == made
     assert dry["inputs"]["own"] == ["samples/v1-pico"] and dry["inputs"]["larger"] == ["samples/v1-rescored"]
     assert dry["inputs"]["policy"] == ["policy/base-pico"]
     result = rlhf(registry, "size-distillation", *TINY, "--size", "pico", "--json")
@@ -680,39 +679,45 @@ def test_the_small_model_and_its_samples_are_made_first(tmp_path: Path, registry
     assert len(set(scores.values())) > 1 and {each.response for each in larger} == set(scores), "scored, not sampled"
     again_and_again = rlhf(registry, "size-distillation", *TINY)
     assert "study/size-distillation@1 (up to date)" in again_and_again.stdout
-    given = ("--policy", "policy/base", "--own", "samples/v2", "--larger", "samples/v3", *TINY)
-    dry = json.loads(rlhf(registry, "size-distillation", *given, "--dry-run").stdout)
-    assert dry["makes_first"] == [] and dry["inputs"]["own"] == ["samples/v2@1"]
-    dry = json.loads(rlhf(registry, "size-distillation", *given[:4], *TINY, "--dry-run").stdout)
-    assert dry["makes_first"] == ["samples/v1-rescored"]
+    given = ("--input=policy=policy/base", "--input=own=samples/v2", "--input=larger=samples/v3", *TINY)
+    (dry,) = json.loads(rlhf(registry, "size-distillation", *given, "--dry-run").stdout)["steps"]
+    assert dry["inputs"]["own"] == ["samples/v2@1"]
+    first, _ = json.loads(rlhf(registry, "size-distillation", *given[:2], *TINY, "--dry-run").stdout)["steps"]
+    assert first["makes"] == "samples/v1-rescored"
 
 
 def test_the_size_below_is_the_next_one() -> None:
-    assert smaller_preset(load_recipe("nano")) == "micro" and smaller_preset(load_recipe("micro")) == "pico"
-    assert smaller_preset(load_recipe("nano"), "pico") == "pico"
+    bases = [planned_study(SIZE_DISTILLATION, load_recipe(name), sizes=sizes)[-1].inputs["policy"] for name, sizes in (
+        ("nano", ()), ("micro", ()), ("nano", ("pico",)),
+    )]  # fmt: skip
+    assert bases == [("policy/base-micro",), ("policy/base-pico",), ("policy/base-pico",)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "recipe", "message"),
     [
-        (("size-distillation", "--size", "micro"), "micro", "--size is 'micro', and the small model is smaller than micro"),
-        (("size-distillation", "--size", "nana"), "nano", "it is one of pico, micro"),
+        (
+            ("size-distillation", "--size", "micro"),
+            "micro",
+            "the small model must be smaller than micro",
+        ),
+        (("size-distillation", "--size", "nana"), "nano", "--size names 'nana'. Did you mean nano?"),
         (
             ("size-distillation", "--set", "pretrain.preset=pico"),
             "micro",
-            "the size of the recipe micro, is the smallest",
+            "its model has the smallest size there is",
         ),
-        (("size-distillation", "--policy", "policy/base"), "micro", "--policy and --own are the small base and what"),
-        (("size-distillation", "--own", "samples/v1"), "micro", "so they are given together, or --size makes both"),
+        (("size-distillation", "--input=policy=policy/base"), "micro", "the small base (--input policy=REF) and its samples"),
+        (("size-distillation", "--input=own=samples/v1"), "micro", "are given together, or --size makes both"),
         (
-            ("size-distillation", "--own", "samples/v1", "--policy", "policy/base", "--size", "pico"),
+            ("size-distillation", "--input=own=samples/v1", "--input=policy=policy/base", "--size", "pico"),
             "micro",
-            "so they are given together",
+            "are given together",
         ),
-        (("size-distillation",), "llama2-7b", "the recipe llama2-7b has no section 'evaluation'"),
+        (("size-distillation",), "llama2-7b", "the recipe llama2-7b has none; give --input policy=REF and --input own=REF"),
         (("pooling",), "llama2-7b", "the recipe llama2-7b has no section 'evaluation'"),
-        (("pooling", "--samples", "samples/none"), "micro", "samples/none"),
-        (("pooling", "--samples", "samples/v1"), "micro", "samples/v1@1 is one round"),
+        (("pooling", "--input=samples=samples/none", "--input=samples=samples/v2"), "micro", "samples/none"),
+        (("pooling", "--input=samples=samples/v1"), "micro", "samples/v1@1 is one round"),
     ],
 )
 def test_wrong_usage(registry: Registry, arguments: tuple[str, ...], recipe: str, message: str) -> None:

@@ -24,7 +24,7 @@ from sandbox.annotators import utility
 from sandbox.gold import judge
 from stages.data.import_annotations import comparisons_of
 from stages.data.make_world import cases_of, world_of
-from stages.engine.run import Inputs, one
+from stages.stage import Inputs, one
 from stages.studies.arms.trainings import Arm, Trainings, train_each
 from stages.terminal.progress import Progress
 

@@ -40,8 +40,8 @@ from stages.engine.answerable import check_answerable
 from stages.engine.batches import SavedBatches
 from stages.engine.models import reward_of, sampler_of
 from stages.engine.prompts import draw_prompts, prompts_of
-from stages.engine.run import Inputs, one
-from stages.sections import SamplingStudyConfig
+from stages.stage import Inputs, one
+from stages.study_sections import SamplingStudyConfig
 from stages.terminal.progress import Progress
 
 RESPONSES_FILE = "responses.parquet"

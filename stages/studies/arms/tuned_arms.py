@@ -5,13 +5,14 @@ with which the evaluation prompts are answered; they differ in the dialogues. Wh
 prompt brings the answers of all of them.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from eval.answers import Answer, of_group
 from eval.findings import versions
 from eval.findings.study import Row, Table
-from eval.findings.versions import ArmAnswer, Arms, Value, difference, mean
+from eval.findings.versions import Arms, Value, difference, mean
 from policy.chat import encode_dialogues
 from policy.checkpoint import load_tokenizer
 from policy.finetuning import FinetuneResult
@@ -21,10 +22,10 @@ from preference_data.prompt import Dialogue
 from registry.saved_states import SavedStates
 from stages.engine.answerable import check_answerable
 from stages.engine.prompts import prompts_of
-from stages.engine.run import Inputs, one
-from stages.measure.answers import Answer, judged_answers
-from stages.sections import TunedStudyConfig
+from stages.measure.answers import judged_answers
+from stages.stage import Inputs, one
 from stages.studies.arms.trainings import Cost, Trainings, parameters_of, train_each, trainings_at
+from stages.study_sections import TunedStudyConfig
 from stages.terminal.progress import Progress
 from stages.train.tune import tuned
 
@@ -42,14 +43,26 @@ class TunedArm:
 
 
 @dataclass(frozen=True, slots=True)
-class TunedRun:
-    """One training of an arm, and its answers to all evaluation prompts."""
+class ArmAnswer(Answer):
+    """An answer of the policy that one training of ``arm`` made."""
 
     arm: str
     training_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRun:
+    """One training of an arm, and its policy's answers to all evaluation prompts."""
+
+    arm: str
+    training_seed: int
+    answers: list[ArmAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class TunedRun(AnsweredRun):
     num_parameters: int
     trained: FinetuneResult
-    answers: list[ArmAnswer]
 
 
 def tuned_trainings(arms: Sequence[TunedArm], config: TunedStudyConfig, policy: Path) -> Trainings:
@@ -95,29 +108,28 @@ def tune_arms(
         answers = judged_answers(
             sampler, config.evaluation, inputs, seed, progress, answering, config.answers, f"{label}, answers"
         )
-        rows = [arm_answer(arm.name, training_seed, answer) for answer in answers]
-        return TunedRun(arm.name, training_seed, model.num_parameters(), result, rows)
+        own_answers = answers_of_arm(arm.name, training_seed, answers)
+        return TunedRun(arm.name, training_seed, own_answers, model.num_parameters(), result)
 
     return train_each(arms, how_often, seed, states, TunedRun, train)
 
 
-def arm_answer(arm: str, training_seed: int, answer: Answer) -> ArmAnswer:
-    return ArmAnswer(
-        arm, training_seed, answer.prompt_id, answer.group, answer.family, answer.response, answer.num_tokens, answer.finished,
-        answer.helpfulness_score, answer.safety_score, answer.gold_helpfulness, answer.gold_safety, answer.is_safe,
-        answer.refused,
-    )  # fmt: skip
+def answers_of_arm(arm: str, training_seed: int, answers: Sequence[Answer]) -> list[ArmAnswer]:
+    names = [field.name for field in fields(Answer)]
+    return [
+        ArmAnswer(**{name: getattr(answer, name) for name in names}, arm=arm, training_seed=training_seed) for answer in answers
+    ]
 
 
-def answers_by_arm(runs: Sequence[TunedRun]) -> dict[str, list[ArmAnswer]]:
+def answers_by_arm(runs: Sequence[AnsweredRun]) -> dict[str, list[ArmAnswer]]:
     """Each arm's answers, all of its training seeds one after the other."""
-    found: dict[str, list[ArmAnswer]] = {}
+    arms: dict[str, list[ArmAnswer]] = {}
     for run in runs:
-        found.setdefault(run.arm, []).extend(run.answers)
-    return found
+        arms.setdefault(run.arm, []).extend(run.answers)
+    return arms
 
 
-def write_answers(arms: Arms, out: Path) -> None:
+def write_answers(arms: Mapping[str, Sequence[ArmAnswer]], out: Path) -> None:
     write_records(out / ANSWERS_FILE, (answer for answers in arms.values() for answer in answers), ArmAnswer)
 
 
@@ -130,8 +142,8 @@ class Measure:
     value: Value
     family: str | None = None
 
-    def asked(self, answers: Sequence[ArmAnswer]) -> list[ArmAnswer]:
-        return versions.of_group(answers, self.group, self.family)
+    def asked(self, answers: Sequence[Answer]) -> list[Answer]:
+        return of_group(answers, self.group, self.family)
 
 
 WORTH = (

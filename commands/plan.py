@@ -1,0 +1,47 @@
+"""``rlhf plan``: what a recipe needs, before hours are spent."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.options import JsonOption, RecipeOption, SeedOption, SetOption, plain_errors
+from commands.output import print_json
+from stages.recipe import load_recipe
+
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="D", help="Plan for cpu, cuda or cuda:1, also where no such GPU is here.")
+]
+
+
+def plan(
+    recipe: RecipeOption = "nano",
+    folder: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Default: runs/<recipe>-<seed>.")] = None,
+    seed: SeedOption = 0,
+    set_: SetOption = None,
+    device: DeviceOption = "cpu",
+    json_: JsonOption = False,
+) -> None:
+    """What a recipe would do: steps, tokens, memory, disk and time. Exit code 1 when it cannot fit.
+
+    Example: rlhf plan --recipe nano
+    """
+    with plain_errors():
+        chosen = load_recipe(recipe, set_ or [])
+        place = folder or Path("runs") / f"{chosen.name}-{seed}"
+        from commands.plan_table import print_plan
+        from stages.environment import quiet_libraries
+        from stages.plan.table import make_plan, this_machine
+
+        quiet_libraries()
+        planned = make_plan(chosen, place, seed, this_machine(place, device))
+        if json_:
+            print_json(dataclasses.asdict(planned))
+        else:
+            options = "".join(f" --set {shlex.quote(override)}" for override in set_ or [])
+            options += "" if device == "cpu" else f" --device {device}"
+            print_plan(planned, f"rlhf reproduce --recipe {recipe} --dir {shlex.quote(str(place))} --seed {seed}{options}")
+    if planned.problems:
+        raise typer.Exit(1)

@@ -1,0 +1,44 @@
+"""``rlhf recipe``: the shipped recipes, and one after defaults."""
+
+from typing import Annotated
+
+import typer
+
+from commands.options import JsonOption, SetOption, plain_errors
+from commands.output import print_json, print_table
+from stages.recipe import load_recipe, shipped_recipes
+
+recipe_app = typer.Typer(no_args_is_help=True, help="Recipes: every setting of a run.")
+
+
+@recipe_app.command("list")
+def recipe_list(json_: JsonOption = False) -> None:
+    """The shipped recipes.
+
+    Example: rlhf recipe list
+    """
+    descriptions = {name: load_recipe(name).description for name in shipped_recipes()}
+    if json_:
+        print_json(descriptions)
+    else:
+        print_table(("recipe", "description"), list(descriptions.items()))
+
+
+@recipe_app.command("show")
+def recipe_show(
+    name: Annotated[str, typer.Argument(metavar="R", help="A shipped recipe or a YAML file.")],
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """A recipe after defaults.
+
+    Example: rlhf recipe show nano
+    """
+    with plain_errors():
+        values = load_recipe(name, set_ or []).model_dump(mode="json")
+        if json_:
+            print_json(values)
+            return
+        import yaml
+
+        typer.echo(yaml.safe_dump(values, sort_keys=False), nl=False)

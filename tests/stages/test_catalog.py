@@ -1,0 +1,68 @@
+"""Every row of the catalog: it leads to a function, fits the recipes, is documented, and what saves states is killed."""
+
+import inspect
+
+import pytest
+from kill_targets import TARGETS
+from stage_table import PAGE, page
+
+from registry.artifact import KINDS
+from stages.catalog import STAGES
+from stages.pipeline import steps
+from stages.recipe import load_recipe
+from stages.references import SANDBOX_SIZES
+from stages.stage import Study
+from stages.study_catalog import STUDIES
+from stages.study_steps import planned_study
+
+ROWS = [*STAGES.values(), *STUDIES.values()]
+KILLED_IN_PLACE_OF = {  # studies train or sample through the same few functions, and one of each is killed
+    "study-safety-loss": "study-pooling", "study-margin": "study-pooling", "study-reward-scaling": "study-pooling",
+    "study-size-distillation": "study-pooling", "study-whitening": "study-pooling", "study-temperature": "study-best-of-n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_row_leads_to_a_function_of_a_stage(row):
+    parameters = list(inspect.signature(row.load()).parameters)
+    assert parameters == ["config", "inputs", "out", "progress", "seed", "states"]
+    assert row.kind in KINDS and {role.kind for role in row.inputs.values()} <= {*KINDS, ""}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_role_is_read_by_its_name_in_the_function_or_what_it_calls(row):
+    import pathlib
+
+    root = pathlib.Path(__file__).resolve().parents[2]
+    text = "".join(path.read_text() for path in (root / "stages").rglob("*.py") if path.name != "catalog.py")
+    assert [name for name in row.inputs if f'"{name}"' not in text] == []
+
+
+@pytest.mark.parametrize("name", ["nano", "micro", "llama2-7b", "llama2-7b-lora"])
+def test_the_config_of_every_step_is_that_of_its_row(name):
+    for step in steps(load_recipe(name), "all"):
+        assert type(step.config) is step.stage.config, step.makes
+        assert set(step.inputs) <= set(step.stage.inputs), step.makes
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=lambda study: study.artifact)
+def test_every_study_can_be_planned_for_nano_with_its_defaults(study: Study):
+    recipe = load_recipe("nano")
+    *_, step = planned_study(study, recipe, sizes=SANDBOX_SIZES if study.sizes == "several" else ())
+    assert step.makes == f"study/{study.artifact}"
+    assert {role for role, of in study.inputs.items() if of.references(recipe)} <= set(step.inputs)
+
+
+def test_the_page_of_stages_is_made_from_the_catalog():
+    assert PAGE.read_text(encoding="utf-8") == page(), "make it again: python tests/stage_table.py"
+
+
+def test_every_stage_that_saves_states_is_killed():
+    targets = {target.name for target in TARGETS}
+    saving = {row.name for row in ROWS if row.saves_states}
+    assert {KILLED_IN_PLACE_OF.get(name, name) for name in saving} <= targets
+
+
+def test_a_stage_says_in_which_number_format_it_trains():
+    assert {name for name, stage in STAGES.items() if stage.dtype("cuda:1") != "float32"} == {"sft", "tune"}
+    assert STAGES["sft"].dtype("cuda") == "bfloat16 autocast" and STAGES["sft"].dtype("cpu") == "float32"
