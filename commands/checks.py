@@ -30,8 +30,8 @@ def doctor(
 ) -> None:
     """Check the machine, a tokenizer's chat format, masks, reward scale and PPO's step 0. Exit code 1 when something is wrong.
 
-    What is not given is looked for in the registry, and skipped where it is not there. At step 0 the ratio must be 1 and the KL
-    0; when they are not, the cause is named: temperature, top-p, dropout, padding, dtype or template.
+    What is not given is taken from the registry, and skipped where it is not there. At step 0 the ratio must be 1 and the KL 0.
+    When they are not, the doctor looks for the cause: template, dropout, padding, dtype or weights.
 
     Example: rlhf doctor --policy policy/chat --recipe nano
     """
@@ -54,6 +54,6 @@ def doctor(
             print_json(as_json(checks))
         else:
             typer.echo(f"{wrong} of {len(checks)} checks found something wrong" if wrong else "nothing is wrong")
-            typer.echo(f"next: {'mend that, and rlhf doctor again' if wrong else f'rlhf plan --recipe {recipe}'}")
+            typer.echo(f"next: {'fix that, then run rlhf doctor again' if wrong else f'rlhf plan --recipe {recipe}'}")
     if wrong:
         raise typer.Exit(1)

@@ -132,7 +132,7 @@ def show_drafts(
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What stopped runs left behind; running the same command again goes on from there.
+    """What stopped runs left behind; run the same command again to resume.
 
     Example: rlhf registry drafts --discard
     """

@@ -153,7 +153,7 @@ class SamplingConfig(RejectionSamplingConfig):
     num_helpful: int = Field(gt=0, description="benign prompts to sample for")
     num_adversarial: int = Field(ge=0, description="adversarial prompts to sample for")
     batch: str = Field("round-1", description="decides which prompts are drawn")
-    allow_overlap: bool = Field(False, description="learn from prompts that are for evaluation all the same")
+    allow_overlap: bool = Field(False, description="train on prompts even if they are for evaluation")
 
 
 class FileConfig(Section):
@@ -188,7 +188,7 @@ class PPOStageConfig(PPOConfig):
 
     num_helpful: int = Field(gt=0, description="benign prompts to draw from")
     num_adversarial: int = Field(ge=0, description="adversarial prompts to draw from")
-    allow_overlap: bool = Field(False, description="learn from prompts that are for evaluation all the same")
+    allow_overlap: bool = Field(False, description="train on prompts even if they are for evaluation")
 
 
 class ConsistencyConfig(Section):
@@ -246,7 +246,7 @@ class CheckpointConfig(Section):
 
 
 class RewardCheckpointConfig(Section):
-    """A reward model from elsewhere."""
+    """An external reward model."""
 
     checkpoint: str = Field(description="a Hugging Face folder, or a name on the hub")
     hub_revision: str | None = Field(None, description="commit of a hub name; the newest when left out")
@@ -281,10 +281,10 @@ class TeamDataConfig(Section):
 
 
 class ExpectedConfig(Section):
-    """Sizes that a plan reckons with before there is any data; no stage reads them."""
+    """Sizes that a plan uses before there is any data; no stage reads them."""
 
     prompt_tokens: int = Field(gt=0, description="mean tokens of a prompt, with the turns before it")
     response_tokens: int = Field(gt=0, description="mean tokens of a response")
     turn_tokens: int = Field(gt=0, description="mean tokens of one turn of a dialogue, question and answer")
     num_demonstrations: int = Field(0, ge=0, description="dialogues of a team's file; the sandbox says how many it writes")
-    num_comparisons: dict[Axis, int] = Field({}, description="comparisons a team brings to each round, by axis")
+    num_comparisons: dict[Axis, int] = Field({}, description="comparisons a team imports in each round, by axis")

@@ -25,13 +25,15 @@ def configs() -> list[type[BaseModel]]:
 
 
 def names_read() -> set[str]:
-    """Every attribute that is read in the packages."""
+    """Every attribute that is read in the packages, and every section that a row of the catalog names."""
     read = set()
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                     read.add(node.attr)
+                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "section":
+                    read.update(argument.value for argument in node.args if isinstance(argument, ast.Constant))
     return read
 
 

@@ -1,4 +1,4 @@
-"""What a team brings from outside: a base checkpoint, dialogues to learn from, prompts. Annotation files come by ``import``.
+"""A team's own base checkpoint, dialogues and prompts, added to the registry. Annotation files come by ``rlhf import``.
 
 Files are JSONL, one record a line. A file with a faulty row is refused whole (``preference_data/strict_rows.py``).
 """
@@ -79,7 +79,7 @@ def add_prompts(
         kept.setdefault(row.id, row)
     prompts = list(kept.values())
     if repeated := len(rows) - len(prompts):
-        progress.say(f"{config.file}: {repeated} prompts stand there more than once; the first of each is kept")
+        progress.say(f"{config.file}: {repeated} prompts occur more than once; the first of each is kept")
     write_records(out / "prompts.parquet", prompts, Prompt)
     return {"prompts": len(prompts), "repeated": repeated, "with_safety_tag": sum(prompt.is_safety for prompt in prompts)}
 

@@ -1,4 +1,4 @@
-"""A reward model from elsewhere, copied into the registry with its tokenizer and its chat template.
+"""An external reward model, copied into the registry with its tokenizer and its chat template.
 
 ``reward_model/external.py`` says how it scores, ``reward_model/external_checkpoint.py`` what is refused.
 """

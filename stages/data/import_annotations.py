@@ -32,7 +32,7 @@ COLUMNS_TOLD = 20
 
 
 def run(config: ImportConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates) -> dict[str, Any]:
-    """Files are looked for in the ``annotations`` artifact where one is given.
+    """Files are those of the ``annotations`` artifact where one is given.
 
     Raises FileProblem for one outside it that is not what it was, TooManyRejects, AnnotationFileError, ColumnMapError.
     """
@@ -109,7 +109,7 @@ def lengths_with(model: Artifact) -> Any:
 
     if model.reference.kind == "reward_model" and is_external(model.path):
         raise WrongKind(
-            f"{model.reference} is a reward model from elsewhere, which reads another chat format than what is trained here; "
+            f"{model.reference} is an external reward model, which reads another chat format than what is trained here; "
             "give a policy, or a reward model that was trained here"
         )
     tokenizer = load_tokenizer(model.path)

@@ -1,4 +1,4 @@
-"""One finding of ``rlhf doctor``: what was looked at, how it stands, what was found and what to do about it."""
+"""One check of ``rlhf doctor``: its subject, its state, what was found and what to do about it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ State = Literal["ok", "wrong", "skipped", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``state``: as it should be, wrong, not looked at, or worth knowing. ``advice``: what to do, '' where there is nothing."""
+    """``state``: as it should be, wrong, not checked, or worth knowing. ``advice``: what to do, '' where there is nothing."""
 
     name: str
     state: State
@@ -17,7 +17,7 @@ class Check:
     advice: str = ""
 
 
-def judged(name: str, problems: list[str], fine: str, advice: str) -> Check:
+def checked(name: str, problems: list[str], fine: str, advice: str) -> Check:
     """Wrong with its problems, or else ok."""
     return Check(name, "wrong", "; ".join(problems), advice) if problems else Check(name, "ok", fine)
 

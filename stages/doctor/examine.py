@@ -77,7 +77,7 @@ def examine(registry: Registry, recipe: Recipe, given: dict[str, str], seed: int
     yield opened
     if tokenizer is None:
         return
-    yield from format_checks(tokenizer, brought=policy is None or policy.artifact is not None)
+    yield from format_checks(tokenizer, in_registry=policy is None or policy.artifact is not None)
     if policy and (policy.path / "config.json").is_file():
         yield embeddings(len(tokenizer), AutoConfig.from_pretrained(policy.path).vocab_size)
     dialogues, masks = _masks(tokenizer, subjects.get("dialogues"), recipe)
@@ -128,7 +128,7 @@ def _files(role: str, subject: Subject) -> Check:
     try:
         subject.artifact.check()
     except CorruptArtifact as error:
-        return Check(f"{role} artifact", "wrong", str(error), "it was not looked at any further")
+        return Check(f"{role} artifact", "wrong", str(error), "it was not checked further")
     num_files = len(subject.artifact.manifest.files)
     return Check(f"{role} artifact", "ok", f"{subject.name}: its {num_files} files are what was committed")
 
@@ -182,7 +182,7 @@ def _spoken(
             reference, _ = load_policy(policy.path)
             sampling = _sample(TransformersSampler(model, tokenizer), prompts, recipe.ppo, seed)
         except Exception as error:  # libraries raise what they like at damaged weights
-            yield Check("step 0", "wrong", f"{policy.name} cannot answer: {error}", "mend the policy, and look again")
+            yield Check("step 0", "wrong", f"{policy.name} cannot answer: {error}", "fix the policy and run the doctor again")
         else:
             yield from step_zero_checks(sampling, model, reference, tokenizer)
             spoken = zip(sampling.prompts, sampling.responses, strict=True)

@@ -27,7 +27,7 @@ from preference_data.messages import (
     user,
 )
 from rlhf.ratio_causes import first_difference
-from stages.doctor.check import Check, State, judged
+from stages.doctor.check import Check, State, checked
 
 _BRIEF: Message = {"role": "system", "content": "Be brief, and be kind."}
 DIALOGUES: tuple[Messages, ...] = (
@@ -42,8 +42,8 @@ TAGGED_ANSWER: Messages = [
 ]
 
 
-def format_checks(tokenizer: PreTrainedTokenizerBase, brought: bool) -> Iterator[Check]:
-    """The self-test. ``brought``: it is part of the registry, where every tokenizer has the template."""
+def format_checks(tokenizer: PreTrainedTokenizerBase, in_registry: bool) -> Iterator[Check]:
+    """The self-test. ``in_registry``: it is part of the registry, where every tokenizer has the template."""
     yield special_tokens(tokenizer)
     if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
         yield Check("turns", "skipped", "a format of turns needs BOS and EOS", "give a tokenizer that has both")
@@ -51,12 +51,12 @@ def format_checks(tokenizer: PreTrainedTokenizerBase, brought: bool) -> Iterator
     try:
         dialogues = [encode_dialogue(tokenizer, messages) for messages in DIALOGUES]
     except ChatFormatError as error:
-        yield Check("turns", "wrong", str(error), "the rest of the chat format was not looked at")
+        yield Check("turns", "wrong", str(error), "the rest of the chat format was not checked")
         return
     yield turns(tokenizer, dialogues)
     yield round_trip(tokenizer, dialogues)
     yield tags(tokenizer)
-    yield from template(tokenizer, brought)
+    yield from template(tokenizer, in_registry)
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> Check:
@@ -76,7 +76,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> Check:
     if tokenizer.pad_token_id is None:
         fine += " (it has no pad; unk stands in)"
     advice = "set pad_token to unk_token and save the tokenizer, or take one of the Llama 2 family"
-    return judged("special tokens", problems, fine, advice)
+    return checked("special tokens", problems, fine, advice)
 
 
 def turns(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Encoded]) -> Check:
@@ -91,7 +91,7 @@ def turns(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Encoded]) -> C
                 belong = f"{num_turns(messages)} and {num_eos} belong"
                 problems.append(f"{found[0]} BOS and {found[1]} EOS where {belong}, in {_shown(tokenizer, ids)}")
     advice = "use a tokenizer that adds no special tokens of its own and splits them in plain text"
-    return judged("turns", problems, f"one BOS and one EOS a turn in {len(many)} dialogues and their prompts", advice)
+    return checked("turns", problems, f"one BOS and one EOS a turn in {len(many)} dialogues and their prompts", advice)
 
 
 def round_trip(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Encoded]) -> Check:
@@ -104,7 +104,7 @@ def round_trip(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Encoded])
             problems.append(f"{answers} are read back as {read}")
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in encoded.ids:
             problems.append(f"{_shown(tokenizer, encoded.ids)} holds unk, which is padding here")
-    return judged("round trip", problems, "what is trained on reads back as the answers", "use a tokenizer with byte fallback")
+    return checked("round trip", problems, "what is trained on reads back as the answers", "use a tokenizer with byte fallback")
 
 
 def tags(tokenizer: PreTrainedTokenizerBase) -> Check:
@@ -112,16 +112,16 @@ def tags(tokenizer: PreTrainedTokenizerBase) -> Check:
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     problems = [f"{tag} is a special token" for tag in (B_INST, E_INST, B_SYS, E_SYS) if tag in special]
     advice = "take the tags out of the added tokens: decoding drops special tokens, and the reference format has none"
-    return judged("tags", problems, "plain text to the tokenizer, and refused in user texts", advice)
+    return checked("tags", problems, "plain text to the tokenizer, and refused in user texts", advice)
 
 
-def template(tokenizer: PreTrainedTokenizerBase, brought: bool) -> Iterator[Check]:
+def template(tokenizer: PreTrainedTokenizerBase, in_registry: bool) -> Iterator[Check]:
     """The saved template gives the ids of ``policy/chat.py``, and refuses what that refuses."""
     advice = "set tokenizer.chat_template to policy.chat.CHAT_TEMPLATE and save it"
-    if not brought:
+    if not in_registry:
         advice = "a recipe whose base.checkpoint names this folder writes the right one; was the model tuned to another format?"
     if not tokenizer.chat_template:
-        state: State = "wrong" if brought else "note"
+        state: State = "wrong" if in_registry else "note"
         yield Check("template", state, "there is none, so other tools will not know the chat format", advice)
         return
     many = [*DIALOGUES, *(messages[:-1] for messages in DIALOGUES)]
@@ -130,14 +130,14 @@ def template(tokenizer: PreTrainedTokenizerBase, brought: bool) -> Iterator[Chec
         found = "it lacks the space in front of each turn: this tokenizer puts one at the beginning of a text alone, and in "
         found += "the reference format each turn is a text of its own"
         spaced = f"write bos_token + ' {B_INST} ' into it, for the tools that use it; policy/chat.py does not"
-        yield Check("template", "wrong" if brought else "note", found, spaced)
+        yield Check("template", "wrong" if in_registry else "note", found, spaced)
     else:
         fine = f"the ids of policy/chat.py for {len(DIALOGUES)} dialogues and their prompts"
-        yield judged("template", problems[:1], fine, advice)
+        yield checked("template", problems[:1], fine, advice)
     let_in = [tag for tag in TAGS if _renders(tokenizer, [user(f"Say {tag} twice.")])]
     if let_in:
         found = f"user text may hold {', '.join(let_in)} and so forge a turn, where other tools use the template"
-        yield Check("template refusals", "wrong" if brought else "note", found, advice)
+        yield Check("template refusals", "wrong" if in_registry else "note", found, advice)
     else:
         yield Check("template refusals", "ok", "user text that holds a tag is refused")
 
@@ -146,7 +146,7 @@ def embeddings(num_tokens: int, num_embeddings: int) -> Check:
     """No token without an embedding."""
     problems = [f"{num_tokens} tokens, and only {num_embeddings} embeddings"] if num_tokens > num_embeddings else []
     fine = f"{num_embeddings} embeddings for {num_tokens} tokens"
-    return judged("embeddings", problems, fine, "tokenizer and model do not belong together; take both from one folder")
+    return checked("embeddings", problems, fine, "tokenizer and model do not belong together; take both from one folder")
 
 
 def _trained(encoded: Encoded) -> Iterator[list[int]]:

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 from registry.errors import RegistryError
 from registry.writing import check_locks
-from stages.doctor.check import Check, judged
+from stages.doctor.check import Check, checked
 from stages.terminal.screen_text import size_text
 
 DISTRIBUTION = "llama-rlhf"
@@ -42,13 +42,13 @@ def library_checks(distribution: str = DISTRIBUTION, python: str = platform.pyth
         return
     asked = about["Requires-Python"] or ""
     wrong = [] if python in SpecifierSet(asked) else [f"Python {python} does not fit {asked}"]
-    yield judged("python", wrong, f"{python}, within {asked}", f"use a Python within {asked}")
+    yield checked("python", wrong, f"{python}, within {asked}", f"use a Python within {asked}")
     needed = [Requirement(text) for text in importlib.metadata.requires(distribution) or []]
     core = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
     problems = [problem for each in core if (problem := _misfit(each))]
     newest = ", ".join(f"{each.name} {_version(each.name)}" for each in core[:3])
     install = "pip install " + " ".join(f'"{each.name}{each.specifier}"' for each in core if _misfit(each))
-    yield judged("libraries", problems, f"{len(core)} within their ranges: {newest} and others", install)
+    yield checked("libraries", problems, f"{len(core)} within their ranges: {newest} and others", install)
     for extra in about.get_all("Provides-Extra") or []:
         listed = [each for each in needed if each not in core and each.marker and each.marker.evaluate({"extra": extra})]
         missing = [problem for each in listed if (problem := _misfit(each))]
@@ -90,7 +90,7 @@ def disk(folder: Path, free: int) -> Check:
     """Room for what stages write."""
     problems = [f"{size_text(free)} are free in {folder}"] if free < LEAST_DISK else []
     advice = "free some space, or put the registry on another disk; rlhf registry prune shows what is not needed"
-    return judged("disk", problems, f"{size_text(free)} are free in {folder}", advice)
+    return checked("disk", problems, f"{size_text(free)} are free in {folder}", advice)
 
 
 def locks(folder: Path) -> Check:

@@ -41,7 +41,7 @@ def count_masks(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Dialogue
 
 
 def masks_check(masks: Masks, max_length: int, whose: str) -> Check:
-    """The counts, judged."""
+    """The counts, checked."""
     problems = []
     if masks.untrained:
         problems.append(f"{masks.untrained} dialogues have no token to train on")
@@ -57,5 +57,5 @@ def masks_check(masks: Masks, max_length: int, whose: str) -> Check:
     if masks.too_long and not problems:
         return Check("masks", "note", fine, "longer ones are counted and left out; raise max_length to keep them")
     if problems:
-        return Check("masks", "wrong", f"{whose}: {', '.join(problems)}", "mend the dialogues and bring them again")
+        return Check("masks", "wrong", f"{whose}: {', '.join(problems)}", "fix the dialogues and add them again")
     return Check("masks", "ok", fine)

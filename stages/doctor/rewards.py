@@ -13,7 +13,7 @@ from torch import Tensor
 from preference_data.messages import Messages, MessagesError
 from reward_model.model import RewardModelError
 from reward_model.opening import open_scorer
-from stages.doctor.check import Check, judged
+from stages.doctor.check import Check, checked
 
 LEAST_SPREAD = 0.01  # logits; scores that are closer together than this tell nothing apart
 LARGEST_GAP = 1e-5  # between a score alone and in a batch, for each logit of its size
@@ -68,4 +68,4 @@ def alike(axis: str, alone: Tensor, batched: Tensor) -> Check:
     gap = ((alone - batched).abs() / batched.abs().clamp_min(1)).max().item()
     problems = [] if gap <= LARGEST_GAP else [f"a score alone differs from the same in a batch by {gap:.2g}"]
     fine = f"{len(alone)} scores alone are those in a batch, within {gap:.1g}"
-    return judged(f"{axis} alone and batched", problems, fine, "padding leaks into the score: attention must be causal")
+    return checked(f"{axis} alone and batched", problems, fine, "padding leaks into the score: attention must be causal")

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.ratio_causes import prompt_cause, ratio_cause, ref_cause
 from rlhf.step_zero import Sampling, step_zero
-from stages.doctor.check import Check, judged
+from stages.doctor.check import Check, checked
 
 _UNEXPLAINED = (
     "no usual cause explains it (template, dropout, padding, dtype). Still possible: a sampler that uses another temperature, "
@@ -22,7 +22,7 @@ def step_zero_checks(
     template = prompt_cause(sampling, tokenizer)
     problems = [f"cause: {template.name}: {template.found}"] if template else []
     as_expected = f"{len(sampling.prompts)} prompts were read in the format of policy/chat.py"
-    yield judged("step 0 prompts", problems, as_expected, template.advice if template else "")
+    yield checked("step 0 prompts", problems, as_expected, template.advice if template else "")
 
     measured = step_zero(sampling, policy, ref_policy)
     dtype = str(policy.dtype).removeprefix("torch.")

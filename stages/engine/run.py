@@ -158,10 +158,10 @@ def _up_to_date(registry: Registry, stage: Stage, present: Artifact) -> str:
 def _what_else_there_is(
     registry: Registry, stage: Stage, name: str, asked: str, wanted: Mapping[str, Any], states: SavedStates
 ) -> Iterator[str]:
-    """Lines for the reader: what is gone on with, and what sets this run apart from earlier ones of the same name."""
+    """Lines for the reader: what is resumed, and what sets this run apart from earlier ones of the same name."""
     artifact = f"{stage.kind}/{name}"
     if numbers := states.numbers():
-        yield f"{artifact} goes on from what an earlier run had saved (state {numbers[-1]})"
+        yield f"{artifact} resumes from what an earlier run saved (state {numbers[-1]})"
     if revisions := registry.revisions(stage.kind, name):
         before = registry.resolve(f"{artifact}@{revisions[-1]}")
         if changes := differences(asked_of(before.manifest), wanted):

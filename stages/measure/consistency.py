@@ -1,6 +1,6 @@
 """Does an instruction hold through a dialogue (paper Table 30)? The policy talks, and each turn is written down.
 
-In the sandbox its own checkers judge, and recall is asked as well. A team brings dialogues, of which the users' words are
+In the sandbox its own checkers judge, and recall is asked as well. A team gives dialogues, of which the user messages are
 taken, and a file of constraints: each has a checker, or a chat policy judges.
 """
 

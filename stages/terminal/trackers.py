@@ -106,7 +106,7 @@ class TrackedRun:
             self._names.remove(name)
             self._open.pop(name, None)
             cause = _without_secrets(f"{type(error).__name__}: {error}".splitlines()[0])
-            self._say(f"{name} failed and is told nothing more, while training and its logs go on ({cause})")
+            self._say(f"{name} failed and is not used any more; training and its logs continue ({cause})")
 
     def _remember(self) -> None:
         if self._memory is not None and self._memory.is_dir():  # it is there once a state was saved to go on from

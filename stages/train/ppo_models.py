@@ -152,7 +152,7 @@ class _Base:
 
     def _why_not(self, folder: Path) -> str | None:
         if is_external(folder):
-            return "it is from elsewhere"
+            return "it is an external reward model"
         if not (folder / FOLDER).is_dir():
             return "all its weights were trained, or it was made before adapters were kept"
         root = load_update(folder).root
@@ -181,7 +181,9 @@ def _critic_folder(inputs: Inputs, config: PPOConfig, progress: Progress) -> Pat
         return None
     if not is_external(helpfulness.path):
         return helpfulness.path
-    progress.say(f"{helpfulness.reference} is from elsewhere, so the critic starts as {start.reference} with a new head")
+    progress.say(
+        f"{helpfulness.reference} is an external reward model, so the critic starts as {start.reference} with a new head"
+    )
     return None
 
 

@@ -261,8 +261,8 @@ def test_a_micro_run_is_healthy(micro) -> None:
 # The chat format
 
 
-def checked(tokenizer, brought=True):
-    return {check.name: check for check in format_checks(tokenizer, brought)}
+def checked(tokenizer, in_registry=True):
+    return {check.name: check for check in format_checks(tokenizer, in_registry)}
 
 
 def broken(**changes):
@@ -397,13 +397,13 @@ def test_templates_that_say_something_else() -> None:
     loose = CHAT_TEMPLATE.replace("{%- if tag in message['content'] -%}", "{%- if false -%}")
     check = checked(broken(chat_template=loose))["template refusals"]
     assert check.state == "wrong" and "[INST], [/INST], <<SYS>>" in check.found
-    assert checked(broken(chat_template=loose), brought=False)["template refusals"].state == "note"
+    assert checked(broken(chat_template=loose), in_registry=False)["template refusals"].state == "note"
 
     check = checked(broken(chat_template="{{ raise_exception('not today') }}"))["template"]
     assert check.state == "wrong" and "cannot render" in check.found and "not today" in check.found
 
     assert checked(broken(chat_template=None))["template"].state == "wrong"
-    check = checked(broken(chat_template=None), brought=False)["template"]
+    check = checked(broken(chat_template=None), in_registry=False)["template"]
     assert check.state == "note" and "base.checkpoint" in check.advice
 
 
@@ -416,8 +416,8 @@ def test_a_tokenizer_that_puts_a_space_before_the_first_word_alone_needs_one_in_
         return LlamaTokenizer(vocab=learnt["vocab"], merges=merges, legacy=legacy, pad_token="<unk>", chat_template=template)
 
     spaced = CHAT_TEMPLATE.replace("bos_token + '[INST] '", "bos_token + ' [INST] '")
-    for brought, state in ((True, "wrong"), (False, "note")):
-        check = checked(llama(CHAT_TEMPLATE), brought)["template"]
+    for in_registry, state in ((True, "wrong"), (False, "note")):
+        check = checked(llama(CHAT_TEMPLATE), in_registry)["template"]
         assert check.state == state and "lacks the space in front of each turn" in check.found
         assert "bos_token + ' [INST] '" in check.advice
     assert checked(llama(spaced))["template"].state == checked(llama(CHAT_TEMPLATE, legacy=True))["template"].state == "ok"

@@ -1,4 +1,4 @@
-"""A reward model from elsewhere through the command line: registered once, then used wherever a reward model is."""
+"""An external reward model through the command line: registered once, then used wherever a reward model is."""
 
 import json
 import re
@@ -212,7 +212,7 @@ def test_ppo_is_rewarded_by_it_and_starts_its_critic_from_the_policy(registry):
         "--registry", registry.root, "--recipe", "micro",
         *(word for change in settings for word in ("--set", f"ppo.{change}")),
     )  # fmt: skip
-    said = "reward_model/theirs@1 is from elsewhere, so the critic starts as policy/tiny@1 with a new head"
+    said = "reward_model/theirs@1 is an external reward model, so the critic starts as policy/tiny@1 with a new head"
     assert said in plain(done.output)
     made = registry.open("policy/rewarded")
     assert [parent.reference for parent in made.manifest.parents["helpfulness"]] == ["reward_model/theirs@1"]
@@ -248,4 +248,4 @@ def test_what_is_counted_or_shown_in_the_policys_chat_format_refuses_it(registry
     counted = run("import", tmp_path / "judged.jsonl", *limit, *words, code=2)
     shown = run("data", "show", str(judged.reference), *words, code=2)
     for done in (counted, shown):
-        assert said in plain(done.output) and "a reward model from elsewhere, which reads" in plain(done.output)
+        assert said in plain(done.output) and "an external reward model, which reads" in plain(done.output)

@@ -334,8 +334,8 @@ def test_a_reward_model_from_elsewhere_scores_and_starts_no_critic(registry: Reg
     said: list[str] = []
     models = made(registry, said=said, helpfulness="reward_model/theirs")
     assert said == [
-        "reward_model/theirs@1 is loaded by itself and takes memory of its own: it is from elsewhere",
-        "reward_model/theirs@1 is from elsewhere, so the critic starts as policy/v2@1 with a new head",
+        "reward_model/theirs@1 is loaded by itself and takes memory of its own: it is an external reward model",
+        "reward_model/theirs@1 is an external reward model, so the critic starts as policy/v2@1 with a new head",
     ]
     assert set(storages(models.value_model, list(own(models.value_model).values()))) <= set(storages(models.ref_policy))
 

@@ -253,7 +253,7 @@ def test_a_stopped_stage_goes_on_from_what_it_saved(registry: Registry, error: B
     assert registry.references() == () and run.steps == 2
     made = make(registry, run, progress=progress)
     assert run.steps == 3 and made.artifact.digest == make(registry, Saving(0, error), name="other").artifact.digest
-    assert screen.getvalue() == ("prompts/data goes on from what an earlier run had saved (state 2)\nmade prompts/data@1\n")
+    assert screen.getvalue() == ("prompts/data resumes from what an earlier run saved (state 2)\nmade prompts/data@1\n")
     assert unfinished(registry.root) == ()
 
 
@@ -316,7 +316,7 @@ def test_two_processes_that_want_one_artifact_make_it_once(registry: Registry, t
     assert [str(reference) for reference in registry.references()] == ["prompts/data@1"]
     said = sorted((screen.read_text() for screen in screens), key=len)
     assert said[0].endswith("made prompts/data@1\n") and "another process" not in said[0]
-    assert "is being made by another process (process " in said[1] and "prompts/data@1 is up to date" in said[1]
+    assert "prompts/data is being made by another process" in said[1] and "prompts/data@1 is up to date" in said[1]
     assert "scale: 3/3" not in said[1]
 
 
