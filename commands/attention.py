@@ -13,11 +13,12 @@ from policy.placement import check_device, on_device
 
 def attention(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Dialogues: JSONL, JSON, CSV or Parquet, as rlhf score reads.")],
-    policy: Annotated[str, typer.Option("--policy", metavar="REF", help="Or a Hugging Face folder.")] = "policy/chat",
+    policy: Annotated[str, typer.Option("--policy", metavar="REF", help="Policy, or a Hugging Face folder.")] = "policy/chat",
     against: Annotated[
-        str | None, typer.Option("--against", metavar="REF", help="Another policy, drawn first and to the same scale.")
+        str | None,
+        typer.Option("--against", metavar="REF", help="Another policy to compare with, plotted first and on the same scale."),
     ] = None,
-    row: Annotated[int, typer.Option("--row", metavar="N", min=1, help="Which row of the file.")] = 1,
+    row: Annotated[int, typer.Option("--row", metavar="N", min=1, help="Row of the file.")] = 1,
     instruction: Annotated[
         str | None,
         typer.Option(
@@ -28,14 +29,14 @@ def attention(
         ),
     ] = None,
     bin_size: Annotated[
-        int | None, typer.Option("--bin", metavar="N", min=1, help="Tokens of a bin at most. Default: for some 48 bins.")
+        int | None, typer.Option("--bin", metavar="N", min=1, help="Largest number of tokens in a bin. Default: about 48 bins.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page.")] = Path("attention.html"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="HTML page to write.")] = Path("attention.html"),
     registry: RegistryOption = None,
     device: DeviceOption = "cpu",
     json_: JsonOption = False,
 ) -> None:
-    """Draw what a policy looks at in one dialogue: the maximum attention over layers and heads (paper Fig 10).
+    """Plot a policy's attention in one dialogue: the maximum over layers and heads (paper Figure 10).
 
     Any Llama checkpoint can be drawn. With --against two are drawn side by side, on the same tokens. The attention from each
     turn to the instruction stands below in numbers.

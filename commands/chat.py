@@ -10,7 +10,7 @@ from policy.placement import check_device, on_device
 
 def chat(
     reference: ReferenceArgument = "policy/chat",
-    system: Annotated[str | None, typer.Option("--system", help="A system message.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="System message.")] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 0.6,
     top_p: Annotated[float, typer.Option("--top-p", min=0.0, max=1.0)] = 0.9,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 256,
@@ -18,7 +18,7 @@ def chat(
     device: DeviceOption = "cpu",
     registry: RegistryOption = None,
 ) -> None:
-    """Talk to a policy; Ctrl-D ends.
+    """Chat with a policy; Ctrl-D quits.
 
     Example: rlhf chat policy/chat --registry runs/nano-0/registry
     """

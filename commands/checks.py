@@ -12,7 +12,9 @@ from stages.recipe import load_recipe
 def doctor(
     policy: Annotated[
         str | None,
-        typer.Option("--policy", metavar="REF", help="Or a Hugging Face folder. Default: policy/chat, or the newest."),
+        typer.Option(
+            "--policy", metavar="REF", help="Policy, or a Hugging Face folder. Default: policy/chat, else the newest."
+        ),
     ] = None,
     helpfulness: Annotated[
         str | None, typer.Option("--helpfulness", metavar="REF", help="Default: reward_model/helpfulness.")
@@ -28,10 +30,10 @@ def doctor(
     seed: SeedOption = 0,
     json_: JsonOption = False,
 ) -> None:
-    """Check the machine, a tokenizer's chat format, masks, reward scale and PPO's step 0. Exit code 1 when something is wrong.
+    """Check the machine, a tokenizer's chat format, masks, reward scale and PPO's step 0. Exit code 1 if something is wrong.
 
-    What is not given is taken from the registry, and skipped where it is not there. At step 0 the ratio must be 1 and the KL 0.
-    When they are not, the doctor looks for the cause: template, dropout, padding, dtype or weights.
+    Artifacts that are not given are taken from the registry, and skipped if missing. At step 0 the ratio must be 1 and the KL
+    0. If not, the doctor looks for the cause: template, dropout, padding, dtype or weights.
 
     Example: rlhf doctor --policy policy/chat --recipe nano
     """

@@ -28,23 +28,35 @@ app = typer.Typer(
     help="The Llama 2-Chat recipe: reward models, rejection sampling, PPO and Ghost Attention, stage by stage.\n\n"
     "Start with: rlhf reproduce --recipe nano",
 )
-evaluate_app = typer.Typer(no_args_is_help=True, help="Evaluate a policy, the reward models, or whether instructions hold.")
+evaluate_app = typer.Typer(
+    no_args_is_help=True, help="Evaluate a policy, the reward models, or consistency with an instruction."
+)
 add_stage_commands(evaluate_app, "evaluate")
 evaluate_app.command()(consistency)
 add_changes(data_app)
 
-app.command()(reproduce)
-app.command()(plan)
-app.command()(doctor)
-app.command("import")(import_files)
-add_stage_commands(app)
-for _command in (gatt, gatt_constraints, add_reward_model, score, attention, report, chat):
-    app.command()(_command)
-app.add_typer(registry_app, name="registry")
-app.add_typer(data_app, name="data")
-app.add_typer(evaluate_app, name="evaluate")
-app.add_typer(study_app, name="study")
-app.add_typer(recipe_app, name="recipe")
+_RECIPE, _DATA, _TRAINING, _MEASURING = "A whole recipe", "Data and registry", "Training, stage by stage", "Use and measure"
+
+app.command(rich_help_panel=_RECIPE)(reproduce)
+app.command(rich_help_panel=_RECIPE)(plan)
+app.command(rich_help_panel=_RECIPE)(report)
+app.add_typer(recipe_app, name="recipe", rich_help_panel=_RECIPE)
+
+app.command("import", rich_help_panel=_DATA)(import_files)
+app.add_typer(data_app, name="data", rich_help_panel=_DATA)
+app.add_typer(registry_app, name="registry", rich_help_panel=_DATA)
+app.command(rich_help_panel=_DATA)(add_reward_model)
+
+add_stage_commands(app, panel=_TRAINING)
+app.command(rich_help_panel=_TRAINING)(gatt)
+app.command(rich_help_panel=_TRAINING)(gatt_constraints)
+
+app.command(rich_help_panel=_MEASURING)(chat)
+app.command(rich_help_panel=_MEASURING)(score)
+app.command(rich_help_panel=_MEASURING)(doctor)
+app.command(rich_help_panel=_MEASURING)(attention)
+app.add_typer(evaluate_app, name="evaluate", rich_help_panel=_MEASURING)
+app.add_typer(study_app, name="study", rich_help_panel=_MEASURING)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from stages.stage import Step
 def consistency(
     policy: Annotated[str, typer.Option("--policy", metavar="REF", help="Policy that answers.")] = "policy/chat",
     prompts: Annotated[
-        str, typer.Option("--prompts", metavar="REF", help="The sandbox's prompts, whose constraints are tested.")
+        str, typer.Option("--prompts", metavar="REF", help="Prompts of the sandbox, which bring the constraints to test.")
     ] = "prompts/evaluation",
     dialogues: Annotated[
         list[str] | None,
@@ -39,7 +39,7 @@ def consistency(
         ),
     ] = None,
     constraints: Annotated[
-        Path | None, typer.Option("--constraints", metavar="FILE", help="JSONL of constraints, including held-out ones.")
+        Path | None, typer.Option("--constraints", metavar="FILE", help="JSONL file of constraints, including held-out ones.")
     ] = None,
     judge: Annotated[
         str | None, typer.Option("--judge", metavar="REF", help="Chat policy that judges constraints without a checker.")
@@ -47,7 +47,7 @@ def consistency(
     *,
     run: RunOptions,
 ) -> None:
-    """Does an instruction hold through a dialogue (paper Table 30)?
+    """Measure how long a policy keeps following an instruction given in the first turn (paper Table 30).
 
     Example: rlhf evaluate consistency --policy policy/chat
     """

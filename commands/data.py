@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from preference_data.measuring.measures import Track
     from stages.engine.model_text import ModelText
 
-data_app = typer.Typer(no_args_is_help=True, help="Preference data: look at it and measure it.")
+data_app = typer.Typer(no_args_is_help=True, help="Inspect, measure, mix, split and export preference data.")
 
 Side = Literal["train", "test", "all"]
-SideOption = Annotated[Side, typer.Option("--side", help="Comparisons to train on, those held out, or all.")]
+SideOption = Annotated[Side, typer.Option("--side", help="Comparisons for training, held-out ones, or all.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="REF", help="Policy or reward model, or a Hugging Face folder.")
 ]
@@ -31,17 +31,17 @@ def stats(
     side: SideOption = "all",
     by: Annotated[
         Literal["source", "batch", "axis", "rating", "annotator", "risk_category"] | None,
-        typer.Option("--by", help="A row for each value of this."),
+        typer.Option("--by", help="One row for each value of this field."),
     ] = None,
-    annotators: Annotated[bool, typer.Option("--annotators", help="What each annotator does, too.")] = False,
+    annotators: Annotated[bool, typer.Option("--annotators", help="Also print statistics of each annotator.")] = False,
     model: ModelOption = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure comparisons: paper Tables 6 and 26, ratings, safety labels, and what length alone tells.
+    """Statistics of comparisons: paper Tables 6 and 26, ratings, safety labels, and how far length alone predicts the choice.
 
-    Lengths are in words, with --model in its tokens. Shares are in % and those in brackets are 95 % intervals.
+    Lengths are in words, or with --model in its tokens. Shares are in %, with 95 % intervals in brackets.
 
     Example: rlhf data stats preferences/helpfulness --by batch --annotators
     """
@@ -76,13 +76,13 @@ def agreement(
     side: SideOption = "all",
     by: Annotated[
         Literal["source", "batch", "axis", "risk_category"],
-        typer.Option("--by", help="Rows for each value of this; judgements are compared within it."),
+        typer.Option("--by", help="Rows for each value of this field; judgements are compared within each."),
     ] = "axis",
     registry: RegistryOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """How far annotators agree on items that several have judged: Gwet's AC1 and AC2, with 95 % intervals.
+    """Agreement between annotators on items that several annotated: Gwet's AC1 and AC2, with 95 % intervals.
 
     Example: rlhf data agreement preferences/helpfulness --by batch
     """
@@ -104,17 +104,17 @@ def agreement(
 @data_app.command("show")
 def show(
     reference: ReferenceArgument,
-    side: Annotated[Side | None, typer.Option("--side", help="Of comparisons: to train on, held out, or all.")] = None,
-    num: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many.")] = 3,
-    skip: Annotated[int, typer.Option("--skip", metavar="N", min=0, help="Leave out the first N.")] = 0,
-    id_: Annotated[str | None, typer.Option("--id", metavar="ID", help="Of a comparison, an item or a prompt.")] = None,
-    rating: Annotated[str | None, typer.Option("--rating", metavar="RATING", help="Only those rated so.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Draw at random, with this seed.")] = None,
+    side: Annotated[Side | None, typer.Option("--side", help="Comparisons for training, held-out ones, or all.")] = None,
+    num: Annotated[int, typer.Option("--n", metavar="N", min=1, help="Number of records.")] = 3,
+    skip: Annotated[int, typer.Option("--skip", metavar="N", min=0, help="Skip the first N.")] = 0,
+    id_: Annotated[str | None, typer.Option("--id", metavar="ID", help="Id of a comparison, an item or a prompt.")] = None,
+    rating: Annotated[str | None, typer.Option("--rating", metavar="RATING", help="Only comparisons with this rating.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Draw records at random, with this seed.")] = None,
     model: ModelOption = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print comparisons, or dialogues to fine-tune on, as a person reads them.
+    """Print comparisons or dialogues, readable for people.
 
     With --model also as that model takes them in: the chat format with its tokens counted, and marked what would be trained
     (policy) or where the score is read (reward model).

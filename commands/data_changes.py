@@ -30,7 +30,7 @@ from stages.sections import MixConfig, OverlapConfig, SplitConfig
 from stages.stage import Step
 from stages.terminal.progress import Progress
 
-SideOption = Annotated[str, typer.Option("--side", metavar="SIDE", help="train, test or all.")]
+SideOption = Annotated[str, typer.Option("--side", metavar="SIDE", help="Side: train, test or all.")]
 
 
 @run_options("recipe", "set_", "save_every", "device", *TRACKING, default_name="mix")
@@ -40,11 +40,17 @@ def mix(
     ] = None,
     axis: Annotated[
         str | None,
-        typer.Option("--paper", metavar="AXIS", help="The paper's mix for helpfulness or safety, of --own and --rest."),
+        typer.Option("--paper", metavar="AXIS", help="The paper's mix for helpfulness or safety, from --own and --rest."),
     ] = None,
-    own: Annotated[list[str] | None, typer.Option("--own", metavar="REF", help="Preferences of the model's axis.")] = None,
-    rest: Annotated[list[str] | None, typer.Option("--rest", metavar="REF", help="Preferences to draw from.")] = None,
-    size: Annotated[int | None, typer.Option("--size", metavar="N", min=1, help="Comparisons in a mix by shares.")] = None,
+    own: Annotated[
+        list[str] | None, typer.Option("--own", metavar="REF", help="Preferences of the model's own axis; may be repeated.")
+    ] = None,
+    rest: Annotated[
+        list[str] | None, typer.Option("--rest", metavar="REF", help="Preferences to fill up from; may be repeated.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", metavar="N", min=1, help="Number of comparisons in a mix by shares.")
+    ] = None,
     *,
     run: RunOptions,
 ) -> None:
@@ -76,7 +82,7 @@ def split(
     *,
     run: RunOptions,
 ) -> None:
-    """Hold out another share of dialogues; those that share their first user message stay together.
+    """Hold out another share of dialogues. Dialogues with the same first user message stay on one side.
 
     Example: rlhf data split preferences/mine --heldout-share 10%
     """
@@ -88,17 +94,17 @@ def split(
 
 @run_options("recipe", "set_", "seed", "save_every", "device", "dry_run", *TRACKING, default_name="the same")
 def overlap(
-    reference: Annotated[str, typer.Argument(metavar="REF", help="Preferences or prompts to look through.")],
+    reference: Annotated[str, typer.Argument(metavar="REF", help="Preferences or prompts to search.")],
     evaluation: Annotated[list[str], typer.Option("--with", metavar="REF", help="Evaluation prompts; may be repeated.")],
-    n: Annotated[int, typer.Option("--words", metavar="N", min=1, help="Words in a run.")] = 10,
+    n: Annotated[int, typer.Option("--words", metavar="N", min=1, help="Words in an n-gram.")] = 10,
     share_: Annotated[
-        str, typer.Option("--share", metavar="SHARE", help="Share of a prompt's runs that make an overlap.")
+        str, typer.Option("--share", metavar="SHARE", help="Share of a prompt's n-grams that counts as an overlap.")
     ] = "0.8",
-    remove: Annotated[bool, typer.Option("--remove", help="Make an artifact without the rows that overlap.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Make a new artifact without the overlapping rows.")] = False,
     *,
     run: RunOptions,
 ) -> None:
-    """Find evaluation prompts in training data, by runs of words; --remove leaves their rows out.
+    """Find evaluation prompts in training data by shared n-grams of words; --remove makes a copy without those rows.
 
     Example: rlhf data overlap preferences/mine --with prompts/evaluation --remove --name clean
     """
@@ -142,13 +148,13 @@ def export(
     format_: Annotated[str, typer.Option("--to", metavar="F", help=f"{', '.join(ROWS)}.")] = "native",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: NAME.F.jsonl.")] = None,
     side: SideOption = "all",
-    axis: Annotated[str | None, typer.Option("--axis", metavar="AXIS", help="Of mixed preferences, one axis alone.")] = None,
+    axis: Annotated[str | None, typer.Option("--axis", metavar="AXIS", help="Only this axis of mixed preferences.")] = None,
     registry: RegistryOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Preferences -> a JSONL file that `rlhf import` and other tools read.
+    """Write preferences to a JSONL file that `rlhf import` and other tools read.
 
     Example: rlhf data export preferences/mine --to trl --out mine.jsonl
     """

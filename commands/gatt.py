@@ -49,7 +49,9 @@ def gatt(
     ] = None,
     samples: Annotated[
         list[str] | None,
-        typer.Option("--samples", metavar="REF", help="Rejection samples, of which the selected are used; may be repeated."),
+        typer.Option(
+            "--samples", metavar="REF", help="Rejection samples, of which the selected ones are used; may be repeated."
+        ),
     ] = None,
     demonstrations: Annotated[
         str | None,
@@ -62,28 +64,33 @@ def gatt(
     ] = None,
     multi_turn: Annotated[
         Literal["chained", "given"] | None,
-        typer.Option("--multi-turn", help="Chain single turns, or use dialogues of several turns as given. Default: recipe's."),
+        typer.Option(
+            "--multi-turn", help="Chain single turns, or use given dialogues of several turns. Default: the recipe's."
+        ),
     ] = None,
     constraints: Annotated[
         Path | None,
-        typer.Option("--constraints", metavar="FILE", help="JSONL of constraints. Default: the recipe's, or the sandbox's."),
+        typer.Option(
+            "--constraints", metavar="FILE", help="JSONL file of constraints. Default: the recipe's, else the sandbox's."
+        ),
     ] = None,
     intermediate: Annotated[
         Literal["original", "resampled"] | None,
         typer.Option(
-            "--intermediate", help="Answers before the last: kept, or sampled under the instruction. Default: recipe's."
+            "--intermediate",
+            help="Answers before the last: keep them, or sample them under the instruction. Default: the recipe's.",
         ),
     ] = None,
     instruction_in: Annotated[
         Literal["first_message", "system"] | None,
-        typer.Option("--instruction-in", help="Where training keeps the instruction. Default: recipe's."),
+        typer.Option("--instruction-in", help="Where training keeps the instruction. Default: the recipe's."),
     ] = None,
     helpfulness: Annotated[
         str | None,
         typer.Option(
             "--helpfulness",
             metavar="REF",
-            help="Reward model that selects. Default: reward_model/helpfulness, where it exists.",
+            help="Reward model that selects the best answers. Default: reward_model/helpfulness, if it exists.",
         ),
     ] = None,
     judge: Annotated[
@@ -94,14 +101,14 @@ def gatt(
         typer.Option(
             "--prompts",
             metavar="REF",
-            help="The sandbox's prompts. Default: prompts/tuning, where there is no file of constraints.",
+            help="Prompts of the sandbox. Default: prompts/tuning, unless --constraints is given.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Name of the dialogues; the policy is called POLICY-NAME.")] = "gatt",
+    name: Annotated[str, typer.Option("--name", help="Name of the dialogues; the tuned policy is named POLICY-NAME.")] = "gatt",
     *,
     run: RunOptions,
 ) -> None:
-    """Ghost Attention (paper 3.3): make dialogues that hold to an instruction, and tune the policy on them.
+    """Ghost Attention: make dialogues that follow an instruction throughout, and tune the policy on them (paper 3.3).
 
     Example: rlhf gatt --recipe llama2-7b --policy policy/v3 --dialogues mine.jsonl --constraints constraints.jsonl
     """
@@ -162,21 +169,24 @@ def _policy_given(registry: Registry, recipe: Recipe, policy: str) -> tuple[list
 
 def gatt_constraints(
     policy: Annotated[str, typer.Option("--policy", metavar="REF", help="Policy to ask.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSONL to write; it must not exist yet.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSONL file to write; it must not exist yet.")],
     family: Annotated[
-        list[str] | None, typer.Option("--family", help="hobby, language or figure; may be repeated. Default: all three.")
+        list[str] | None,
+        typer.Option("--family", help="Family: hobby, language or figure; may be repeated. Default: all three."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=2, help="How often the policy is asked for each list.")] = 10,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many values to ask for at once.")] = 20,
-    min_mentions: Annotated[int, typer.Option("--min-mentions", min=1, help="Answers that must name a value to keep it.")] = 3,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="Of the answers.")] = 1.0,
+    samples: Annotated[int, typer.Option("--samples", min=2, help="Number of times to ask for each list.")] = 10,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of values to ask for each time.")] = 20,
+    min_mentions: Annotated[
+        int, typer.Option("--min-mentions", min=1, help="Number of answers that must name a value to keep it.")
+    ] = 3,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.01, help="Sampling temperature.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer in tokens.")] = 400,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     registry: RegistryOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """A policy lists hobbies, languages and public figures that it knows, as a file of constraints to edit (paper 3.3).
+    """Ask a policy for lists of hobbies, languages and public figures, and write them as constraints to edit (paper 3.3).
 
     Example: rlhf gatt-constraints --policy policy/v3 --out constraints.jsonl
     """

@@ -34,46 +34,53 @@ _TYPES = "JSONL, JSON, CSV or Parquet, also compressed as .gz or .zst"
 @run_options("recipe", "set_", "save_every", "device", *TRACKING, default_name="the file's")
 def import_files(
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", help=f"Annotation files: {_TYPES}.")] = None,
-    axis: Annotated[str, typer.Option("--axis", metavar="AXIS", help="What was judged: helpfulness or safety.")] = "",
+    axis: Annotated[str, typer.Option("--axis", metavar="AXIS", help="Axis of the judgements: helpfulness or safety.")] = "",
     annotations: Annotated[
-        str | None, typer.Option("--annotations", metavar="REF", help="An annotations artifact, for files.")
+        str | None, typer.Option("--annotations", metavar="REF", help="Import from an annotations artifact instead of files.")
     ] = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", metavar="F", help=f"Recognised when left out; one of {', '.join(IMPORTERS)}."),
+        typer.Option("--format", metavar="F", help=f"One of {', '.join(IMPORTERS)}. Default: recognised from the first rows."),
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="COLUMN=FIELD", help="A column that has another name than the native field; repeated."),
+        typer.Option("--map", metavar="COLUMN=FIELD", help="Read COLUMN as the native FIELD; may be repeated."),
     ] = None,
     values: Annotated[
         list[str] | None,
-        typer.Option("--map-value", metavar="FIELD:FOUND=MEANT", help="What a value stands for, as choice:left=a; repeated."),
+        typer.Option(
+            "--map-value", metavar="FIELD:FOUND=MEANT", help="Translate a value, as in choice:left=a; may be repeated."
+        ),
     ] = None,
     pairs: Annotated[
         list[str] | None,
-        typer.Option("--pairs", metavar="REF", help="The annotations that were handed out and now come back; repeated."),
+        typer.Option(
+            "--pairs", metavar="REF", help="Annotations artifact from which the pairs were exported; may be repeated."
+        ),
     ] = None,
-    source: Annotated[str | None, typer.Option("--source", help="Where the judgements come from. Default: the file.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Source recorded with each judgement. Default: the file's name.")
+    ] = None,
     max_rejected: Annotated[
-        str, typer.Option("--max-rejected", metavar="SHARE", help="Largest share of faulty rows, 0.05 or 5%.")
+        str,
+        typer.Option("--max-rejected", metavar="SHARE", help="Largest acceptable share of faulty rows, such as 0.05 or 5%."),
     ] = "0.01",
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", metavar="N", min=1, help="Leave longer dialogues out; needs --model.")
+        int | None, typer.Option("--max-tokens", metavar="N", min=1, help="Reject dialogues with more tokens; needs --model.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="REF", help="Policy or reward model that counts the tokens.")
+        str | None, typer.Option("--model", metavar="REF", help="Policy or reward model whose tokenizer counts the tokens.")
     ] = None,
     heldout_share: Annotated[
         str, typer.Option("--heldout-share", metavar="SHARE", help="Share of dialogues held out for testing.")
     ] = "0.05",
     rejects: Annotated[
-        Path | None, typer.Option("--rejects", metavar="FILE", help="Where rejected rows go. Default: NAME.rejects.jsonl.")
+        Path | None, typer.Option("--rejects", metavar="FILE", help="File for rejected rows. Default: NAME.rejects.jsonl.")
     ] = None,
     *,
     run: RunOptions,
 ) -> None:
-    """Annotation files -> preferences. Rows that cannot be used are kept with line and reason.
+    """Import annotation files as preferences. Rows that cannot be used are written to a file with line and reason.
 
     Example: rlhf import judgements.jsonl --axis helpfulness
 

@@ -38,11 +38,11 @@ RegistryOption = Annotated[
 ]
 ReferenceArgument = Annotated[str, typer.Argument(metavar="REF", help="kind/name@revision, kind/name (newest) or an alias.")]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of the artifact.")]
-SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Random seed.")]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Run even where the result is up to date; resume only what a forced run saved.")
+    bool, typer.Option("--force", help="Run even if the result is up to date. Resumes only states saved by a forced run.")
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would run as JSON, and stop.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would run as JSON, without running it.")]
 SaveEveryOption = Annotated[
     str,
     typer.Option(
@@ -53,16 +53,17 @@ SaveEveryOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="D", help="Device of the models: cpu, cuda, or one of several such as cuda:1.")
+    str, typer.Option("--device", metavar="D", help="Device: cpu, cuda, or one of several such as cuda:1.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Do not show progress.")]
 TrackOption = Annotated[
     list[str] | None,
     typer.Option("--track", metavar="TRACKER", help="Also log to tensorboard, trackio or wandb; may be repeated."),
 ]
 TrackDirOption = Annotated[
-    Path, typer.Option("--track-dir", metavar="DIR", help="Where tensorboard and wandb keep their files, outside the registry.")
+    Path,
+    typer.Option("--track-dir", metavar="DIR", help="Folder for the files of tensorboard and wandb, outside the registry."),
 ]
 
 BAD_INPUT = (RegistryError, RecipeError, AnnotationFileError, MessagesError, FileNotFoundError, ValueError)

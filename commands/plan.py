@@ -12,7 +12,7 @@ from commands.output import print_json
 from stages.recipe import load_recipe
 
 DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="D", help="Plan for cpu, cuda or cuda:1, also where no such GPU is here.")
+    str, typer.Option("--device", metavar="D", help="Device to plan for: cpu, cuda or cuda:1. The GPU need not be present.")
 ]
 
 
@@ -24,7 +24,7 @@ def plan(
     device: DeviceOption = "cpu",
     json_: JsonOption = False,
 ) -> None:
-    """What a recipe would do: steps, tokens, memory, disk and time. Exit code 1 when it cannot fit.
+    """Plan a recipe: steps, tokens, memory, disk and time. Exit code 1 if it does not fit.
 
     Example: rlhf plan --recipe nano
     """

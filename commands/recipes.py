@@ -8,12 +8,12 @@ from commands.options import JsonOption, SetOption, plain_errors
 from commands.output import print_json, print_table
 from stages.recipe import load_recipe, shipped_recipes
 
-recipe_app = typer.Typer(no_args_is_help=True, help="Recipes: every setting of a run.")
+recipe_app = typer.Typer(no_args_is_help=True, help="List and print recipes, which hold every setting of a run.")
 
 
 @recipe_app.command("list")
 def recipe_list(json_: JsonOption = False) -> None:
-    """The shipped recipes.
+    """List the shipped recipes.
 
     Example: rlhf recipe list
     """
@@ -26,11 +26,11 @@ def recipe_list(json_: JsonOption = False) -> None:
 
 @recipe_app.command("show")
 def recipe_show(
-    name: Annotated[str, typer.Argument(metavar="R", help="A shipped recipe or a YAML file.")],
+    name: Annotated[str, typer.Argument(metavar="R", help="Name of a shipped recipe, or a YAML file.")],
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """A recipe after defaults.
+    """Print a recipe with all defaults filled in.
 
     Example: rlhf recipe show nano
     """

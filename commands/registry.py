@@ -25,7 +25,7 @@ from stages.terminal.screen_text import size_text
 
 UNREADABLE_TOLD = 5
 
-registry_app = typer.Typer(no_args_is_help=True, help="Every artifact: what it was made from, and whether it is whole.")
+registry_app = typer.Typer(no_args_is_help=True, help="Inspect, verify, export and remove artifacts.")
 
 
 @registry_app.command("list")
@@ -34,7 +34,7 @@ def list_artifacts(
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Every artifact, with its size.
+    """List artifacts with their sizes.
 
     Example: rlhf registry list --kind policy
     """
@@ -98,7 +98,7 @@ def _summary(line: Listed) -> dict[str, Any]:
 
 @registry_app.command("show")
 def show(reference: ReferenceArgument, registry: RegistryOption = None, as_json: JsonOption = False) -> None:
-    """One artifact: parents, config, metrics, files.
+    """Print one artifact: parents, config, metrics, files.
 
     Example: rlhf registry show policy/sft
     """
@@ -145,7 +145,7 @@ def lineage(
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What an artifact was made from, back to its roots.
+    """Print what an artifact was made from, back to its roots.
 
     Example: rlhf registry lineage policy/chat
     """
@@ -159,12 +159,12 @@ def lineage(
 
 @registry_app.command("diff")
 def diff(
-    left: Annotated[str, typer.Argument(metavar="A", help="One artifact.")],
-    right: Annotated[str, typer.Argument(metavar="B", help="The other.")],
+    left: Annotated[str, typer.Argument(metavar="A", help="First artifact.")],
+    right: Annotated[str, typer.Argument(metavar="B", help="Second artifact.")],
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What differs between two artifacts: config, data, seed, code, metrics.
+    """Compare two artifacts: config, data, seed, code, metrics.
 
     Example: rlhf registry diff policy/v4 policy/v5
     """
@@ -183,11 +183,13 @@ def diff(
 
 @registry_app.command("verify")
 def verify(
-    references: Annotated[list[str] | None, typer.Argument(metavar="[REF]...", help="What to check; default: all.")] = None,
+    references: Annotated[
+        list[str] | None, typer.Argument(metavar="[REF]...", help="Artifacts to check. Default: all.")
+    ] = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute every sha256 and look for every parent; without REF, look at the aliases as well.
+    """Recompute every sha256 and check that every parent exists; without REF, check aliases too.
 
     Example: rlhf registry verify policy/chat
     """

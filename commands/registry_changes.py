@@ -48,12 +48,12 @@ def set_alias(
 def remove_artifact(
     reference: ReferenceArgument,
     with_children_left: Annotated[
-        bool, typer.Option("--with-children-left", help="Even where other artifacts were made from it.")
+        bool, typer.Option("--with-children-left", help="Remove it even if other artifacts were made from it.")
     ] = False,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove one artifact for good; its revision number is not given again.
+    """Remove one artifact permanently. Its revision number is not used again.
 
     Example: rlhf registry remove samples/v1@1
     """
@@ -66,11 +66,11 @@ def remove_artifact(
 
 
 def prune_registry(
-    yes: Annotated[bool, typer.Option("--yes", help="Remove what is shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the artifacts that are listed.")] = False,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what nothing needs: older revisions that no alias, nothing newest and no unfinished work was made from.
+    """List unneeded artifacts: older revisions from which no alias, newest revision or unfinished run was made.
 
     Example: rlhf registry prune --yes
     """
@@ -92,11 +92,11 @@ def prune_registry(
 
 def export_artifact(
     reference: ReferenceArgument,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder.")],
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy an artifact to a plain folder that any Hugging Face tool opens.
+    """Copy an artifact to a plain folder that Hugging Face tools can open.
 
     Example: rlhf registry export policy/chat my-chat-model
     """
@@ -110,8 +110,8 @@ def export_artifact(
 
 def push_artifact(
     reference: ReferenceArgument,
-    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="Where on the Hub: your-name/repository.")],
-    private: Annotated[bool, typer.Option("--private", help="Make the repository for your eyes only.")] = False,
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="Repository on the Hub: your-name/repository.")],
+    private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -128,11 +128,11 @@ def push_artifact(
 
 
 def show_drafts(
-    discard_all: Annotated[bool, typer.Option("--discard", help="Remove those that no living process holds.")] = False,
+    discard_all: Annotated[bool, typer.Option("--discard", help="Remove those that no running process holds.")] = False,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What stopped runs left behind; run the same command again to resume.
+    """List unfinished work of stopped runs. Run the same command again to resume.
 
     Example: rlhf registry drafts --discard
     """

@@ -32,12 +32,12 @@ def reproduce(
     folder: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Default: runs/<recipe>-<seed>.")] = None,
     seed: SeedOption = 0,
     first: Annotated[
-        str | None, typer.Option("--from", metavar="STEP", help="Run again from this stage or artifact on.")
+        str | None, typer.Option("--from", metavar="STEP", help="Run this stage or artifact, and all later ones, again.")
     ] = None,
     last: Annotated[str | None, typer.Option("--until", metavar="STEP", help="Stop after this stage or artifact.")] = None,
     findings: Annotated[
         Literal["core", "all"],
-        typer.Option("--findings", help="The recipe's studies of the paper's core findings, or all studies."),
+        typer.Option("--findings", help="Run the recipe's studies of the core findings, or all studies."),
     ] = "core",
     set_: SetOption = None,
     save_every: SaveEveryOption = "1m",
@@ -46,7 +46,7 @@ def reproduce(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run every stage of a recipe in order, then write the report. What is up to date is skipped.
+    """Run every stage of a recipe in order and write the report. Stages that are up to date are skipped.
 
     Example: rlhf reproduce --recipe nano --seed 0
     """
@@ -78,12 +78,12 @@ def reproduce(
 
 
 def report(
-    reference: Annotated[str, typer.Argument(metavar="REF", help="A report artifact.")] = "report/nano",
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the page.")] = Path("report"),
+    reference: Annotated[str, typer.Argument(metavar="REF", help="Report artifact.")] = "report/nano",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")] = Path("report"),
     recipe: RecipeOption = "nano",
     registry: RegistryOption = None,
 ) -> None:
-    """Draw report.html and report.json of a run.
+    """Write report.html and report.json of a run.
 
     Example: rlhf report report/nano --registry runs/nano-0/registry --out report
     """

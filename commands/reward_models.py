@@ -17,21 +17,23 @@ from stages.stage import Step
 def add_reward_model(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="A Hugging Face folder, or a name on the hub.")],
     axis: Annotated[
-        Literal["helpfulness", "safety"], typer.Option("--axis", metavar="AXIS", help="What it scores: helpfulness or safety.")
+        Literal["helpfulness", "safety"],
+        typer.Option("--axis", metavar="AXIS", help="Axis that it scores: helpfulness or safety."),
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the artifact.")],
     hub_revision: Annotated[
         str | None, typer.Option("--hub-revision", metavar="COMMIT", help="Commit of a hub name. Default: the newest.")
     ] = None,
     chat_template: Annotated[
-        Path | None, typer.Option("--chat-template", metavar="FILE", help="Jinja template that replaces the tokenizer's own.")
+        Path | None,
+        typer.Option("--chat-template", metavar="FILE", help="Jinja template to use instead of the tokenizer's own."),
     ] = None,
     *,
     run: RunOptions,
 ) -> None:
-    """Copy an external reward model into the registry: any sequence classifier with one output, weights in safetensors.
+    """Add an external reward model: any sequence classifier with one output and weights in safetensors.
 
-    It keeps its tokenizer, its chat template and the scale of its scores, and works wherever a command takes a reward model.
+    It keeps its tokenizer, chat template and scale of scores, and can be used wherever a command takes a reward model.
 
     Example: rlhf add-reward-model models/their-reward-model --axis helpfulness --name theirs
     """

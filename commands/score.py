@@ -35,7 +35,7 @@ def score(
     *,
     run: RunOptions,
 ) -> None:
-    """Score prompts with responses, or pairs: raw logit, sigmoid and, with both axes, the combined reward.
+    """Score responses or pairs with reward models: raw logit, sigmoid and, with both axes, the combined reward.
 
     A row holds prompt and response, or messages; or a pair: prompt, chosen and rejected as TRL has them; prompt, response_a and
     response_b, with or without choice; or a row of any format that rlhf import knows. The first rows say which.

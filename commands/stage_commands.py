@@ -16,12 +16,16 @@ from stages.stage import Role, Stage, Step, wired
 AxisOption = Annotated[Literal["helpfulness", "safety"], typer.Option("--axis", metavar="AXIS", help="helpfulness or safety.")]
 
 
-def add_stage_commands(app: typer.Typer, group: str = "") -> None:
-    """Give ``app`` a command for each row whose command is of ``group``: ``rlhf evaluate policy`` is of the group evaluate."""
+def add_stage_commands(app: typer.Typer, group: str = "", panel: str | None = None) -> None:
+    """Give ``app`` a command for each row whose command is of ``group``: ``rlhf evaluate policy`` is of the group evaluate.
+
+    ``panel`` is their heading in the help.
+    """
     for stage in STAGES.values():
         parent, _, name = stage.command.rpartition(" ")
         if stage.command and parent == group:
-            app.command(name, help=f"{stage.help}\n\nExample: {stage.example}")(_command(stage))
+            help_ = f"{stage.help}\n\nExample: {stage.example}"
+            app.command(name, help=help_, rich_help_panel=panel)(_command(stage))
 
 
 def _command(stage: Stage) -> Callable[..., None]:
@@ -49,7 +53,7 @@ def _option(name: str, role: Role) -> inspect.Parameter:
     help_ = f"{role.help[0].upper()}{role.help[1:]}{'; may be repeated' if role.many else ''}."
     if role.default:
         shown = "the recipe's" if callable(role.default) else ", ".join(role.default)
-        help_ += f" Default: {shown}{', where it exists' if role.if_there else ''}."
+        help_ += f" Default: {shown}{', if it exists' if role.if_there else ''}."
     kind = list[str] if role.many else str
     option = typer.Option("--" + name.replace("_", "-"), metavar="REF", help=help_)
     if role.default is None:

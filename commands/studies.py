@@ -21,8 +21,8 @@ from stages.study_steps import planned_study
 
 study_app = typer.Typer(
     no_args_is_help=True,
-    help="Ablations and closer looks: tables beside the paper's, and the verdicts of findings.\n\n"
-    "A study reads what the recipe's run made; --input names other artifacts.",
+    help="Ablations and analyses, with the paper's numbers and the verdicts of findings.\n\n"
+    "A study reads the artifacts of the recipe's run; --input names others.",
 )
 
 
@@ -36,7 +36,7 @@ def _command(study: Study) -> Callable[..., None]:
             make(run, steps, show=_show, facts=_study)
 
     roles = ", ".join(f"{name} ({role.help})" for name, role in study.inputs.items())
-    other = typer.Option("--input", metavar="ROLE=REF", help=f"Read another artifact; may be repeated. Roles: {roles}.")
+    other = typer.Option("--input", metavar="ROLE=REF", help=f"Read this artifact instead; may be repeated. Roles: {roles}.")
     own = [keyword("input_", Annotated[list[str] | None, other], None)]
     if study.sizes == "several":
         help_ = (

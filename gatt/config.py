@@ -13,22 +13,22 @@ class GattConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_dialogues: int = Field(600, gt=0, description="dialogues to synthesise; those without an obeying response are dropped")
+    num_dialogues: int = Field(600, gt=0, description="dialogues to generate; those without an obeying response are dropped")
     min_turns: int = Field(2, gt=0, description="turns of the shortest dialogue")
-    max_turns: int = Field(6, gt=0, description="turns of the longest dialogue; consistency does not reach far beyond it")
+    max_turns: int = Field(6, gt=0, description="turns of the longest dialogue; consistency hardly extends beyond it")
     intermediate: Literal["original", "resampled"] = Field(
         "original",
         description="responses before the last: those of the given dialogue, or sampled under the instruction like the last",
     )
     instruction_in: InstructionIn = Field(
         "first_message",
-        description="where training has the instruction: in front of the first user message, or as the system message",
+        description="position of the instruction in training: before the first user message, or as the system message",
     )
     probe_answers: int = Field(
         4, gt=0, description="single-turn responses sampled for each constraint, to measure whether the policy can obey it"
     )
     min_obedience: float = Field(
-        0.25, ge=0, le=1, description="a constraint that a smaller share of those responses obeys is left out"
+        0.25, ge=0, le=1, description="smallest share of those responses that must obey; other constraints are left out"
     )
     k: int = Field(4, gt=0, description="last responses sampled for each dialogue; the best one that obeys is kept")
     temperature: float = Field(0.7, ge=0, description="sampling temperature of the last responses")

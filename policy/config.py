@@ -85,6 +85,6 @@ class FinetuneConfig(OptimizerConfig):
     max_length: int = Field(4096, gt=0, description="longest dialogue in tokens; longer ones are counted and left out")
     warmup_steps: int = Field(0, ge=0, description="linear warm-up, in optimizer steps (the paper is silent)")
     microbatch_size: int | None = Field(
-        None, gt=0, description="dialogues per forward and backward pass, all of a batch when left out; changes memory alone"
+        None, gt=0, description="dialogues per forward and backward pass; default: the whole batch. Changes memory only"
     )
-    lora: LoraConfig | None = Field(None, description="train adapters alone; all weights when left out (paper)")
+    lora: LoraConfig | None = Field(None, description="train adapters only; default: all weights (paper)")

@@ -15,14 +15,14 @@ class RewardModelConfig(AdamWConfig):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    axis: Axis = Field(
-        description="What the scores mean. The auxiliary safety loss is trained on the safety axis alone (paper 3.2.2)."
-    )
+    axis: Axis = Field(description="Axis of the scores. Only the safety axis has the auxiliary safety loss (paper 3.2.2).")
     learning_rate: float = Field(1e-5, gt=0, description="Peak learning rate: 1e-5 in the paper, 5e-6 for the 70B model.")
-    epochs: int = Field(1, ge=1, description="Passes over the comparisons; the paper trains one, and saw over-fitting beyond.")
+    epochs: int = Field(
+        1, ge=1, description="Passes over the comparisons; the paper trains one and saw over-fitting with more."
+    )
     batch_size: int = Field(512, ge=1, description="Pairs per optimizer step (512 pairs are 1024 rows).")
     microbatch_size: int = Field(
-        32, ge=1, description="Pairs per forward and backward pass; memory and speed depend on it, the result does not. Ours."
+        32, ge=1, description="Pairs per forward and backward pass; changes memory and speed, not the result. Ours."
     )
     margin: MarginPreset | dict[Rating, float] = Field(
         "small",
@@ -33,19 +33,19 @@ class RewardModelConfig(AdamWConfig):
         1.0, ge=0, description="Weight of the auxiliary safety loss on the safety axis. The paper prints none; ours."
     )
     centring_coef: float = Field(0.0, ge=0, description="Weight of the centring loss. Not in the paper; none by default.")
-    lora: LoraConfig | None = Field(None, description="Train adapters and the head alone; all weights when left out.")
+    lora: LoraConfig | None = Field(None, description="Train adapters and the head only; default: all weights.")
     gradient_checkpointing: bool = Field(
-        False, description="Activations are computed again in the backward pass: less memory, more time, the same result."
+        False, description="Recompute activations in the backward pass: less memory, more time, the same result."
     )
     warmup_fraction: float = Field(0.03, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
-    min_warmup_steps: int = Field(5, ge=0, description="Warm-up steps at least, however short the run.")
+    min_warmup_steps: int = Field(5, ge=0, description="Minimum number of warm-up steps.")
     final_lr_fraction: float = Field(
-        0.1, ge=0, le=1, description="Learning rate of the last step, as a share of the peak; a cosine leads there."
+        0.1, ge=0, le=1, description="Learning rate at the end of the cosine, as a share of the peak."
     )
     max_length: int = Field(
         4096,
         ge=2,
-        description="Tokens of a dialogue at most. A pair with a longer side is left out and counted, never cut. The paper's "
+        description="Longest dialogue in tokens. A pair with a longer side is left out and counted, never cut. The paper's "
         "context; ours for reward models.",
     )
 

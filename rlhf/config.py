@@ -18,10 +18,12 @@ class ValidationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    every: int = Field(0, ge=0, description="iterations between two validations; 0: none, and the last weights are kept (ours)")
+    every: int = Field(
+        0, ge=0, description="iterations between two validations; 0: none, and the policy keeps its last weights (ours)"
+    )
     num_prompts: int = Field(128, gt=0, description="prompts held out of training, one response each (ours)")
     patience: int | None = Field(
-        None, gt=0, description="stop when so many validations in a row are no better than the best; none: never (ours)"
+        None, gt=0, description="stop after this many validations without a new best; none: never (ours)"
     )
 
     @model_validator(mode="after")
@@ -37,8 +39,8 @@ class LagrangianConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     multiplier: float = Field(1.0, gt=0, description="lambda of the first iteration (ours)")
-    learning_rate: float = Field(0.1, ge=0, description="of the logarithm of lambda (ours)")
-    highest: float = Field(5.0, gt=0, description="lambda is held at or below this (ours)")
+    learning_rate: float = Field(0.1, ge=0, description="learning rate of the logarithm of lambda (ours)")
+    highest: float = Field(5.0, gt=0, description="upper bound of lambda (ours)")
     cost_limit: float = Field(0.0, description="mean cost, in logits, above which lambda rises (ours)")
 
 
@@ -54,7 +56,7 @@ class PPOConfig(AdamWConfig):
     )
     whitening: Literal["scores", "rewards", "none"] = Field(
         "scores",
-        description="whiten the scores, then take off the KL penalty (paper); whiten the scores less the penalty; or neither",
+        description="scores: whiten the scores, then subtract the KL penalty (paper); rewards: whiten the difference; none",
     )
 
     iterations: int = Field(200, gt=0, description="rollouts, each followed by its update (paper: 200 to 400)")
@@ -66,16 +68,18 @@ class PPOConfig(AdamWConfig):
     value_learning_rate: float = Field(1e-5, gt=0, description="critic learning rate, constant (ours: the reward model's peak)")
     kl_coef: float = Field(0.01, ge=0, description="beta of equation 4 (paper: 0.01 for 7B and 13B, 0.005 for 34B and 70B)")
     kl_target: float | None = Field(
-        None, gt=0, description="nats a response that kl_coef is steered to, starting from its value; none: constant (paper)"
+        None, gt=0, description="KL in nats a response towards which kl_coef is adapted; none: constant (paper)"
     )
-    kl_horizon: int = Field(10_000, gt=0, description="responses over which kl_coef is steered (Ziegler et al. 2019)")
+    kl_horizon: int = Field(10_000, gt=0, description="horizon of that adaptation, in responses (Ziegler et al. 2019)")
     max_approx_kl: float | None = Field(
-        None, gt=0, description="nats a token; a minibatch beyond it ends the iteration's update; none: never (ours)"
+        None,
+        gt=0,
+        description="KL in nats a token; a minibatch that exceeds it ends the iteration's update; none: never (ours)",
     )
     critic: Literal["helpfulness", "policy"] = Field(
-        "helpfulness", description="what the critic starts from: the helpfulness model, or the policy with a new head (ours)"
+        "helpfulness", description="start the critic from the helpfulness model, or from the policy with a new head (ours)"
     )
-    critic_warmup: int = Field(0, ge=0, description="iterations at the start in which only the critic learns (ours)")
+    critic_warmup: int = Field(0, ge=0, description="first iterations, in which only the critic is trained (ours)")
     clip_range: float = Field(0.2, gt=0, lt=1, description="PPO clip of the ratio (paper: 0.2)")
     value_clip_range: float = Field(0.2, gt=0, description="clip of the critic's change from its rollout values (ours)")
     gamma: float = Field(1.0, gt=0, le=1, description="discount per token (ours)")
@@ -83,15 +87,17 @@ class PPOConfig(AdamWConfig):
     temperature: float = Field(1.0, gt=0, description="divides the logits of policy and reference alike (ours)")
     max_new_tokens: int = Field(1024, gt=0, description="longest response in tokens (ours)")
     missing_eos_penalty: float = Field(
-        1.0, ge=0, description="taken from the whitened score of a response that ran out of room, in standard deviations (ours)"
+        1.0,
+        ge=0,
+        description="subtracted from the whitened score of a response that was cut off, in standard deviations (ours)",
     )
     safety_threshold: float = Field(
-        0.15, ge=0, le=1, description="below this safety score the safety model speaks in the combined reward (paper: 0.15)"
+        0.15, ge=0, le=1, description="the combined reward is the safety score where its sigmoid is below this (paper: 0.15)"
     )
 
-    lagrangian: LagrangianConfig = Field(LagrangianConfig(), description="settings of the reward lagrangian (ours)")
+    lagrangian: LagrangianConfig = Field(LagrangianConfig(), description="settings of the lagrangian reward (ours)")
     validation: ValidationConfig = Field(
-        ValidationConfig(), description="which weights are kept, and when training stops (paper: on held-out prompts)"
+        ValidationConfig(), description="validation on held-out prompts, for early stopping (paper)"
     )
     lora: LoraConfig | None = Field(None, description="train adapters on frozen weights; none: all weights (paper)")
 
@@ -163,7 +169,7 @@ class SelectionConfig(BaseModel):
 
     prompts_per_batch: int = Field(32, gt=0, description="prompts sampled and scored between two reports of progress")
     safety_threshold: float = Field(
-        0.15, ge=0, le=1, description="below this safety score the safety model speaks in the combined reward (paper: 0.15)"
+        0.15, ge=0, le=1, description="the combined reward is the safety score where its sigmoid is below this (paper: 0.15)"
     )
 
 
@@ -173,16 +179,14 @@ class RejectionSamplingConfig(SelectionConfig):
     k: int = Field(8, description="responses sampled for each prompt, at least 1 (ours)")
     temperatures: tuple[float, ...] = Field(
         (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5),
-        description="sampling temperatures to choose from, each above 0; of one, nothing is searched (paper: Figure 8)",
+        description="sampling temperatures to search, each above 0; with one there is no search (paper: Figure 8)",
     )
-    search_prompts: int = Field(
-        64, gt=0, description="prompts on which the temperature is chosen, held out of the round (ours)"
-    )
+    search_prompts: int = Field(64, gt=0, description="prompts for the temperature search, not used in the round (ours)")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution (ours)")
-    top_k: int = Field(0, ge=0, description="tokens that can be sampled at each step, the likeliest; 0: all of them (ours)")
+    top_k: int = Field(0, ge=0, description="number of most likely tokens that can be sampled at each step; 0: all (ours)")
     max_new_tokens: int = Field(1024, gt=0, description="longest response in tokens (ours)")
     engine: Literal["transformers", "vllm"] = Field(
-        "transformers", description="what samples; vllm is an extra, for a GPU (pip install 'llama-rlhf[vllm]')"
+        "transformers", description="sampling engine; vllm needs a GPU and an extra (pip install 'llama-rlhf[vllm]')"
     )
 
     @field_validator("k")
@@ -218,10 +222,10 @@ class DistillationConfig(BaseModel):
     )
     category_preprompts: dict[str, str] = Field(
         {},
-        description="risk category to the answer template of its prompts, instead of a generic preprompt (paper A.4.4)",
+        description="answer template for each risk category, instead of a generic preprompt (paper A.4.4)",
     )
     placement: Literal["system", "user"] = Field(
-        "system", description="where the preprompt stands: in the system slot, or in front of the last user message (ours)"
+        "system", description="position of the preprompt: system message, or before the last user message (ours)"
     )
     temperature: float = Field(0.7, ge=0, description="sampling temperature of both answers (ours)")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution (ours)")

@@ -112,14 +112,14 @@ class TeamRecipe(Recipe):
     data: TeamDataConfig
     annotation: AnnotationConfig = Field(
         AnnotationConfig(num_helpful=20_000, num_safety=5_000, num_heldout=0, max_new_tokens=1024, annotators="label-studio"),
-        description="what `rlhf annotate` hands out to people; the numbers are ours",
+        description="pairs that `rlhf annotate` exports for people; the numbers are ours",
     )
 
     gatt: GattStageConfig = Field(
-        GattStageConfig(multi_turn="given", num_replayed=600), description="Ghost Attention, in the round that says so"
+        GattStageConfig(multi_turn="given", num_replayed=600), description="Ghost Attention, in rounds with gatt: true"
     )
     gatt_tuning: FinetuneConfig = Field(
-        FinetuneConfig(learning_rate=2e-5), description="the fine-tuning on its dialogues, as that of the paper's SFT"
+        FinetuneConfig(learning_rate=2e-5), description="fine-tuning on its dialogues, like the paper's SFT"
     )
     consistency: ConsistencyConfig = Field(
         ConsistencyConfig(num_dialogues=200, num_heldout=60, num_uninstructed=60, max_new_tokens=512),

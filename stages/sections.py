@@ -26,7 +26,7 @@ class CorpusConfig(Section):
     """The sandbox's pretraining documents."""
 
     num_documents: int = Field(gt=0, description="documents to write")
-    num_primer_documents: int = Field(ge=0, description="documents of the primer, which is read first")
+    num_primer_documents: int = Field(ge=0, description="documents of the primer, with which pretraining begins")
 
 
 class DemonstrationsConfig(Section):
@@ -56,28 +56,32 @@ class AnnotationConfig(Section):
 
     num_helpful: int = Field(ge=0, description="helpfulness comparisons to collect for training")
     num_safety: int = Field(ge=0, description="safety comparisons to collect for training")
-    num_heldout: int = Field(ge=0, description="held-out prompts an axis; four responses each give six comparisons")
-    temperatures: tuple[float, ...] = Field((0.7, 1.0, 1.3), min_length=1, description="drawn for each response")
+    num_heldout: int = Field(ge=0, description="held-out prompts of each axis; four responses to each give six comparisons")
+    temperatures: tuple[float, ...] = Field(
+        (0.7, 1.0, 1.3), min_length=1, description="temperatures, of which one is drawn for each response"
+    )
     max_new_tokens: int = Field(gt=0, description="longest response in tokens")
-    batch: str = Field("round-1", description="what the annotators' batch is called; decides which prompts are drawn")
+    batch: str = Field("round-1", description="name of the annotation batch; number of the draw of prompts")
     annotators: Annotators = Field(
-        "simulated", description="who annotates: the sandbox's simulated annotators, or people, in files of this format"
+        "simulated", description="the sandbox's simulated annotators, or people, in files of this format"
     )
 
 
 class ImportConfig(Section):
     """Annotation files to preferences."""
 
-    axis: Axis = Field(description="what the annotators judged")
+    axis: Axis = Field(description="axis of the judgements")
     files: tuple[str, ...] = Field(description="annotation files")
     heldout_files: tuple[str, ...] = Field((), description="annotation files whose comparisons are all held out for testing")
-    sha256: tuple[str, ...] = Field((), description="of the files, where they lie outside the registry")
-    format: str | None = Field(None, description="importer by name; recognised from the first rows when left out")
+    sha256: tuple[str, ...] = Field((), description="sha256 of files outside the registry")
+    format: str | None = Field(None, description="importer by name; default: recognised from the first rows")
     columns: tuple[str, ...] = Field((), description="column=field, for files whose columns have other names")
     values: tuple[str, ...] = Field((), description="field:found=meant, for files whose values are other words")
-    source: str | None = Field(None, description="where judgements that do not say so come from; the file's name when left out")
-    max_tokens: int | None = Field(None, gt=0, description="longer dialogues are left out; the given model counts")
-    max_rejected: float = Field(0.01, ge=0, le=1, description="the import fails when a larger share of rows is faulty")
+    source: str | None = Field(None, description="source of judgements that name none; default: the file's name")
+    max_tokens: int | None = Field(
+        None, gt=0, description="longest dialogue in tokens of the given model; longer ones are rejected"
+    )
+    max_rejected: float = Field(0.01, ge=0, le=1, description="largest share of faulty rows; the import fails above it")
     heldout_share: float = Field(0.0, ge=0, lt=1, description="share of dialogues held out for testing")
 
 
@@ -86,7 +90,7 @@ class MixConfig(Section):
 
     axis: Axis | None = Field(None, description="the paper's mix for the reward model of this axis: own and rest (3.2.2)")
     shares: tuple[float, ...] = Field((), description="share of each of the preferences in the mix; they sum to 1")
-    size: int | None = Field(None, gt=0, description="comparisons in the mix by shares; as many as there can be when left out")
+    size: int | None = Field(None, gt=0, description="comparisons in the mix by shares; default: as many as possible")
 
 
 class SplitConfig(Section):
@@ -98,8 +102,8 @@ class SplitConfig(Section):
 class OverlapConfig(Section):
     """Leaving out what holds evaluation prompts."""
 
-    n: int = Field(10, ge=1, description="words in a run")
-    share: float = Field(0.8, gt=0, le=1, description="share of a prompt's runs of words that make an overlap")
+    n: int = Field(10, ge=1, description="words in an n-gram")
+    share: float = Field(0.8, gt=0, le=1, description="share of a prompt's n-grams that counts as an overlap")
 
 
 class RewardTrainingConfig(RewardModelConfig):
@@ -118,11 +122,11 @@ class TuningConfig(FinetuneConfig):
     """Fine-tuning one version from the base model (paper 3.2.3)."""
 
     num_demonstrations: int = Field(
-        gt=0, description="demonstrations kept in the mix: the first so many, and those of families that no sample is of"
+        gt=0, description="demonstrations kept in the mix: the first N, and those of families without samples"
     )
     targets: Literal["best", "random"] = Field(
         "best",
-        description="what of each prompt's samples is learnt: the best, or as a control a random one of the same prompts",
+        description="sample to train on: the best of each prompt, or as a control a random one",
     )
 
 
@@ -152,7 +156,7 @@ class SamplingConfig(RejectionSamplingConfig):
 
     num_helpful: int = Field(gt=0, description="benign prompts to sample for")
     num_adversarial: int = Field(ge=0, description="adversarial prompts to sample for")
-    batch: str = Field("round-1", description="decides which prompts are drawn")
+    batch: str = Field("round-1", description="number of the draw of prompts")
     allow_overlap: bool = Field(False, description="train on prompts even if they are for evaluation")
 
 
@@ -160,27 +164,27 @@ class FileConfig(Section):
     """A JSONL file from outside the registry."""
 
     file: str = Field(description="path of the file")
-    sha256: str | None = Field(None, description="of the file as the run began, so that an edited file is another input")
+    sha256: str | None = Field(None, description="sha256 of the file at the start, so that an edited file is a new input")
 
 
 class ScoreConfig(FileConfig):
     """A file of responses, or of pairs of responses, scored by reward models."""
 
     models: tuple[tuple[str, Axis | Literal[""]], ...] = Field(
-        min_length=1, description="each reward model's reference, by which the output names it, and what its scores stand for"
+        min_length=1, description="axis of each reward model, by the reference that names it in the output"
     )
-    safety_threshold: float = Field(0.15, ge=0, le=1, description="of the combined reward")
-    rows_per_chunk: int = Field(512, gt=0, description="rows that are scored and saved together")
+    safety_threshold: float = Field(0.15, ge=0, le=1, description="threshold of the combined reward")
+    rows_per_chunk: int = Field(512, gt=0, description="rows that are scored and saved at a time")
 
 
 class GattStageConfig(GattConfig):
     """Ghost Attention data, and what the policy is then tuned on together with it."""
 
-    num_replayed: int = Field(0, ge=0, description="ordinary dialogues mixed in, so that nothing else is lost")
+    num_replayed: int = Field(0, ge=0, description="ordinary dialogues mixed in, so that other skills are kept")
     multi_turn: Literal["chained", "given"] = Field(
-        "chained", description="what gets an instruction: single turns strung together, or the dialogues of several turns given"
+        "chained", description="dialogues to instruct: single turns chained together, or given dialogues of several turns"
     )
-    constraints: FileConfig | None = Field(None, description="JSONL of constraints; the sandbox's own when left out")
+    constraints: FileConfig | None = Field(None, description="JSONL file of constraints; default: the sandbox's")
 
 
 class PPOStageConfig(PPOConfig):
@@ -196,16 +200,16 @@ class ConsistencyConfig(Section):
 
     num_dialogues: int = Field(gt=0, description="dialogues under a constraint that Ghost Attention is trained with")
     num_heldout: int = Field(0, ge=0, description="dialogues under a constraint that it is not trained with")
-    num_uninstructed: int = Field(0, ge=0, description="dialogues without an instruction: is one obeyed all the same?")
-    num_to_end: int = Field(0, ge=0, description="of the first ones, those that go on until their context is full")
-    num_recalled: int = Field(0, ge=0, description="of the first ones, those that are also asked what the instruction had set")
-    num_copied: int = Field(0, ge=0, description="questions of the sandbox to say words back: is copying still there?")
-    turns: tuple[int, ...] = Field((1, 2, 4, 6, 10, 20), min_length=1, description="turns at which obedience is asked about")
+    num_uninstructed: int = Field(0, ge=0, description="dialogues without an instruction, to measure false obeying")
+    num_to_end: int = Field(0, ge=0, description="of the first ones, those that continue until the context is full")
+    num_recalled: int = Field(0, ge=0, description="of the first ones, those that are also asked to recall the instruction")
+    num_copied: int = Field(0, ge=0, description="questions of the sandbox to repeat words, to measure copying")
+    turns: tuple[int, ...] = Field((1, 2, 4, 6, 10, 20), min_length=1, description="turns at which obedience is measured")
     control_turns: int = Field(6, gt=0, description="turns of the dialogues that are held out or without an instruction")
     instruction_in: Literal["first_message", "system"] = Field(
-        "first_message", description="where the instruction stands; as in the Ghost Attention data"
+        "first_message", description="position of the instruction; default: as in the Ghost Attention data"
     )
-    constraints: FileConfig | None = Field(None, description="JSONL of constraints; the sandbox's own when left out")
+    constraints: FileConfig | None = Field(None, description="JSONL file of constraints; default: the sandbox's")
     temperature: float = Field(0.7, ge=0, description="sampling temperature")
     max_new_tokens: int = Field(gt=0, description="longest response in tokens")
     kept_tokens: int = Field(
@@ -233,32 +237,32 @@ class RoundConfig(Section):
 
     version: str = Field(pattern=r"v\d+", description="the policy that the round makes")
     pool: Literal["last", "all"] = Field("all", description="samples to tune on: this round's, or those of all rounds so far")
-    gatt: bool = Field(False, description="make Ghost Attention data after this round, for it and the later ones")
+    gatt: bool = Field(False, description="make Ghost Attention data after this round, for it and later rounds")
 
 
 class CheckpointConfig(Section):
     """The base model that a team starts from."""
 
     checkpoint: str = Field(description="a Hugging Face folder, or a name on the hub")
-    hub_revision: str | None = Field(None, description="commit of a hub name; the newest when left out")
-    sha256: str | None = Field(None, description="of a folder as the run began, so that other weights are another input")
-    preset: Preset = Field(description="its architecture by name, from which a plan is made before anything is loaded")
+    hub_revision: str | None = Field(None, description="commit of a hub name; default: the newest")
+    sha256: str | None = Field(None, description="sha256 of the folder at the start, so that other weights are a new input")
+    preset: Preset = Field(description="architecture by name, from which a plan is made before anything is loaded")
 
 
 class RewardCheckpointConfig(Section):
     """An external reward model."""
 
     checkpoint: str = Field(description="a Hugging Face folder, or a name on the hub")
-    hub_revision: str | None = Field(None, description="commit of a hub name; the newest when left out")
-    sha256: str | None = Field(None, description="of a folder as the run began, so that other weights are another input")
-    chat_template: FileConfig | None = Field(None, description="Jinja template in place of the tokenizer's own")
-    axis: Axis = Field(description="what its scores stand for")
+    hub_revision: str | None = Field(None, description="commit of a hub name; default: the newest")
+    sha256: str | None = Field(None, description="sha256 of the folder at the start, so that other weights are a new input")
+    chat_template: FileConfig | None = Field(None, description="Jinja template to use instead of the tokenizer's own")
+    axis: Axis = Field(description="axis of its scores")
 
 
 class PromptsFileConfig(FileConfig):
     """Prompts of a team, all of one split."""
 
-    split: Split = Field(description="what the prompts are for")
+    split: Split = Field(description="use of the prompts")
 
 
 class TeamDataConfig(Section):

@@ -14,9 +14,9 @@ Whitening = Literal["scores", "rewards", "none"]
 class RewardStudyConfig(Section):
     """A reward model trained in several ways."""
 
-    training: RewardTrainingConfig = Field(description="what all ways have in common")
+    training: RewardTrainingConfig = Field(description="settings shared by all arms")
     training_seeds: int | None = Field(
-        None, ge=1, description="how often each way is trained, from other heads and data orders; by its cost when left out"
+        None, ge=1, description="trainings of each arm, with other heads and data orders; default: by its cost"
     )
 
 
@@ -36,7 +36,9 @@ class ScalingStudyConfig(RewardStudyConfig):
 class AccuracyStudyConfig(Section):
     """What the scores of a recipe's own two reward models are worth."""
 
-    safety_threshold: float = Field(0.15, gt=0, lt=1, description="of the combined reward; how precise is it?")
+    safety_threshold: float = Field(
+        0.15, gt=0, lt=1, description="threshold of the combined reward, whose precision is measured"
+    )
 
 
 class SamplingStudyConfig(SamplingStudySizes):
@@ -47,9 +49,9 @@ class SamplingStudyConfig(SamplingStudySizes):
         description="sampling temperatures, each above 0 and given once (paper: these, Figure 8)",
     )
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling distribution")
-    top_k: int = Field(0, ge=0, description="tokens that can be sampled at each step, the likeliest; 0: all of them")
+    top_k: int = Field(0, ge=0, description="number of most likely tokens that can be sampled at each step; 0: all")
     max_new_tokens: int = Field(gt=0, description="longest response in tokens")
-    safety_threshold: float = Field(0.15, ge=0, le=1, description="of the combined reward")
+    safety_threshold: float = Field(0.15, ge=0, le=1, description="threshold of the combined reward")
 
     @field_validator("temperatures")
     @classmethod
@@ -62,11 +64,11 @@ class SamplingStudyConfig(SamplingStudySizes):
 class TunedStudyConfig(Section):
     """A base model fine-tuned in several ways, each of which then answers the evaluation prompts."""
 
-    tuning: TuningConfig = Field(description="what all ways have in common")
+    tuning: TuningConfig = Field(description="settings shared by all arms")
     evaluation: EvaluationConfig = Field(description="how the evaluation prompts are answered")
     answers: int = Field(4, gt=0, description="answers to each evaluation prompt")
     training_seeds: int | None = Field(
-        None, ge=1, description="how often each way is trained, in other data orders; by its cost when left out"
+        None, ge=1, description="trainings of each arm, in other data orders; default: by its cost"
     )
 
 
@@ -81,10 +83,10 @@ class GoodhartStudyConfig(Section):
 class WhiteningStudyConfig(Section):
     """PPO from one policy with each way of whitening, and its outcome on the evaluation prompts."""
 
-    ppo: PPOStageConfig = Field(description="what all ways have in common; its own whitening is ignored")
+    ppo: PPOStageConfig = Field(description="settings shared by all arms; its own whitening is ignored")
     evaluation: EvaluationConfig = Field(description="how the evaluation prompts are answered")
     answers: int = Field(4, gt=0, description="answers to each evaluation prompt")
-    training_seeds: int = Field(1, ge=1, description="how often each way is trained, with other random numbers")
+    training_seeds: int = Field(1, ge=1, description="trainings of each arm, with other random numbers")
 
 
 class GattIntermediateStudyConfig(Section):
