@@ -9,7 +9,7 @@ point (``faults.POINTS``), at a share of the times that the target passes it, by
 behind. ``killed`` makes the same call again and again in a copy of the folder, with one kill each time and at most
 KILLS_PER_RUN of them, and then without. A start that ended before its kill ends the run; that kill and the rest are done on
 the next copy. After every kill the registry must hold what it held before, or all that it holds after; a start that finds a
-saved state must go on from it; no process may be left. In the end every artifact, alias and file is that of the unkilled run,
+saved state must resume from it; no process may be left. In the end every artifact, alias and file is that of the unkilled run,
 and there is no other. What fails carries a note with the kills that led there.
 
 The targets, and the plan of the kills, are in ``kill_targets``.
@@ -98,9 +98,9 @@ def unkilled(target: Target, template: Path, folder: Path) -> Unkilled:
 
 
 def killed(target: Target, template: Path, folder: Path, whole: Unkilled, kills: Sequence[Kill]) -> int:
-    """Do all ``kills``, in as many runs as it takes; returns how many starts went on from a saved state."""
+    """Do all ``kills``, in as many runs as it takes; returns how many starts resumed from a saved state."""
     told: list[str] = []
-    went_on, left = 0, list(kills)
+    num_resumed, left = 0, list(kills)
     try:
         while left:
             shutil.rmtree(folder, ignore_errors=True)
@@ -109,16 +109,16 @@ def killed(target: Target, template: Path, folder: Path, whole: Unkilled, kills:
             if not done:  # it ended a moment sooner than the unkilled run
                 assert left[0].point == TIME, f"{target.name} did not pass {left[0]} this time"
                 left[0] = Kill(TIME, 0.8 * left[0].share)
-            left, went_on = left[done:], went_on + resumed
+            left, num_resumed = left[done:], num_resumed + resumed
     except BaseException as error:
         error.add_note(f"{target.name}: {', '.join(told)}; planned were {list(kills)}")
         raise
-    return went_on
+    return num_resumed
 
 
 def _run(target: Target, folder: Path, whole: Unkilled, kills: Sequence[Kill], told: list[str]) -> tuple[int, int]:
-    """One run: (kills before it came to its end, starts that went on from a state). ``told``: a line on each start."""
-    saved, went_on, done = False, 0, 0
+    """One run: (kills before it came to its end, starts that resumed from a state). ``told``: a line on each start."""
+    saved, resumed, done = False, 0, 0
     for done, kill in enumerate([*kills, None]):
         found = holdings(folder)
         assert found in (whole.before, whole.after), f"this is neither the old nor the new: {found}"
@@ -126,10 +126,10 @@ def _run(target: Target, folder: Path, whole: Unkilled, kills: Sequence[Kill], t
         point, number, seconds = _place(kill, whole)
         told.append(f"start {done + 1}" + (f", killed at {point} {number}" if point else f" {seconds or 'to the end'}"))
         end = start(target, folder, point, number, seconds)
-        goes_on = any(" goes on " in line for line in end.said)
-        went_on += goes_on
+        resumes = any(" resumes from what an earlier run saved" in line for line in end.said)
+        resumed += resumes
         if end.hits is not None:
-            assert goes_on == saved, f"{'a' if saved else 'no'} state was there to go on from, and it said {end.said}"
+            assert resumes == saved, f"{'a' if saved else 'no'} state was there to resume from, and it said {end.said}"
             assert not saved or end.hits["save:before"] < whole.hits["save:before"], "what had been saved was made again"
             break
     _same("holds", holdings(folder), whole.after)
@@ -137,7 +137,7 @@ def _run(target: Target, folder: Path, whole: Unkilled, kills: Sequence[Kill], t
     problems = {reference: registry.verify(str(reference)) for reference in registry.references()}
     assert not any(problems.values()), problems
     _same("has the files", files(folder), whole.files)
-    return done, went_on
+    return done, resumed
 
 
 def _same(what: str, found: dict[str, str], expected: dict[str, str]) -> None:
@@ -175,7 +175,7 @@ def _sha256(path: Path) -> str:
 
 
 def _has_states(folder: Path) -> bool:
-    """Whether there is a saved state to go on from."""
+    """Whether there is a saved state to resume from."""
     return any(SavedStates(path).numbers() for path in folder.rglob(STATES))
 
 

@@ -37,7 +37,10 @@ def test_fine_tuning_has_the_usual_cosine_of_steps_done(num_steps: int, warmup_s
     assert shares(num_steps, warmup_steps, final) == [usual(done) for done in range(num_steps)]
 
 
-@given(st.integers(1, 200), st.floats(1e-7, 1.0), st.integers(0, 40), st.integers(1, 60), st.floats(0, 1))
+_FINAL = st.just(0.0) | st.floats(1e-6, 1.0)
+
+
+@given(st.integers(1, 200), st.floats(1e-7, 1.0), st.integers(0, 40), st.integers(1, 60), _FINAL)
 def test_the_rate_stays_between_its_end_and_its_peak(step: int, peak: float, warmup: int, length: int, final: float) -> None:
     rate = warmup_cosine(step, peak, warmup, warmup, warmup + length, final)
     assert 0 < rate <= peak * (1 + 1e-12) or final == 0

@@ -31,8 +31,8 @@ def template(micro, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def survives(target: Target, template: Path, folder: Path, kills: list[Kill]) -> None:
     whole = unkilled(target, template, folder / "unkilled")
-    went_on = killed(target, template, folder / "killed", whole, kills)
-    assert went_on or "save" not in target.operations
+    resumed = killed(target, template, folder / "killed", whole, kills)
+    assert resumed or "save" not in target.operations
 
 
 def test_the_plan_has_a_hundred_and_twenty_kills_half_of_them_at_named_points_and_leaves_none_out() -> None:
