@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.options import DeviceOption, JsonOption, RegistryOption, check_folder, existing, open_registry, plain_errors
-from commands.output import print_json
+from commands.printing.lines import print_json
 from policy.placement import check_device, on_device
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from commands.options import JsonOption, RecipeOption, RegistryOption, SeedOption, SetOption, open_registry, plain_errors
-from commands.output import print_json
+from commands.printing.lines import print_json
 from stages.recipe import load_recipe
 
 

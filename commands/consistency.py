@@ -13,7 +13,7 @@ import typer
 from commands.dialogue_files import dialogues_given
 from commands.making import make
 from commands.options import TRACKING, RunOptions, existing, plain_errors, run_options
-from commands.study_output import print_measured
+from commands.printing.study import print_measured
 from gatt.constraint_file import read_constraints
 from registry.artifact import Artifact
 from stages.catalog import STAGES

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from commands.options import JsonOption, QuietOption, ReferenceArgument, RegistryOption, open_registry, plain_errors
-from commands.output import print_json, say
+from commands.printing.lines import print_json, say
 from registry.artifact import Artifact
 from registry.errors import WrongKind
 from registry.store import Registry
@@ -59,8 +59,8 @@ def stats(
             opened = _open_model(store, model)
             counted_by, count_tokens = opened.name, token_counter(opened.tokenizer)
         found = statistics_of(files, by, annotators, count_tokens, _tracked(quiet))
-        from commands.data_tables import as_json as plain
-        from commands.data_tables import print_statistics
+        from commands.printing.measures import as_json as plain
+        from commands.printing.measures import print_statistics
 
         if as_json:
             told = {"artifact": str(artifact.reference), "side": side, "by": by, "model": counted_by}
@@ -88,8 +88,8 @@ def agreement(
     """
     with plain_errors():
         artifact = open_registry(registry).open(reference, kind="preferences")
-        from commands.data_tables import as_json as plain
-        from commands.data_tables import print_agreement
+        from commands.printing.measures import as_json as plain
+        from commands.printing.measures import print_agreement
         from preference_data.measuring.measures import agreement_of
         from stages.data.import_annotations import sides_of
 
@@ -134,7 +134,7 @@ def show(
         record_type = Dialogue if artifact.reference.kind == "dialogues" else Comparison
         picked, num_fitting = pick(files, record_type, Wanted(num, skip, id_, rating, seed))
         opened = _open_model(store, model) if model else None
-        from commands.data_show import print_records, records_json
+        from commands.printing.records import print_records, records_json
 
         if as_json:
             told = {"artifact": str(artifact.reference), "model": opened.name if opened else None, "matching": num_fitting}

@@ -21,7 +21,7 @@ from commands.options import (
     run_options,
     share,
 )
-from commands.output import print_json, print_table
+from commands.printing.lines import print_json, print_table
 from preference_data.export import HELD_BACK, ROWS
 from preference_data.mixture import MixtureError
 from registry.artifact import Artifact

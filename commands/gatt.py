@@ -38,6 +38,7 @@ from stages.stage import Step, wired
 from stages.terminal.progress import Progress
 
 
+# Over 60 lines: most of them declare options.
 @run_options("name", *TRACKING)
 def gatt(
     policy: Annotated[

@@ -17,7 +17,7 @@ from commands.options import (
     run_options,
     share,
 )
-from commands.output import print_json
+from commands.printing.lines import print_json
 from preference_data.files.opening import check_file, plain_name
 from preference_data.formats import IMPORTERS
 from preference_data.importing import TooManyRejects
@@ -31,6 +31,7 @@ from stages.stage import Step
 _TYPES = "JSONL, JSON, CSV or Parquet, also compressed as .gz or .zst"
 
 
+# Over 60 lines: most of them declare options.
 @run_options("recipe", "set_", "save_every", "device", *TRACKING, default_name="the file's")
 def import_files(
     files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]", help=f"Annotation files: {_TYPES}.")] = None,

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from commands.options import RunOptions
-from commands.output import print_json
+from commands.printing.lines import print_json
 from registry.artifact import Artifact
 from registry.errors import ReferenceNotFound
 from registry.store import Registry

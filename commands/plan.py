@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from commands.options import JsonOption, RecipeOption, SeedOption, SetOption, plain_errors
-from commands.output import print_json
+from commands.printing.lines import print_json
 from stages.recipe import load_recipe
 
 DeviceOption = Annotated[
@@ -31,7 +31,7 @@ def plan(
     with plain_errors():
         chosen = load_recipe(recipe, set_ or [])
         place = folder or Path("runs") / f"{chosen.name}-{seed}"
-        from commands.plan_table import print_plan
+        from commands.printing.plan import print_plan
         from stages.environment import quiet_libraries
         from stages.plan.table import make_plan, this_machine
 

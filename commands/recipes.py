@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from commands.options import JsonOption, SetOption, plain_errors
-from commands.output import print_json, print_table
+from commands.printing.lines import print_json, print_table
 from stages.recipe import load_recipe, shipped_recipes
 
 recipe_app = typer.Typer(no_args_is_help=True, help="List and print recipes, which hold every setting of a run.")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.options import JsonOption, ReferenceArgument, RegistryOption, open_registry, plain_errors
-from commands.output import print_json, print_table, say
+from commands.printing.lines import print_json, print_table, say
 from commands.registry_changes import add_commands
 from registry.artifact import Problem
 from registry.difference import artifact_differences, leaves

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.options import JsonOption, ReferenceArgument, RegistryOption, open_registry, plain_errors
-from commands.output import print_json, print_table, say
+from commands.printing.lines import print_json, print_table, say
 from registry.drafts import discard, unfinished
 from registry.hub import push
 from registry.upkeep import export, leftovers, prunable, prune, remove

@@ -19,7 +19,7 @@ from commands.options import (
     plain_errors,
     registry_option,
 )
-from commands.output import print_json
+from commands.printing.lines import print_json
 from policy.placement import check_device
 from registry.saved_states import SaveEvery
 from stages.pipeline import steps

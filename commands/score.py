@@ -11,7 +11,7 @@ import typer
 
 from commands.making import run_steps
 from commands.options import TRACKING, RunOptions, check_folder, existing, plain_errors, run_options
-from commands.output import print_json
+from commands.printing.lines import print_json
 from preference_data.files.opening import plain_name
 from registry.artifact import Artifact
 from registry.errors import CannotWrite

@@ -12,7 +12,7 @@ import typer
 from commands.config_options import changes, config_option
 from commands.making import exists_in, make
 from commands.options import TRACKING, RunOptions, keyword, plain_errors, run_options, with_parameters
-from commands.study_output import print_study
+from commands.printing.study import print_study
 from policy.config import Preset
 from registry.artifact import Artifact, did_you_mean
 from stages.stage import Study

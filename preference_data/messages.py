@@ -98,11 +98,6 @@ def assistant(content: str) -> Message:
     return {"role": "assistant", "content": content}
 
 
-def split_dialogue(dialogue: Messages) -> tuple[Messages, str]:
-    """(prompt, response): the messages before the last assistant message, and its text."""
-    return dialogue[:-1], dialogue[-1]["content"]
-
-
 def num_turns(messages: Messages) -> int:
     """Exchanges in ``messages``; an open last user message counts as one."""
     return sum(message["role"] == "user" for message in messages)

@@ -136,11 +136,6 @@ class PPOConfig(AdamWConfig):
             raise ValueError(f"lora.dropout is {self.lora.dropout:g}, and PPO trains without dropout; set it to 0")
         return self
 
-    @property
-    def steps_per_iteration(self) -> int:
-        """Optimizer steps of the policy (and of the critic) in one iteration."""
-        return self.ppo_epochs * self.batch_size // self.minibatch_size
-
 
 def _indivisible(whole: str, size: int, part: str, part_size: int) -> str | None:
     if size % part_size == 0:

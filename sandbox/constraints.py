@@ -42,7 +42,6 @@ _ELVISH = {
 _AI = "Ai!"
 _ENGLISH = {elvish: english for english, elvish in _ELVISH.items()}
 TRAINED_FAMILIES = ("figure", "hobby", "language")
-HELD_OUT_FAMILIES = ("end_word",)
 RECALLED_FAMILIES = ("figure", "hobby")
 _VALUES = {"figure": FIGURES, "hobby": HOBBIES, "language": LANGUAGES, "end_word": END_WORDS}
 _WORDINGS = {

@@ -13,7 +13,6 @@ from preference_data.messages import (
     check_prompt,
     messages_id,
     num_turns,
-    split_dialogue,
     user,
 )
 
@@ -67,10 +66,6 @@ def test_well_formed_prompts_and_dialogues_pass():
 def test_turns_count_exchanges():
     assert num_turns([SYSTEM, user("a")]) == 1
     assert num_turns([user("a"), assistant("b"), user("c"), assistant("d")]) == 2
-
-
-def test_split_dialogue_takes_the_last_answer_off():
-    assert split_dialogue([user("a"), assistant("b")]) == ([user("a")], "b")
 
 
 def test_the_id_is_fixed_for_all_time():

@@ -8,7 +8,7 @@ from rlhf.config import DistillationConfig, PPOConfig, RejectionSamplingConfig
 
 def test_the_defaults_are_the_papers_where_it_gives_a_number() -> None:
     config = PPOConfig()
-    assert (config.batch_size, config.minibatch_size, config.steps_per_iteration) == (512, 64, 8)
+    assert (config.batch_size, config.minibatch_size, config.ppo_epochs) == (512, 64, 1)
     assert (config.learning_rate, config.clip_range, config.kl_coef) == (1e-6, 0.2, 0.01)
     assert (config.adam_beta1, config.adam_beta2, config.adam_epsilon) == (0.9, 0.95, 1e-5)
     assert (config.weight_decay, config.max_grad_norm, config.safety_threshold) == (0.1, 1.0, 0.15)

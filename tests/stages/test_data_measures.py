@@ -13,7 +13,7 @@ from transformers import LlamaConfig
 from typer.testing import CliRunner
 
 from commands.data import data_app
-from commands.data_tables import NOBODY_AGREES
+from commands.printing.measures import NOBODY_AGREES
 from policy.chat import encode_dialogue
 from policy.checkpoint import save_checkpoint
 from preference_data.comparison import Comparison

@@ -15,7 +15,7 @@ from registry_folders import RUN, put, reseal
 from typer.testing import CliRunner
 
 from commands.options import open_registry
-from commands.output import FOLDED_ROWS
+from commands.printing.lines import FOLDED_ROWS
 from commands.registry import registry_app
 from registry.errors import ReferenceNotFound
 from registry.saved_states import SavedStates
@@ -254,7 +254,9 @@ def test_an_export_that_cannot_be_written_is_told(filled: Registry, tmp_path: Pa
 
 @pytest.mark.parametrize(("rows", "folded"), [(2, True), (FOLDED_ROWS + 1, False)])
 def test_a_terminal_gets_columns_that_are_folded_unless_there_are_thousands(rows: int, folded: bool) -> None:
-    code = f"from commands.output import print_table; print_table(['name', 'value'], [['a', 'x' * 100 + 'END']] * {rows})"
+    code = (
+        f"from commands.printing.lines import print_table; print_table(['name', 'value'], [['a', 'x' * 100 + 'END']] * {rows})"
+    )
     terminal, inside = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "60", "TERM": "xterm"}
     with subprocess.Popen([sys.executable, "-c", code], stdout=inside, env=environment):

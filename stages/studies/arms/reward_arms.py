@@ -29,7 +29,6 @@ from stages.studies.arms.trainings import Arm, Trainings, train_each
 from stages.terminal.progress import Progress
 
 SAME_START = "With one seed, all arms start from the same policy and head and read the same comparisons in the same order."
-INPUT_KINDS = {"policy": "policy", "preferences": "preferences", "other_preferences": "preferences", "prompts": "prompts"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,6 @@ from stages.terminal.progress import Progress
 RESPONSES_FILE = "responses.parquet"
 RESPONSES_PER_BATCH = 1024  # what an interruption can cost
 UNFIT_REASONS: tuple[Unfit, ...] = ("unfinished", "empty", "chat_tags")
-INPUT_KINDS = {"policy": "policy", "helpfulness": "reward_model", "safety": "reward_model", "prompts": "prompts"}
 INELIGIBLE = (
     "A response that rejection sampling could not select (unfinished, empty, with a chat tag) counts as a reward of 0 and is "
     "judged by gold as it stands."

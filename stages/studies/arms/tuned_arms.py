@@ -31,7 +31,6 @@ from stages.train.tune import tuned
 
 ANSWERS_FILE = "answers.parquet"
 APART, COUNTED = "in other orders of the dialogues", "an answer"
-MEASURED_ON = {"policy": "policy", "prompts": "prompts", "helpfulness": "reward_model", "safety": "reward_model"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from commands.output import print_table
+from commands.printing.lines import print_table
 
 
 def print_study(told: Mapping[str, Any]) -> None:

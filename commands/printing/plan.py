@@ -4,7 +4,7 @@ from collections import Counter
 
 import typer
 
-from commands.output import print_table
+from commands.printing.lines import print_table
 from stages.plan.table import Plan, PlannedStep, gigabytes
 from stages.plan.time import BY_ARITHMETIC
 from stages.terminal.progress import clock_text

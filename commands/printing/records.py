@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from commands.data_tables import visible
+from commands.printing.measures import visible
 from preference_data.comparison import Comparison
 from preference_data.margin import margin
 from preference_data.messages import Messages, num_turns
