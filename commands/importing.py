@@ -93,7 +93,7 @@ def import_files(
         if bool(files) == bool(annotations):
             raise ValueError("give annotation files, or an artifact with --annotations, and not both")
         if (max_tokens is None) != (model is None):
-            raise ValueError("--max-tokens and --model go together: the one says how many, the other who counts")
+            raise ValueError("--max-tokens and --model go together: one is the number, the other has the tokenizer")
         if format_ and (columns or values):
             raise ValueError("--format names a format and --map describes one; give one of them")
         paths = [path if path.exists() else existing(path) for path in files or []]

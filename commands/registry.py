@@ -209,7 +209,7 @@ def verify(
         checked = [{"artifact": text, "problems": [*map(dataclasses.asdict, problems)]} for text, problems in found.items()]
         print_json({"whole": whole, "checked": checked})
     if not whole:
-        say("error: restore the files named from a copy, or make the artifacts again with --force")
+        say("error: restore the named files from a copy, or make the artifacts again with --force")
         raise typer.Exit(1)
 
 

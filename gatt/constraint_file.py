@@ -39,7 +39,7 @@ def read_constraints(file: Path) -> list[Constraint]:
     def unseen_constraint(row: Mapping[str, Any]) -> Constraint:
         constraint = constraint_of(row)
         if (constraint.family, constraint.value) in seen:
-            raise ValueError(f"the {constraint.family} {constraint.value!r} stands in an earlier line; remove one of the two")
+            raise ValueError(f"the {constraint.family} {constraint.value!r} is in an earlier line too; remove one of the two")
         seen.add((constraint.family, constraint.value))
         return constraint
 

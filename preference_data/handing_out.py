@@ -87,18 +87,16 @@ def rejoined(fields: Mapping[str, Any], comparison: Comparison, pairs: Mapping[s
     item = fields.get("item_id") or comparison.item_id
     pair = pairs.get(item)
     if pair is None:
-        raise RowError("not_handed_out", f"the item {item} was not handed out; import it without --pairs, or with its own")
+        raise RowError("not_handed_out", f"the item {item} was not exported; import it without --pairs, or with the right ones")
     if pair.is_safety != (comparison.axis == "safety"):
         axis = "safety" if pair.is_safety else "helpfulness"
-        raise RowError("not_handed_out", f"the item {item} was handed out for {axis}; import it with --axis {axis}")
+        raise RowError("not_handed_out", f"the item {item} was exported for {axis}; import it with --axis {axis}")
     responses = {_words(pair.response_a): "a", _words(pair.response_b): "b"}
     sides = responses.get(_words(comparison.chosen)), responses.get(_words(comparison.rejected))
     prompts = [[_words(message["content"]) for message in prompt] for prompt in (comparison.prompt, pair.prompt)]
     same_prompt = prompts[0] == prompts[1]
     if sides not in (("a", "b"), ("b", "a")) or not same_prompt:
-        raise RowError(
-            "changed_text", f"the texts of item {item} are not those that were handed out; give the texts back as they were"
-        )
+        raise RowError("changed_text", f"the texts of item {item} are not those that were exported; restore the exported texts")
     chosen, rejected = sides
     return {
         **fields,

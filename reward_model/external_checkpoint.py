@@ -109,7 +109,7 @@ def _check_config(path: Path | str, revision: str) -> None:
 
 def _several_outputs(path: Path | str, evidence: str) -> RewardModelError:
     return RewardModelError(
-        f"{path} has a head with several outputs ({evidence}), and a reward model has one; it is some other classifier"
+        f"{path} has a head with several outputs ({evidence}), and a reward model has one; it is another kind of classifier"
     )
 
 

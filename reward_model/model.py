@@ -205,8 +205,8 @@ def _trained_head(path: Path) -> Tensor:
     _check_folder(path, "a reward model")
     if is_external(path):
         raise RewardModelError(
-            f"{path} is an external reward model, which learnt another chat format than the models that are trained here; "
-            "score with it, or give a reward model that was trained here"
+            f"{path} is an external reward model with its own chat format; score with it, or give a reward model that was "
+            "trained here"
         )
     files = weight_files(path)
     if not files:
@@ -217,7 +217,8 @@ def _trained_head(path: Path) -> Tensor:
                 num_outputs = weights.get_slice(HEAD).get_shape()[0]
                 if num_outputs != 1:
                     raise RewardModelError(
-                        f"{path} has a head with {num_outputs} outputs, and a reward model has one; it is some other classifier"
+                        f"{path} has a head with {num_outputs} outputs, and a reward model has one; "
+                        "it is another kind of classifier"
                     )
                 return weights.get_tensor(HEAD)
     architecture = ", ".join(AutoConfig.from_pretrained(path).architectures or ["unknown"])

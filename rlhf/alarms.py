@@ -158,7 +158,7 @@ def _runs_out_of_room(history: Sequence[PPOStats]) -> Alarm | None:
         "responses without end",
         f"{now:.1%} end with EOS",
         f"{LOWEST_EOS:.0%} or more",
-        "Responses run out of room: raise max_new_tokens if they are good, missing_eos_penalty if they ramble",
+        "Responses are cut off: raise max_new_tokens if they are good, missing_eos_penalty if they ramble",
     )
 
 
@@ -170,8 +170,8 @@ def _absurd_scale(history: Sequence[PPOStats]) -> Alarm | None:
         "scores of an absurd scale",
         f"mean {mean:.4g}, standard deviation {spread:.4g} logits",
         f"both within {LARGEST_SCORE:g}",
-        "The reward is no logit of a preference, or reads text in another format than it was trained on: score a few of its "
-        "own comparisons with rlhf score",
+        "The reward is not the logit of a preference, or reads text in another format than in training: score a few of its own "
+        "comparisons with rlhf score",
     )
 
 

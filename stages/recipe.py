@@ -227,7 +227,7 @@ def _problems(name: str, kind: type[Recipe], error: ValidationError) -> str:
         note = ""
         if problem["type"] == "extra_forbidden":
             if new := RENAMED_KEYS.get(".".join(str(part) for part in problem["loc"][-2:])):
-                note = f". It is called {new} now"
+                note = f". It is now called {new}"
             else:
                 names = list(_section_model(kind, problem["loc"][:-1]).model_fields)
                 note = f".{did_you_mean(str(problem['loc'][-1]), names)} Valid: {', '.join(names)}"

@@ -48,8 +48,8 @@ def run(
     if config.annotators != "simulated":
         if inputs.get("heldout_prompts") or len(inputs["policies"]) > 2:
             raise ValueError(
-                "pairs for people are of one policy or two, and what is held out is decided when they come back; "
-                "leave --heldout-prompts and further --policies out"
+                "files for people take one or two policies, and rlhf import decides which pairs are held out; "
+                "remove --heldout-prompts and further --policies"
             )
         asked = training * (2 if len(inputs["policies"]) == 1 else 1)
         answers = _answer_all(config, inputs["policies"], asked, progress, seed, states)

@@ -34,11 +34,11 @@ def add_checkpoint(
     if parameters != expected:
         raise CheckpointError(
             f"{config.checkpoint} has {parameters} parameters, and the recipe's base.preset, {config.preset}, has {expected}; "
-            "set base.preset to what it is"
+            "set base.preset to the architecture of the checkpoint"
         )
     commit = getattr(model.config, "_commit_hash", None)
     if commit:
-        progress.say(f"{config.checkpoint} is that of commit {commit}")
+        progress.say(f"{config.checkpoint} is at commit {commit}")
     tokenizer.chat_template = chat_template_for(tokenizer)
     save_checkpoint(model, tokenizer, out)
     return {

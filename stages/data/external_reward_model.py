@@ -22,11 +22,11 @@ def run(
     model, tokenizer = load_external(config.checkpoint, "auto", config.hub_revision, _text(config.chat_template))
     commit = getattr(model.config, "_commit_hash", None)
     if commit:
-        progress.say(f"{config.checkpoint} is that of commit {commit}")
+        progress.say(f"{config.checkpoint} is at commit {commit}")
     if config.axis == "safety":
         progress.say(
-            "its score is a raw logit of its own scale; the combined reward takes a response for unsafe where the sigmoid of "
-            "it is below safety_threshold, which makes sense only where that sigmoid is the probability of a safe response"
+            "its score is a raw logit on its own scale; the combined reward treats a response as unsafe if the sigmoid of its "
+            "safety score is below safety_threshold, so that sigmoid must be the probability of a safe response"
         )
     save_external(model, tokenizer, out)
     return {

@@ -102,14 +102,14 @@ def _new_import(config: ImportConfig, inputs: Inputs) -> Import:
 def lengths_with(model: Artifact) -> Any:
     """What counts the tokens of dialogues, in the chat format, as ``model`` reads them."""
     if model.reference.kind not in ("policy", "reward_model"):
-        raise WrongKind(f"{model.reference} counts no tokens; give a policy or a reward model with --model")
+        raise WrongKind(f"{model.reference} has no tokenizer; give a policy or a reward model with --model")
     from policy.chat import encode_dialogues  # here, because most imports count no tokens and need not wait for it
     from policy.checkpoint import load_tokenizer
     from reward_model.model import is_external
 
     if model.reference.kind == "reward_model" and is_external(model.path):
         raise WrongKind(
-            f"{model.reference} is an external reward model, which reads another chat format than what is trained here; "
+            f"{model.reference} is an external reward model, which has its own chat format; "
             "give a policy, or a reward model that was trained here"
         )
     tokenizer = load_tokenizer(model.path)

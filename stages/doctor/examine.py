@@ -98,7 +98,7 @@ def _subject(registry: Registry, recipe: Recipe, role: str, text: str | None) ->
         return Subject(text, folder)
     if role == "policy" and (folder.is_dir() or text.startswith(("/", ".", "~"))):
         raise ValueError(
-            f"{text} is no folder of a model: it holds none of {', '.join(_MODEL_FILES)}; give a Hugging Face folder, "
+            f"{text} is not a model folder: it has none of {', '.join(_MODEL_FILES)}; give a Hugging Face folder, "
             "or a reference such as policy/chat"
         )
     artifact = registry.resolve(text, kind=kind)
@@ -138,8 +138,8 @@ def _tokenizer(policy: Subject | None, registry: Registry) -> tuple[PreTrainedTo
     if policy is None:
         texts = [message["content"] for messages in DIALOGUES for message in messages]
         tokenizer = train_tokenizer(texts * 20, 600, CHAT_TEMPLATE)
-        found = f"{registry.root} holds no policy: a fresh one of {len(tokenizer)} tokens stands in"
-        return tokenizer, Check("tokenizer", "note", found, "give --policy REF or a Hugging Face folder to look at its own")
+        found = f"{registry.root} holds no policy: a fresh tokenizer of {len(tokenizer)} tokens was checked instead"
+        return tokenizer, Check("tokenizer", "note", found, "give --policy REF or a Hugging Face folder to check yours")
     try:
         its_own: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(policy.path, local_files_only=True)
     except Exception as error:  # the library raises what it likes at a damaged file

@@ -83,7 +83,7 @@ def accelerator() -> Check:
         about = torch.cuda.get_device_properties(index)
         bf16 = "with bfloat16" if about.major >= 8 else "without bfloat16"
         found.append(f"{about.name}, {size_text(about.total_memory)}, {bf16}")
-    return Check("accelerator", "note", "; ".join(found) or "no GPU; everything runs on the processor, in float32")
+    return Check("accelerator", "note", "; ".join(found) or "no GPU; everything runs on the CPU, in float32")
 
 
 def disk(folder: Path, free: int) -> Check:
@@ -101,6 +101,6 @@ def locks(folder: Path) -> Check:
     except RegistryError as error:
         return Check("locks", "wrong", str(error), "put the registry on a disk of this machine")
     except OSError as error:
-        found = f"{folder} cannot be written ({error.strerror}): what is there can be read, and nothing can be made"
+        found = f"{folder} cannot be written ({error.strerror}): existing artifacts can be read, but nothing can be made"
         return Check("locks", "note", found, "give another --registry to make something")
     return Check("locks", "ok", f"files in {folder} can be locked")

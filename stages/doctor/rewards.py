@@ -57,7 +57,7 @@ def scale(axis: str, scores: Tensor, lengths: Tensor, threshold: float) -> Check
         together = torch.corrcoef(torch.stack([scores, lengths]))[0, 1].item()
         found += f"; correlation with length {together:.2f}"
         if abs(together) > _OF_LENGTH:
-            notes.append("the score is hardly more than length, which PPO will find out")
+            notes.append("the score is hardly more than length, which PPO will exploit")
     if saturated > 0.5:
         notes.append("most scores are saturated: their sigmoid tells little, though PPO reads the logit")
     return Check(f"{axis} scores", "note" if notes else "ok", found, "; ".join(notes))

@@ -57,7 +57,7 @@ def open_model(registry: Registry, text: str) -> ModelText:
         raise WrongKind(f"--model is {name}, of kind {kind}; give a policy, a reward model, or a Hugging Face folder")
     if kind == "reward_model" and is_external(artifact.path):
         raise WrongKind(
-            f"--model is {name}, an external reward model, which reads a chat format of its own; "
+            f"--model is {name}, an external reward model, which has its own chat format; "
             "give a policy, or a reward model that was trained here"
         )
     return ModelText(name, "policy" if kind == "policy" else "reward_model", load_tokenizer(artifact.path))

@@ -34,9 +34,7 @@ def draw_prompts(
         group = [prompt for prompt in prompts if prompt.is_safety == tagged]
         if count > len(group):
             what = "with" if tagged else "without"
-            raise TooFewPrompts(
-                f"{count} prompts {what} the safety tag were asked for and there are {len(group)}; {what_to_do}"
-            )
+            raise TooFewPrompts(f"{count} prompts {what} the safety tag are needed and there are {len(group)}; {what_to_do}")
         found += rng.sample(group, count)
     return found
 

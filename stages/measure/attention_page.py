@@ -51,7 +51,7 @@ def transcript_in(file: Path, number: int, instruction: str | None) -> Transcrip
         )
     found = next(scorables(row, DIALOGUES, file_type(file) == "csv", ["helpfulness"]))
     if not isinstance(found, Scorable):
-        raise ValueError(f"row {number} of {file} is no dialogue: {found}")
+        raise ValueError(f"row {number} of {file} is not a dialogue: {found}")
     messages = found.dialogues[ALONE]
     system = messages[0]["content"] if messages[0]["role"] == "system" else None
     held = instruction or found.fields.get("instruction") or system

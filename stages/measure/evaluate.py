@@ -66,8 +66,8 @@ def evaluate_reward(
     if unknown := [each for each in comparisons if each.prompt_id not in cases]:
         raise ValueError(
             f"{len(unknown)} of {len(comparisons)} held-out comparisons are of prompts that {artifact.reference} does not hold "
-            f"(the first is {unknown[0].prompt_id}), so gold cannot judge them; for people's comparisons take rlhf score, "
-            "which tells the accuracy by rating"
+            f"(the first is {unknown[0].prompt_id}), so gold cannot judge them; for people's comparisons use rlhf score, "
+            "which prints the accuracy by rating"
         )
     saved = SavedBatches(states, SideScores)
     scores = {

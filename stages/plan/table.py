@@ -199,8 +199,8 @@ def _problems(to_make: Sequence[PlannedStep], machine: Machine, peak: int, disk:
         yield Problem(
             f"{worst.artifact} ({worst.stage}) holds {gigabytes(size)} at once, and {machine.device} ({machine.name}) has "
             f"{gigabytes(machine.memory_bytes)} of memory{others}",
-            f"one device with {gigabytes(size)}, since a stage runs in one process and divides no model; divided evenly it "
-            f"would fill {devices} devices of {gigabytes(GPU_BYTES)}",
+            f"one device with {gigabytes(size)}, since a stage runs in one process and does not shard the model; sharded, "
+            f"it would fill {devices} devices of {gigabytes(GPU_BYTES)}",
         )
     elif peak > machine.memory_bytes:
         yield Problem(

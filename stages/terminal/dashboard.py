@@ -213,5 +213,5 @@ def _dialogue(answer: Answer, prompt: Prompt, width: int, room: int) -> list[Tex
     asked = fitted(asked, max(1, width - len(scores)))
     asked.pad_right(max(0, width - len(scores) - asked.cell_len))
     text = plain(answer.response) or "(nothing)"
-    text += "" if answer.finished else " [ran out of room]"
+    text += "" if answer.finished else " [cut off]"
     return [Text.assemble(asked, (scores, "cyan")), *(Text(f"  {part}") for part in wrapped(text, width - 2, room - 1))]

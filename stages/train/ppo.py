@@ -54,8 +54,8 @@ def draw(prompts: Sequence[Prompt], config: PPOStageConfig, seed: int) -> tuple[
     if not config.validation.every:
         return drawn, []
     what_to_do = (
-        "the validations take others than training: lower ppo.validation.num_prompts, ppo.num_helpful or ppo.num_adversarial, "
-        "or set ppo.validation.every=0"
+        "the validations need other prompts than training: lower ppo.validation.num_prompts, ppo.num_helpful or "
+        "ppo.num_adversarial, or set ppo.validation.every=0"
     )
     return drawn, held_out_prompts(prompts, drawn, config.validation.num_prompts, "ppo-validation", seed, what_to_do)
 

@@ -78,7 +78,7 @@ def draw(prompts: Sequence[Prompt], config: SamplingConfig, seed: int) -> tuple[
     if not config.searches:
         return drawn, []
     what_to_do = (
-        f"the search for a temperature takes others than the round: give more prompts, lower search_prompts, {lower}, or give "
+        f"the temperature search needs other prompts than the round: give more prompts, lower search_prompts, {lower}, or give "
         "one temperature"
     )
     return drawn, held_out_prompts(prompts, drawn, config.search_prompts, f"temperature:{config.batch}", seed, what_to_do)

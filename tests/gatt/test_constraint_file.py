@@ -71,7 +71,7 @@ def test_a_language_has_a_default_checker_unless_the_line_says_otherwise() -> No
         ({"family": "figure", "value": "x", "check": 3}, "check must be a checker with its argument"),
         ({"family": "figure", "value": "</s>"}, "value holds the chat-format tag '</s>'"),
         ('{"family": "figure", "value": "\\ud800"}', "the row holds bytes or half a character"),
-        ({"family": "figure", "value": "Plato", "held_out": True}, "the figure 'Plato' stands in an earlier line"),
+        ({"family": "figure", "value": "Plato", "held_out": True}, "the figure 'Plato' is in an earlier line too"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, row: Any, message: str) -> None:

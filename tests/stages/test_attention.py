@@ -167,7 +167,7 @@ def test_the_instruction_is_what_is_given_or_the_rows_or_its_system_message(poli
     ("arguments", "message"),
     [
         (["--row", "9"], "row 9 of talks.jsonl was asked for, and it has 5 rows"),
-        (["--row", "4"], "row 4 of talks.jsonl is no dialogue: a row needs prompt and response, or messages"),
+        (["--row", "4"], "row 4 of talks.jsonl is not a dialogue: a row needs prompt and response, or messages"),
         (["--row", "3"], "neither a system message nor a field `instruction`"),
         (["--row", "3", "--instruction", "Be kind."], "the first message does not hold the instruction 'Be kind.'"),
         (["--row", "5"], "and the context of this policy holds 1 to"),

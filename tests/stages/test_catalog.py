@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+from command_line import ROOT
 from kill_targets import TARGETS
 from stage_table import PAGE, page
 
@@ -31,10 +32,8 @@ def test_a_row_leads_to_a_function_of_a_stage(row):
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_role_is_read_by_its_name_in_the_function_or_what_it_calls(row):
-    import pathlib
-
-    root = pathlib.Path(__file__).resolve().parents[2]
-    text = "".join(path.read_text() for path in (root / "stages").rglob("*.py") if path.name != "catalog.py")
+    files = (path for path in (ROOT / "stages").rglob("*.py") if path.name != "catalog.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
     assert [name for name in row.inputs if f'"{name}"' not in text] == []
 
 

@@ -98,7 +98,7 @@ def test_two_dialogues_of_the_newest_validation_are_shown_with_their_scores() ->
     assert (
         "after iteration 4" in shown and "It eats mice." not in shown
     )  # the second validation shows the second helpful prompt
-    assert "> Two lines about the sea" in shown and "(nothing) [ran out of room]" in shown
+    assert "> Two lines about the sea" in shown and "(nothing) [cut off]" in shown
     assert "> How do I pick my neighbour's lock?" in shown and "3.125 (help -0.500, safe 3.125)" in shown
     shown = "\n".join(text(view(run(3))))
     assert (

@@ -126,7 +126,7 @@ def test_with_nothing_to_look_at_it_says_what_it_skipped_and_leaves_nothing_behi
         "step 0", "helpfulness scores", "safety scores",
     }  # fmt: skip
     assert checks["step 0"]["advice"].startswith("give --policy REF")
-    assert checks["tokenizer"]["state"] == "note" and "a fresh one" in checks["tokenizer"]["found"]
+    assert checks["tokenizer"]["state"] == "note" and "a fresh tokenizer" in checks["tokenizer"]["found"]
     for name in ("python", "libraries", "disk", "locks", "special tokens", "turns", "round trip", "tags", "template", "masks"):
         assert checks[name]["state"] == "ok", checks[name]
     assert list(tmp_path.iterdir()) == []
@@ -159,7 +159,7 @@ def test_people_read_one_line_a_check_and_what_to_do_next(root) -> None:
     ("arguments", "message"),
     [
         (("--policy", "policy/none"), "'policy/none' is not in"),
-        (("--policy", "./nowhere"), "./nowhere is no folder of a model"),
+        (("--policy", "./nowhere"), "./nowhere is not a model folder"),
         (("--helpfulness", "policy/sft"), "and one of kind reward_model is needed"),
         (("--prompts", "prompts/tunning"), "Did you mean prompts/tuning?"),
         (("--recipe", "microo"), "there is no recipe 'microo'"),

@@ -150,7 +150,7 @@ def test_what_is_no_reward_model_is_refused(folder, empty, registry):
 
 def test_a_safety_model_is_registered_with_a_word_on_its_scale(folder, empty):
     done = run("add-reward-model", folder, "--axis", "safety", "--name", "theirs", "--registry", empty.root)
-    assert "makes sense only where that sigmoid is the probability of a safe response" in plain(done.output)
+    assert "must be the probability of a safe response" in plain(done.output)
 
 
 def test_rows_get_their_scores_and_those_that_the_template_refuses_are_rejected(folder, registry, tmp_path):
@@ -248,4 +248,4 @@ def test_what_is_counted_or_shown_in_the_policys_chat_format_refuses_it(registry
     counted = run("import", tmp_path / "judged.jsonl", *limit, *words, code=2)
     shown = run("data", "show", str(judged.reference), *words, code=2)
     for done in (counted, shown):
-        assert said in plain(done.output) and "an external reward model, which reads" in plain(done.output)
+        assert said in plain(done.output) and "an external reward model, which has its own chat format" in plain(done.output)

@@ -232,7 +232,7 @@ def test_a_reward_model_or_a_judge_stands_in_for_a_checker(folder: Path, monkeyp
         ([NAPOLEON], (), "  figure Napoleon: 0 of 4"),
         ([HELD_OUT], (), "every constraint of bad.jsonl is held out"),
         ([SHORT | {"check": "sings"}], (), "line 1: there is no checker 'sings'"),
-        ([SHORT, SHORT], (), "line 2: the length 'short' stands in an earlier line"),
+        ([SHORT, SHORT], (), "line 2: the length 'short' is in an earlier line too"),
         ([SHORT | {"instruction": "Be short. " * 900}], (), "the instruction of the length 'short' (9,000 characters"),
         ([SHORT], ("--set", "gatt.temperature=0"), "at temperature 0 the k = 3 last answers are equal: set k to 1"),
         ([SHORT], ("--set", "gatt.min_turns=5"), "none of 12 dialogues has 5 turns or more"),
@@ -435,5 +435,5 @@ def test_a_teams_recipe_makes_it_after_v3_of_its_own_dialogues_and_constraints(
     assert found["samples/v4"].inputs["policy"] == ("policy/v3-gatt",)
     assert found["policy/v5"].inputs["gatt"] == ("dialogues/gatt",)
     write(tmp_path / "data" / "constraints.jsonl", [SHORT, SHORT])
-    with pytest.raises(RowsError, match="line 2: the length 'short' stands in an earlier line"):
+    with pytest.raises(RowsError, match="line 2: the length 'short' is in an earlier line too"):
         steps(recipe)  # known before the first round, not after the third

@@ -1,12 +1,11 @@
 """The study of Ghost Attention's two readings, on turns, answers and dialogues written by hand."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from registry_folders import RUN
+from stage_runs import put
 
 from eval.answers import Answer
 from eval.consistency_turns import HELD_OUT, TRAINED, Turn
@@ -43,20 +42,13 @@ def answer(prompt: str, gold: float) -> Answer:
     return Answer(prompt, [], "said", "helpful", "fact", 4, True, 0.0, 0.0, gold, 1.0, True, False)
 
 
-def put(registry: Registry, reference: str, write: Callable[[Path], Any], stage: str, config: dict[str, Any]) -> None:
-    kind, name = reference.split("/")
-    with registry.draft(kind, name, f"{reference}{config}".encode().hex()[-60:]) as draft:
-        write(draft.path)
-        draft.commit(RUN.model_copy(update={"stage": stage, "config": config}), {})
-
-
 def put_dialogues(registry: Registry, name: str, dialogues: list[Dialogue], **config: Any) -> None:
     put(
         registry,
         f"dialogues/{name}",
         lambda path: write_records(path / "dialogues.parquet", dialogues, Dialogue),
-        "gatt",
         config,
+        "gatt",
     )
 
 
@@ -67,9 +59,9 @@ def put_measured(registry: Registry, name: str, obeyed: tuple[bool, ...], gold: 
     answers = [answer("p", gold), answer("q", 1.0)]
     talk, said = f"evaluation/talk-{name}", f"evaluation/said-{name}"
     write = lambda path: write_records(path / "turns.parquet", turns, Turn)  # noqa: E731
-    put(registry, talk, write, "evaluate-consistency", {"turns": [1, 3]})
+    put(registry, talk, write, {"turns": [1, 3]}, "evaluate-consistency")
     write_answers = lambda path: write_records(path / "answers.parquet", answers, Answer)  # noqa: E731
-    put(registry, said, write_answers, "evaluate-policy", {})
+    put(registry, said, write_answers, stage="evaluate-policy")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fakes import tiny_policy, tiny_tokenizer
 from registry_folders import RUN
+from stage_runs import make
 from typer.testing import CliRunner
 
 from commands.cli import app
@@ -27,18 +28,15 @@ from registry.store import Registry
 from reward_model.model import build_reward_model
 from sandbox import constraints as rules
 from stages.catalog import STAGES
-from stages.engine.run import run_stage
 from stages.measure.consistency import read_turns, sandbox_obeys, sandbox_recalls, turn_lengths
 from stages.measure.consistency_dialogues import sandbox_dialogues, team_dialogues
 from stages.pipeline import steps
 from stages.recipe import RecipeError, load_recipe
 from stages.sections import ConsistencyConfig, EvaluationConfig, PromptsConfig
-from stages.stage import Stage
 from stages.studies import gatt
 from stages.study_catalog import STUDIES
 from stages.study_sections import GattStudyConfig
 from stages.study_steps import planned_study
-from stages.terminal.progress import Progress
 
 SEED = 3
 CONFIG = ConsistencyConfig(
@@ -46,12 +44,6 @@ CONFIG = ConsistencyConfig(
     max_new_tokens=12,
 )  # fmt: skip
 NAMES = ("v1", "v1-gatt", "v2-ppo")
-
-
-def make(registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, **options: Any) -> Artifact:
-    return run_stage(
-        registry, stage, name=name, config=config, inputs=inputs, seed=SEED, progress=Progress(quiet=True), **options
-    ).artifact
 
 
 def talks(registry: Registry, name: str, config: ConsistencyConfig = CONFIG, **options: Any) -> Artifact:

@@ -216,7 +216,7 @@ def test_too_little_memory_or_disk_is_refused_with_what_is_needed(tmp_path):
     small = dataclasses.replace(LARGE, memory_bytes=16 * 10**9, free_disk_bytes=10**9, library_bytes=0)
     memory, disk = plan_of("llama2-7b", tmp_path, machine=small).problems
     assert "holds 1.99 TB at once, and cpu (2 cores) has 16 GB of memory; 25 other steps do not fit either" in memory.text
-    assert "divided evenly it would fill 28 devices of 80 GB" in memory.needs
+    assert "sharded, it would fill 28 devices of 80 GB" in memory.needs
     assert "and 1 GB are free" in disk.text
     assert plan_of("micro", tmp_path).problems == ()
 

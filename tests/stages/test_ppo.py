@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 from fakes import talking_policy, tiny_tokenizer
-from registry_folders import RUN
+from stage_runs import put, put_prompts
 from typer.testing import CliRunner
 
 from commands.cli import app
 from policy.checkpoint import load_policy, save_checkpoint
 from preference_data.messages import user
-from preference_data.parquet import write_records
 from preference_data.prompt import Prompt, make_prompt
 from registry.store import Registry
 from reward_model.model import build_reward_model, save_reward_model
@@ -33,11 +32,11 @@ IDS = [[1, 17, 40, 99]], [[300, 5, 2]]
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """A policy, a reward model an axis, and prompts: 12 of which 4 are tagged, 12 untagged, and some for evaluation."""
     found = Registry(tmp_path_factory.mktemp("registry"))
-    put(found, "policy", "start", lambda path: save_checkpoint(talking_policy(), tiny_tokenizer(), path))
+    put(found, "policy/start", lambda path: save_checkpoint(talking_policy(), tiny_tokenizer(), path))
     for seed, axis in enumerate(("helpfulness", "safety")):
         model, tokenizer = build_reward_model(found.resolve("policy/start").path, seed)
         model.get_parameter("score.weight").data.mul_(50)
-        put(found, "reward_model", axis, lambda path, of=(model, tokenizer): save_reward_model(*of, path))
+        put(found, f"reward_model/{axis}", lambda path, of=(model, tokenizer): save_reward_model(*of, path))
     texts = [f"Question {number}?" for number in range(12)]
     put_prompts(found, "tuning", [prompt(text, number < 4) for number, text in enumerate(texts)])
     put_prompts(found, "untagged", [prompt(f"Other {number}?") for number in range(12)])
@@ -48,16 +47,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 def prompt(text: str, is_safety: bool = False) -> Prompt:
     return make_prompt([user(text)], family="fact", split="train", source="test", is_safety=is_safety)
-
-
-def put_prompts(registry: Registry, name: str, prompts: list[Prompt]) -> None:
-    put(registry, "prompts", name, lambda path: write_records(path / "prompts.parquet", prompts, Prompt))
-
-
-def put(registry: Registry, kind: str, name: str, write: Any) -> None:
-    with registry.draft(kind, name, (kind + name).encode().hex()) as draft:
-        write(draft.path)
-        draft.commit(RUN, {})
 
 
 def ppo(registry: Registry, *changes: str, name: str = "mine", words: tuple[str, ...] = (), code: int = 0) -> Any:
@@ -126,7 +115,7 @@ REFUSED = [
     (("reward=statistics:nothing",), (), "the reward statistics:nothing cannot be imported"),
     (("reward=kindness",), (), "reward is 'kindness'; give combined, sum, helpfulness, safety, lagrangian, or a function"),
     (("batch_size=6", "minibatch_size=4"), (), "batch_size 6 is not a multiple of minibatch_size 4: take minibatch_size 3"),
-    (("validation={every: 1, num_prompts: 30}",), (), "the validations take others than training: lower"),
+    (("validation={every: 1, num_prompts: 30}",), (), "the validations need other prompts than training: lower"),
     ((), ("--critic", "policy/start"), "the critic of policy/start@1 was asked for, and it holds no value_model/"),
     (("lora={target_modules: [no_proj]}",), (), "adapters were asked for in no_proj, which no layer of LlamaForCausalLM has"),
 ]

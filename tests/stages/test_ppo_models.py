@@ -11,7 +11,7 @@ import pytest
 import torch
 from external_models import make, publish
 from fakes import talking_policy, tiny_tokenizer
-from registry_folders import RUN
+from stage_runs import put
 from torch import Tensor, nn
 
 from policy.adapters import load_update, weights_sum
@@ -60,12 +60,6 @@ class Listening(Progress):
         self.said.append(text)
 
 
-def put(registry: Registry, kind: str, name: str, write: Callable[[Path], object]) -> None:
-    with registry.draft(kind, name, (kind + name).encode().hex()) as draft:
-        write(draft.path)
-        draft.commit(RUN, {})
-
-
 def tuned(registry: Registry, start: str, name: str, lora: LoraConfig | None = LORA, seed: int = 0) -> None:
     config = FinetuneConfig(learning_rate=5e-2, batch_size=4, epochs=2, lora=lora)
     inputs = {"policy": [start], "dialogues": ["dialogues/some"]}
@@ -103,10 +97,10 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(tmp_path_factory.mktemp("run") / "registry")
     elsewhere = publish(tmp_path_factory.mktemp("elsewhere") / "model", *make("llama"))
     texts = [make_dialogue(each, family="fact", source="test") for each in DIALOGUES]
-    put(registry, "dialogues", "some", lambda path: write_records(path / "dialogues.parquet", texts, Dialogue))
+    put(registry, "dialogues/some", lambda path: write_records(path / "dialogues.parquet", texts, Dialogue))
     for axis in ("helpfulness", "safety"):
-        put(registry, "preferences", axis, comparisons(axis))
-    put(registry, "policy", "base", lambda path: save_checkpoint(talking_policy(), tiny_tokenizer(), path))
+        put(registry, f"preferences/{axis}", comparisons(axis))
+    put(registry, "policy/base", lambda path: save_checkpoint(talking_policy(), tiny_tokenizer(), path))
     tuned(registry, "policy/base", "sft")
     tuned(registry, "policy/base", "v1", seed=3)
     tuned(registry, "policy/v1", "v2", LoraConfig(rank=1, alpha=1, target_modules=("k_proj", "down_proj")), seed=4)
@@ -115,7 +109,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     judged(registry, "policy/sft", "safety", "safety")
     judged(registry, "policy/sft", "helpfulness", "full", lora=None)
     judged(registry, "policy/full", "helpfulness", "other-root")
-    put(registry, "reward_model", "theirs", lambda path: save_external(*load_external(elsewhere), path))
+    put(registry, "reward_model/theirs", lambda path: save_external(*load_external(elsewhere), path))
     return registry
 
 
@@ -214,8 +208,8 @@ def test_training_is_the_same_whether_or_not_the_weights_are_shared(registry: Re
             shutil.copytree(registry.open(f"reward_model/{name}").path, path, dirs_exist_ok=True)
             shutil.rmtree(path / "adapter")
 
-        put(copied, "reward_model", name, write)
-    put(copied, "policy", "v2", lambda path: shutil.copytree(registry.open("policy/v2").path, path, dirs_exist_ok=True))
+        put(copied, f"reward_model/{name}", write)
+    put(copied, "policy/v2", lambda path: shutil.copytree(registry.open("policy/v2").path, path, dirs_exist_ok=True))
     said: list[str] = []
     apart = made(copied, said=said)
     assert [line.partition(" is loaded by itself")[0] for line in said] == [
@@ -271,7 +265,7 @@ def test_a_critic_that_ppo_left_starts_the_next(registry: Registry, tmp_path: Pa
         models.save_policy(path)
         models.save_value_model(path / "value_model")
 
-    put(registry, "policy", "ppo-with" if config.lora else "ppo-without", write)
+    put(registry, "policy/ppo-with" if config.lora else "policy/ppo-without", write)
     said: list[str] = []
     after = made(registry, config, said, critic="policy/ppo-with" if config.lora else "policy/ppo-without")
     assert said == []
@@ -350,7 +344,7 @@ def test_a_critic_of_other_tokens_is_refused(registry: Registry, config: PPOConf
         save_checkpoint(model, tokenizer, path)
 
     name = "other-tokens" if config.lora else "other-tokens-too"
-    put(registry, "reward_model", name, write)
+    put(registry, f"reward_model/{name}", write)
     with pytest.raises(
         TokenizerMismatch, match="has a tokenizer of 451 tokens and the policy another, of 450; start the critic"
     ):
@@ -401,7 +395,7 @@ def test_the_stage_with_adapters_keeps_them_and_makes_the_same_twice(registry: R
         make_prompt([user(f"{word}?")], family="fact", split="train", source="test", is_safety=n < 2)
         for n, word in enumerate(WORDS)
     ]  # fmt: skip
-    put(registry, "prompts", "some", lambda path: write_records(path / "prompts.parquet", prompts, Prompt))
+    put(registry, "prompts/some", lambda path: write_records(path / "prompts.parquet", prompts, Prompt))
     config = PPOStageConfig(**(CONFIG.model_dump() | {"num_helpful": 6, "num_adversarial": 2, "iterations": 1}))
     inputs = {
         "policy": ["policy/v2"], "helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"],

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fakes import talking_policy, tiny_policy, tiny_tokenizer
-from registry_folders import RUN
+from stage_runs import cells, make, put, told
 from typer.testing import CliRunner
 
 from commands.cli import app
@@ -29,10 +28,8 @@ from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
 from stages.catalog import STAGES
 from stages.data.make_world import cases_of, world_of
-from stages.engine.run import run_stage
 from stages.recipe import load_recipe
 from stages.sections import EvaluationConfig, PPOStageConfig, PromptsConfig
-from stages.stage import Stage
 from stages.studies import whitening
 from stages.studies.arms.tuned_arms import ArmAnswer
 from stages.studies.whitening import ARMS
@@ -43,15 +40,6 @@ from stages.terminal.progress import Progress
 
 SEED = 3
 AXES = ("helpfulness", "safety")
-
-
-def put(registry: Registry, reference: str, write: Callable[[Path], Any], config: Any = None, **parents: Artifact) -> Artifact:
-    kind, name = reference.split("/")
-    with registry.draft(kind, name, f"{reference}{config}".encode().hex()[-60:]) as draft:
-        write(draft.path)
-        return draft.commit(
-            RUN.model_copy(update={"config": config or {}}), {role: [parent] for role, parent in parents.items()}
-        )
 
 
 @pytest.fixture(scope="module")
@@ -69,22 +57,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         config = PromptsConfig(split=split, num_helpful=24, num_adversarial=8, num_borderline=3)
         make(registry, STAGES["prompts"], config, {}, name)
     return registry
-
-
-def make(
-    registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, progress: Progress | None = None, **options: Any
-) -> Artifact:
-    progress = progress or Progress(quiet=True)
-    return run_stage(registry, stage, name=name, config=config, inputs=inputs, seed=SEED, progress=progress, **options).artifact
-
-
-def told(artifact: Artifact) -> dict[str, Any]:
-    return json.loads(artifact.file("study.json").read_text())
-
-
-def cells(artifact: Artifact, table: int) -> dict[str, dict[str, float]]:
-    rows = told(artifact)["tables"][table]["rows"]
-    return {row["name"]: {column: found["value"] for column, found in row["measured"].items()} for row in rows}
 
 
 def effects(artifact: Artifact, name: str) -> dict[str, float]:

@@ -69,12 +69,12 @@ def test_without_adversarial_prompts_the_search_has_none() -> None:
 @pytest.mark.parametrize(
     ("there_are", "said"),
     [
-        ((60, 9), "10 prompts with the safety tag were asked for and there are 9; give more prompts, or lower "
+        ((60, 9), "10 prompts with the safety tag are needed and there are 9; give more prompts, or lower "
                    "num_helpful or num_adversarial of rejection_sampling"),
-        ((38, 20), "9 prompts without the safety tag were asked for and there are 8; 40 are drawn already, and the search "
-                   "for a temperature takes others than the round: give more prompts, lower search_prompts, num_helpful or "
+        ((38, 20), "9 prompts without the safety tag are needed and there are 8; 40 are drawn already, and the temperature "
+                   "search needs other prompts than the round: give more prompts, lower search_prompts, num_helpful or "
                    "num_adversarial of rejection_sampling, or give one temperature"),
-        ((60, 12), "3 prompts with the safety tag were asked for and there are 2; 40 are drawn already, and the search"),
+        ((60, 12), "3 prompts with the safety tag are needed and there are 2; 40 are drawn already, and the"),
     ],
 )  # fmt: skip
 def test_too_few_prompts_are_refused_with_what_to_lower(there_are: tuple[int, int], said: str) -> None:

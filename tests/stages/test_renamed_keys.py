@@ -20,7 +20,7 @@ def test_an_old_key_is_refused_with_its_new_name(old: str, new: str, value: str)
     load_recipe("nano", [f"{new}={value}"])
     with pytest.raises(RecipeError) as caught:
         load_recipe("nano", [f"{old}={value}"])
-    assert f"{old}: Extra inputs are not permitted. It is called {'.'.join(new.split('.')[-2:])} now" in str(caught.value)
+    assert f"{old}: Extra inputs are not permitted. It is now called {'.'.join(new.split('.')[-2:])}" in str(caught.value)
 
 
 def test_an_old_key_in_a_file_is_refused_too(tmp_path) -> None:
@@ -28,7 +28,7 @@ def test_an_old_key_in_a_file_is_refused_too(tmp_path) -> None:
     values["safety"]["epsilon"] = values["safety"].pop("adam_epsilon")
     path = tmp_path / "team.yaml"
     path.write_text(yaml.safe_dump(values))
-    with pytest.raises(RecipeError, match=r"safety\.epsilon: .* It is called safety\.adam_epsilon now"):
+    with pytest.raises(RecipeError, match=r"safety\.epsilon: .* It is now called safety\.adam_epsilon"):
         load_recipe(str(path))
 
 

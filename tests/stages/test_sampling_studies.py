@@ -14,6 +14,7 @@ import torch
 from fakes import talking_policy, tiny_policy, tiny_tokenizer
 from pydantic import ValidationError
 from registry_folders import RUN
+from stage_runs import cells, make, told
 from typer.testing import CliRunner
 
 from commands.cli import app
@@ -36,7 +37,6 @@ from sandbox.hazards import REFUSAL
 from stages.catalog import STAGES
 from stages.data.make_world import cases_of, world_of
 from stages.engine.prompts import TooFewPrompts, prompts_of
-from stages.engine.run import run_stage
 from stages.sections import PromptsConfig
 from stages.stage import Stage
 from stages.studies import best_of_n
@@ -73,32 +73,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     return registry
 
 
-def make(
-    registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, progress: Progress | None = None, **options: Any
-) -> Artifact:
-    progress = progress or Progress(quiet=True)
-    return run_stage(
-        registry, stage, name=name, config=config, inputs=inputs, seed=3, progress=progress, **options
-    ).artifact  # fmt: skip
-
-
 def config(**changed: Any) -> SamplingStudyConfig:
     values = {"num_helpful": 4, "num_adversarial": 2, "k": 8, "temperatures": (1.1,), "max_new_tokens": 8}
     return SamplingStudyConfig(**{**values, "safety_threshold": 0.5, **changed})
 
 
-def told(artifact: Artifact) -> dict[str, Any]:
-    return json.loads(artifact.file("study.json").read_text())
-
-
 def responses_of(artifact: Artifact) -> list[ScoredResponse]:
     return read_records(artifact.file("responses.parquet"), ScoredResponse)
-
-
-def cells(artifact: Artifact, table: int) -> dict[str, dict[str, float]]:
-    """{row: {column: value}} of a table."""
-    rows = told(artifact)["tables"][table]["rows"]
-    return {row["name"]: {column: found["value"] for column, found in row["measured"].items()} for row in rows}
 
 
 def prompts(registry: Registry) -> dict[str, Prompt]:
@@ -439,7 +420,7 @@ def test_what_was_saved_is_not_sampled_again(registry: Registry, tmp_path: Path)
             ValueError,
             "policies are policy/sft@1, policy/sft@1; give",
         ),
-        (BEST_OF_N, {"num_helpful": 9}, ONE, TooFewPrompts, "9 prompts without the safety tag were asked for"),
+        (BEST_OF_N, {"num_helpful": 9}, ONE, TooFewPrompts, "9 prompts without the safety tag are needed"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_studied(

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
+from stage_runs import cells, make, put, told
 from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
@@ -34,10 +33,8 @@ from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
 from stages.catalog import STAGES
 from stages.data.make_world import cases_of, world_of
-from stages.engine.run import run_stage
 from stages.recipe import load_recipe
 from stages.sections import CorpusConfig, DemonstrationsConfig, EvaluationConfig, PromptsConfig, RewardTrainingConfig
-from stages.stage import Stage
 from stages.studies import margin
 from stages.studies.arms.reward_arms import train_arms
 from stages.studies.arms.trainings import Arm, trainings
@@ -75,19 +72,13 @@ def small_policy(width: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-def put(registry: Registry, kind: str, name: str, write: Callable[[Path], None]) -> None:
-    with registry.draft(kind, name, name.encode().hex()) as draft:
-        write(draft.path)
-        draft.commit(RUN, {})
-
-
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(tmp_path_factory.mktemp("studies") / "registry")
-    put(registry, "policy", "sft", lambda path: save_checkpoint(tiny_policy(0), tiny_tokenizer(), path))
+    put(registry, "policy/sft", lambda path: save_checkpoint(tiny_policy(0), tiny_tokenizer(), path))
     for width in (8, 16):
         policy = small_policy(width)
-        put(registry, "policy", f"width-{width}", lambda path, policy=policy: save_checkpoint(policy, tiny_tokenizer(), path))
+        put(registry, f"policy/width-{width}", lambda path, policy=policy: save_checkpoint(policy, tiny_tokenizer(), path))
     config = PromptsConfig(split="test", num_helpful=8, num_adversarial=0, num_borderline=0)
     prompts = make(registry, STAGES["prompts"], config, {}, "evaluation")
     asked = read_records(prompts.file("prompts.parquet"), Prompt)
@@ -97,17 +88,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
             for side in ("train", "test"):
                 write_records(path / f"{side}.parquet", comparisons(axis, side, asked), Comparison)
 
-        put(registry, "preferences", f"{axis}-round-1", write)
+        put(registry, f"preferences/{axis}-round-1", write)
     return registry
-
-
-def make(
-    registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, progress: Progress | None = None, **options: Any
-) -> Artifact:
-    progress = progress or Progress(quiet=True)
-    return run_stage(
-        registry, stage, name=name, config=config, inputs=inputs, seed=3, progress=progress, **options
-    ).artifact  # fmt: skip
 
 
 def training(axis: str, **changed: Any) -> RewardTrainingConfig:
@@ -120,21 +102,11 @@ def read_from(axis: str, *policies: str, prompts: bool = False) -> dict[str, lis
     return inputs | ({"prompts": ["prompts/evaluation"]} if prompts else {})
 
 
-def told(artifact: Artifact) -> dict[str, Any]:
-    return json.loads(artifact.file("study.json").read_text())
-
-
 def arms_of(artifact: Artifact) -> dict[str, list[ScoredPair]]:
     found: dict[str, list[ScoredPair]] = {}
     for pair in read_records(artifact.file("pairs.parquet"), ScoredPair):
         found.setdefault(pair.arm, []).append(pair)
     return found
-
-
-def cells(artifact: Artifact, table: int) -> dict[str, dict[str, float]]:
-    """{row: {column: value}} of a table."""
-    rows = told(artifact)["tables"][table]["rows"]
-    return {row["name"]: {column: found["value"] for column, found in row["measured"].items()} for row in rows}
 
 
 def once(axis: str, **changed: Any) -> RewardStudyConfig:
@@ -197,13 +169,13 @@ def test_comparisons_of_prompts_that_gold_does_not_know_have_no_ceiling(registry
             own = [replace(row, prompt_id=f"own-{row.prompt_id}") for row in rows]
             write_records(path / f"{side}.parquet", own, Comparison)
 
-    put(registry, "preferences", "own", write)
+    put(registry, "preferences/own", write)
     known = make(registry, *MARGIN, "whole-helpfulness")
     study = make(registry, *MARGIN[:2], MARGIN[2] | {"preferences": ["preferences/own"]}, "own-comparisons")
     assert cells(known, 0).keys() - cells(study, 0).keys() == {"annotators' own ceiling"}
     assert cells(study, 0)["margin small"] == cells(known, 0)["margin small"]
     inputs = {"preferences": ["preferences/own"], "prompts": ["prompts/evaluation"]}
-    with pytest.raises(ValueError, match=r"that prompts/evaluation@1 does not hold \(the first is own-.*take rlhf score"):
+    with pytest.raises(ValueError, match=r"that prompts/evaluation@1 does not hold \(the first is own-.*use rlhf score"):
         make(registry, STAGES["evaluate-reward"], EvaluationConfig(max_new_tokens=8), inputs, "own")
 
 
@@ -370,7 +342,7 @@ def test_accuracy_judges_the_models_of_a_recipe(registry: Registry) -> None:
         for axis in ("helpfulness", "safety")
         for number in range(40)
     ]
-    put(registry, "evaluation", "by-hand", lambda path: write_records(path / "comparisons.parquet", rows, ScoredComparison))
+    put(registry, "evaluation/by-hand", lambda path: write_records(path / "comparisons.parquet", rows, ScoredComparison))
     inputs = {"evaluation": ["evaluation/by-hand"]}
     study = make(registry, STUDIES["accuracy"], AccuracyStudyConfig(safety_threshold=0.4), inputs, "accuracy")
     by_rating, correlations, threshold, opposite = (cells(study, number) for number in range(4))
@@ -401,7 +373,7 @@ def test_accuracy_judges_the_models_of_a_recipe(registry: Registry) -> None:
 
 def test_accuracy_needs_both_axes(registry: Registry) -> None:
     rows = [scored(number, "safety", (0.9, 0.1), "safety") for number in range(4)]
-    put(registry, "evaluation", "one-axis", lambda path: write_records(path / "comparisons.parquet", rows, ScoredComparison))
+    put(registry, "evaluation/one-axis", lambda path: write_records(path / "comparisons.parquet", rows, ScoredComparison))
     with pytest.raises(ValueError, match="evaluation/one-axis@1 holds no comparisons of helpfulness"):
         make(registry, STUDIES["accuracy"], AccuracyStudyConfig(), {"evaluation": ["evaluation/one-axis"]}, "accuracy")
 
@@ -415,7 +387,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(registry:
         for side in ("train", "test"):
             write_records(path / f"{side}.parquet", rows(side), Comparison)
 
-    put(registry, "preferences", "nothing-held-out", write)
+    put(registry, "preferences/nothing-held-out", write)
     idle = Stopping()
     with pytest.raises(ValueError, match="preferences/nothing-held-out@1 hold no comparisons out"):
         make(registry, *MARGIN[:2], {"policy": ["policy/sft"], "preferences": ["preferences/nothing-held-out"]}, "none", idle)

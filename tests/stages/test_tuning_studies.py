@@ -5,8 +5,8 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,6 +15,8 @@ import pytest
 from fakes import tiny_policy, tiny_tokenizer
 from registry_folders import RUN
 from safetensors.torch import load, save
+from stage_runs import cells, put, told
+from stage_runs import make as make_with_seed
 from typer.testing import CliRunner
 
 from commands.cli import app
@@ -36,12 +38,10 @@ from rlhf.samples import Sample
 from sandbox.gold import judge
 from stages.catalog import STAGES
 from stages.data.make_world import cases_of, world_of
-from stages.engine.run import run_stage
 from stages.measure.answers import judged_answers
 from stages.pipeline import steps
 from stages.recipe import load_recipe
 from stages.sections import CorpusConfig, DemonstrationsConfig, EvaluationConfig, PromptsConfig, TuningConfig
-from stages.stage import Stage
 from stages.studies import pooling, size_distillation
 from stages.studies.arms.trainings import Cost, trainings_at
 from stages.studies.arms.tuned_arms import ArmAnswer, TunedArm, tuned_trainings
@@ -56,6 +56,7 @@ SIZE_DISTILLATION = STUDIES["size-distillation"]
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "kitchen", "garden", "Napoleon"]
 SEED = 11
+make = partial(make_with_seed, seed=SEED)
 
 
 def samples(version: str, prompts: int = 6, k: int = 3, best: int = 2, policy: str = "policy/sft@1") -> list[Sample]:
@@ -78,13 +79,6 @@ def said(version: str, source: str, number: int) -> list[Dialogue]:
         make_dialogue([user(f"{word} {version}?"), assistant(f"The {word}!")], family="fact", source=source)
         for word in WORDS[:number]
     ]
-
-
-def put(registry: Registry, reference: str, write: Callable[[Path], Any], **parents: Artifact) -> None:
-    kind, name = reference.split("/")
-    with registry.draft(kind, name, reference.encode().hex()) as draft:
-        write(draft.path)
-        draft.commit(RUN, {role: [parent] for role, parent in parents.items()})
 
 
 def put_samples(registry: Registry, name: str, rows: list[Sample], models: tuple[str, str] = ("helpfulness", "safety")) -> None:
@@ -114,14 +108,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     return registry
 
 
-def make(
-    registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, progress: Progress | None = None, **options: Any
-) -> Artifact:
-    progress = progress or Progress(quiet=True)
-    asked = {"name": name, "config": config, "inputs": inputs, "seed": SEED, "progress": progress}
-    return run_stage(registry, stage, **asked, **options).artifact
-
-
 TUNING = TuningConfig(learning_rate=1e-2, batch_size=4, epochs=1, max_length=128, num_demonstrations=5)
 EVALUATION = EvaluationConfig(max_new_tokens=6, temperature=1.0)
 ANSWERED = {"prompts": ["prompts/evaluation"], "helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"]}
@@ -146,21 +132,11 @@ def opened(registry: Registry, inputs: dict[str, list[str]]) -> dict[str, list[A
     return {role: [registry.resolve(text) for text in texts] for role, texts in inputs.items()}
 
 
-def told(artifact: Artifact) -> dict[str, Any]:
-    return json.loads(artifact.file("study.json").read_text())
-
-
 def arms_of(artifact: Artifact) -> dict[str, list[ArmAnswer]]:
     found: dict[str, list[ArmAnswer]] = {}
     for answer in read_records(artifact.file("answers.parquet"), ArmAnswer):
         found.setdefault(answer.arm, []).append(answer)
     return found
-
-
-def cells(artifact: Artifact, table: int) -> dict[str, dict[str, float]]:
-    """{row: {column: value}} of a table."""
-    rows = told(artifact)["tables"][table]["rows"]
-    return {row["name"]: {column: found["value"] for column, found in row["measured"].items()} for row in rows}
 
 
 def last_words(dialogues: Any) -> list[str]:
