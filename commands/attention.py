@@ -59,12 +59,12 @@ def attention(
             page = attention_page(readers, transcript, bin_size)
         out.write_text(render_attention(page), encoding="utf-8")
         if json_:
-            rows = [asdict(each) for each in page.rows]
+            rows = [asdict(measured) for measured in page.rows]
             print_json({"page": str(out), "tokens": page.num_tokens, "bin": page.bin_size, "attention": rows})
             return
         if page.rows:
-            last = max(each.turn for each in page.rows)
-            for each in page.rows:
-                if each.turn == last:
-                    typer.echo(f"{each.arm}: maximum attention from turn {last} to the instruction {each.maximum:.3f}")
+            last = max(measured.turn for measured in page.rows)
+            for measured in page.rows:
+                if measured.turn == last:
+                    typer.echo(f"{measured.arm}: maximum attention from turn {last} to the instruction {measured.maximum:.3f}")
         typer.echo(f"page: {out}")

@@ -43,7 +43,7 @@ def changes(stage: Stage, given: Mapping[str, Any]) -> tuple[dict[str, Any], str
 def _kind(annotation: Any) -> Any:
     """The type of a field without its None."""
     kinds = (
-        [each for each in get_args(annotation) if each is not NoneType] if NoneType in get_args(annotation) else [annotation]
+        [part for part in get_args(annotation) if part is not NoneType] if NoneType in get_args(annotation) else [annotation]
     )
     return kinds[0]
 

@@ -171,7 +171,7 @@ def export(
         from preference_data.export import export as write
         from preference_data.parquet import iterate_records, num_records
 
-        files = [artifact.file(f"{each}.parquet") for each in sides(side)]
+        files = [artifact.file(f"{name}.parquet") for name in sides(side)]
         read = itertools.chain.from_iterable(iterate_records(file, Comparison) for file in files)
         rows = Progress(quiet=quiet).track(read, sum(map(num_records, files)), "export", "row")
         written, left_out = write(path, rows, format_, axis)  # type: ignore[arg-type]  # checked above

@@ -76,7 +76,7 @@ def planned(registry: Registry, steps: Sequence[Step]) -> list[dict[str, Any]]:
     shown = []
     for step in steps:
         inputs = {
-            role: [each if each in coming else str(registry.resolve(each).reference) for each in references]
+            role: [reference if reference in coming else str(registry.resolve(reference).reference) for reference in references]
             for role, references in step.inputs.items()
         }
         config = step.config.model_dump(mode="json")

@@ -134,7 +134,9 @@ def run_options(*without: str, default_name: str = "") -> Callable[[Callable[...
         if default_name and "name" not in without:
             help_ = f"Name of the artifact. Default: {default_name}."
             shared[0] = keyword("name", Annotated[str | None, typer.Option("--name", help=help_)], None)
-        return with_parameters(with_options, [*(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own), *shared])
+        return with_parameters(
+            with_options, [*(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own), *shared]
+        )
 
     return decorate
 

@@ -174,11 +174,14 @@ def diff(
     found = artifact_differences(pair[0].manifest, pair[1].manifest)
     names = [str(artifact.reference) for artifact in pair]
     if as_json:
-        print_json({"artifacts": names, "differences": [dataclasses.asdict(each) for each in found]})
+        print_json({"artifacts": names, "differences": [dataclasses.asdict(difference) for difference in found]})
     elif not found:
         typer.echo(f"{names[0]} and {names[1]} are of one config, one data and one result")
     else:
-        print_table(["what", *names], [[each.what, json.dumps(each.left), json.dumps(each.right)] for each in found])
+        print_table(
+            ["what", *names],
+            [[difference.what, json.dumps(difference.left), json.dumps(difference.right)] for difference in found],
+        )
 
 
 @registry_app.command("verify")

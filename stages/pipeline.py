@@ -55,10 +55,10 @@ def describe_rounds(recipe: Recipe) -> list[str]:
     """What each round reads and makes, a paragraph a round, read off its steps."""
     pipeline, described = _Pipeline(recipe), []
     pipeline.foundation()
-    for number, each in enumerate(recipe.rounds, start=1):
+    for number, round_ in enumerate(recipe.rounds, start=1):
         first = len(pipeline.steps)
         pipeline.round(number)
-        described.append(f"{each.version}: {_described(pipeline.steps[first:])}")
+        described.append(f"{round_.version}: {_described(pipeline.steps[first:])}")
     return described
 
 
@@ -113,7 +113,7 @@ class _Pipeline:
         sampling = recipe.rejection_sampling.model_copy(update={"batch": batch})
         self.add("rejection-sample", version.version, sampling, policy=(self.current,))
         samples = versions(recipe, "samples")[:number]
-        gatt_dialogues = ("dialogues/gatt",) if any(each.gatt for each in recipe.rounds[: number - 1]) else ()
+        gatt_dialogues = ("dialogues/gatt",) if any(round_.gatt for round_ in recipe.rounds[: number - 1]) else ()
         tuned = self.add(
             "tune", version.version, samples=samples if version.pool == "all" else samples[-1:],
             distilled=("dialogues/distilled",), gatt=gatt_dialogues,
@@ -136,7 +136,7 @@ class _Pipeline:
 
     def _reward_model(self, axis: Axis, number: int) -> None:
         other = "safety" if axis == "helpfulness" else "helpfulness"
-        preferences, other_preferences = (every_round(each)(self.recipe)[:number] for each in (axis, other))
+        preferences, other_preferences = (every_round(part)(self.recipe)[:number] for part in (axis, other))
         config = STAGES["train-reward"].configured(self.recipe, axis)
         given = {"policy": (self.current,), "preferences": preferences, "other_preferences": other_preferences}
         self.add("train-reward", axis, config, **given)

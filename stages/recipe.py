@@ -77,12 +77,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _rounds_in_order(self) -> "Recipe":
-        versions = [each.version for each in self.rounds]
+        versions = [round_.version for round_ in self.rounds]
         if versions != [f"v{position}" for position in range(1, len(versions) + 1)]:
             raise ValueError(f"rounds must make v1, v2, ... in order; these make {', '.join(versions)}")
         if self.helpfulness.axis != "helpfulness" or self.safety.axis != "safety":
             raise ValueError("the section helpfulness needs axis: helpfulness, and the section safety needs axis: safety")
-        if sum(each.gatt for each in self.rounds) > 1:
+        if sum(round_.gatt for round_ in self.rounds) > 1:
             raise ValueError("at most one round can make Ghost Attention data")
         return self
 
@@ -128,7 +128,7 @@ class TeamRecipe(Recipe):
 
     @model_validator(mode="after")
     def _constraints_to_instruct_with(self) -> "TeamRecipe":
-        if any(each.gatt for each in self.rounds) and not self.data.constraints:
+        if any(round_.gatt for round_ in self.rounds) and not self.data.constraints:
             raise ValueError(
                 "a round with gatt: true needs data.constraints, a JSONL file of constraints (docs/gatt.md; `rlhf "
                 "gatt-constraints` has a policy write one)"

@@ -21,7 +21,7 @@ def batch_name(number: int) -> str:
 
 def versions(recipe: Recipe, kind: str) -> tuple[str, ...]:
     """One artifact of ``kind`` for each version of the rounds."""
-    return tuple(f"{kind}/{each.version}" for each in recipe.rounds)
+    return tuple(f"{kind}/{round_.version}" for round_ in recipe.rounds)
 
 
 def last_version(recipe: Recipe) -> str:
@@ -35,7 +35,7 @@ def final_policy(recipe: Recipe) -> str:
 
 def gatt_version(recipe: Recipe) -> str | None:
     """The version that the recipe's Ghost Attention starts from; None without such a round."""
-    return next((each.version for each in recipe.rounds if each.gatt), None)
+    return next((round_.version for round_ in recipe.rounds if round_.gatt), None)
 
 
 def gatt_policies(recipe: Recipe) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def consistency_arms(recipe: Recipe) -> dict[str, str]:
 
 def measured_policies(recipe: Recipe) -> list[str]:
     """The policies that are evaluated, in the order of training; the first is what the others are compared with."""
-    return ["sft", *(each.version for each in recipe.rounds), f"{last_version(recipe)}-ppo"]
+    return ["sft", *(round_.version for round_ in recipe.rounds), f"{last_version(recipe)}-ppo"]
 
 
 def every_round(axis: str) -> Names:
@@ -66,7 +66,7 @@ def every_round_for_the_mix(axis: str, other: str) -> Names:
 
 def pooled_rounds(recipe: Recipe) -> int:
     """How many rounds the first version learns from that is tuned on the samples of all of them; else all rounds."""
-    return next((number for number, each in enumerate(recipe.rounds, start=1) if each.pool == "all"), len(recipe.rounds))
+    return next((number for number, round_ in enumerate(recipe.rounds, start=1) if round_.pool == "all"), len(recipe.rounds))
 
 
 def pooled_samples(recipe: Recipe) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def pooled_samples(recipe: Recipe) -> tuple[str, ...]:
 
 def gatt_before_pooling(recipe: Recipe) -> tuple[str, ...]:
     """Ghost Attention's dialogues, where they are older than the version that pools all rounds."""
-    return ("dialogues/gatt",) if any(each.gatt for each in recipe.rounds[: pooled_rounds(recipe) - 1]) else ()
+    return ("dialogues/gatt",) if any(round_.gatt for round_ in recipe.rounds[: pooled_rounds(recipe) - 1]) else ()
 
 
 def policies_of_sizes(recipe: Recipe, presets: tuple[str, ...]) -> tuple[str, ...]:

@@ -34,7 +34,9 @@ It writes the payload into the empty folder ``out``. Metrics must be JSON values
 def one(inputs: Inputs, role: str) -> Artifact:
     """The single artifact in a role; a stage that calls this was wired with exactly one."""
     artifacts = inputs.get(role, [])
-    assert len(artifacts) == 1, f"the role {role!r} needs one artifact, and has {[str(each.reference) for each in artifacts]}"
+    assert len(artifacts) == 1, (
+        f"the role {role!r} needs one artifact, and has {[str(artifact.reference) for artifact in artifacts]}"
+    )
     return artifacts[0]
 
 
@@ -180,7 +182,7 @@ def wired(stage: Stage, recipe: Recipe, given: References, exists: Callable[[str
         if references is None:
             if role.default is None:
                 raise ValueError(f"{stage.name} needs {name} ({role.help}); give a reference of kind {role.kind or 'any'}")
-            references = tuple(each for each in role.references(recipe) if not role.if_there or exists(each))
+            references = tuple(reference for reference in role.references(recipe) if not role.if_there or exists(reference))
         if len(references) > 1 and not role.many:
             raise ValueError(f"{stage.name} takes one artifact as {name}, and {len(references)} were given")
         if references:

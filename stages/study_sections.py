@@ -57,7 +57,9 @@ class SamplingStudyConfig(SamplingStudySizes):
     @classmethod
     def _temperatures_to_tell_apart(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
         if len(set(check_temperatures(temperatures))) < len(temperatures):
-            raise ValueError(f"the temperatures are {', '.join(f'{each:g}' for each in temperatures)}; give each once")
+            raise ValueError(
+                f"the temperatures are {', '.join(f'{temperature:g}' for temperature in temperatures)}; give temperature once"
+            )
         return temperatures
 
 

@@ -179,7 +179,7 @@ def as_json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {key: as_json(each) for key, each in value.items()}
+        return {key: as_json(part) for key, part in value.items()}
     if isinstance(value, AgreementError) or (isinstance(value, float) and math.isnan(value)):
         return None
     return value

@@ -30,10 +30,10 @@ _BLANK: Line = ("", "")
 def records_json(picked: Sequence[Picked], model: "ModelText | None") -> list[dict[str, Any]]:
     """Records with their fields, where they stand, and what a model sees of them. Raises as ``seen_text``."""
     shown = []
-    for each in picked:
-        found = {"side": each.side, "row": each.row, **dataclasses.asdict(each.record)}
+    for row in picked:
+        found = {"side": row.side, "row": row.row, **dataclasses.asdict(row.record)}
         if model:
-            found["seen"] = {name: _seen_json(seen) for name, seen in _seen(each, model).items()}
+            found["seen"] = {name: _seen_json(seen) for name, seen in _seen(row, model).items()}
         shown.append(found)
     return shown
 
@@ -48,13 +48,13 @@ def print_records(picked: Sequence[Picked], first_number: int, model: "ModelText
     width = min(console.width, _WIDEST)
     if model:
         console.print(Text(_legend(model, isinstance(picked[0].record, Dialogue), console)), soft_wrap=True)
-    for number, each in enumerate(picked, start=first_number):
-        heading = f"── {number} · {each.side} row {each.row} "
+    for number, row in enumerate(picked, start=first_number):
+        heading = f"── {number} · {row.side} row {row.row} "
         console.print(Text(heading.ljust(width, "─"), style="bold"), soft_wrap=True)
-        lines = comparison_lines if isinstance(each.record, Comparison) else dialogue_lines
-        for label, text in lines(each.record):
+        lines = comparison_lines if isinstance(row.record, Comparison) else dialogue_lines
+        for label, text in lines(row.record):
             _print_line(label, Text(visible(text)), width, console)
-        for name, seen in _seen(each, model).items() if model else ():
+        for name, seen in _seen(row, model).items() if model else ():
             assert model
             console.print(Text(f"\n{name} as {model.name} takes it in: {_counts(seen, model)}"), soft_wrap=True)
             _print_line("", _marked(seen, console), width, console)

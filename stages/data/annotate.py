@@ -57,12 +57,12 @@ def run(
     heldout = inputs.get("heldout_prompts", [])
     testing = [
         prompt
-        for each in heldout
-        for prompt in draw_prompts(prompts_of(each), config.num_heldout, config.num_heldout, config.batch, seed)
+        for artifact in heldout
+        for prompt in draw_prompts(prompts_of(artifact), config.num_heldout, config.num_heldout, config.batch, seed)
     ]
     answers = _answer_all(config, inputs["policies"], [*training, *testing, *testing], progress, seed, states)
     world = world_of(prompts)
-    cases = {name: case for each in (prompts, *heldout) for name, case in cases_of(each).items()}
+    cases = {name: case for artifact in (prompts, *heldout) for name, case in cases_of(artifact).items()}
     counts = {}
     for axis in AXES:
         for name, drawn in ((axis, training), (f"{axis}-heldout", testing))[: 1 + bool(heldout)]:
@@ -87,7 +87,7 @@ def _answer_all(
     samplings = _samplings(config, len(policies), prompts, seed)
     answers: dict[str, list[Answer]] = defaultdict(list)
     saved = SavedBatches(states, AnsweredBatch)
-    with progress.meter(sum(len(each.prompts) for each in samplings), "answers", "prompt") as advance:
+    with progress.meter(sum(len(sampling.prompts) for sampling in samplings), "answers", "prompt") as advance:
         for batch in saved.save(_batches(config, policies, samplings, progress, saved.done)):
             sampling = samplings[batch.sampling]
             policy = str(policies[sampling.policy].reference)
@@ -119,10 +119,10 @@ def _batches(
 ) -> Iterator[AnsweredBatch]:
     for policy, artifact in enumerate(policies):
         sampler = TransformersSampler(*load_policy(artifact.path), say=progress.say)
-        for number, each in enumerate(samplings):
-            if each.policy == policy:
-                asked = [prompt.messages for prompt in each.prompts]
-                yield from answer(sampler, asked, each.temperature, config.max_new_tokens, each.seed, done, number)
+        for number, sampling in enumerate(samplings):
+            if sampling.policy == policy:
+                asked = [prompt.messages for prompt in sampling.prompts]
+                yield from answer(sampler, asked, sampling.temperature, config.max_new_tokens, sampling.seed, done, number)
 
 
 def _occurrences(prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, int]]:

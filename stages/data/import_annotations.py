@@ -52,10 +52,10 @@ def run(config: ImportConfig, inputs: Inputs, out: Path, progress: Progress, see
             work = _new_import(config, inputs)
             works.append(work)
             for some in _with_progress(work, [folder / name for name in files], progress):
-                held_out = [share == 1 or is_held_out(each.prompt, share, seed) for each in some]
-                train.write(each for each, held in zip(some, held_out, strict=True) if not held)
-                test.write(each for each, held in zip(some, held_out, strict=True) if held)
-                rated += sum(each.rating != "unrated" for each in some)
+                held_out = [share == 1 or is_held_out(comparison.prompt, share, seed) for comparison in some]
+                train.write(comparison for comparison, held in zip(some, held_out, strict=True) if not held)
+                test.write(comparison for comparison, held in zip(some, held_out, strict=True) if held)
+                rated += sum(comparison.rating != "unrated" for comparison in some)
             _check(work, config)
     _keep_rejects(works, out / LOGS_FOLDER)
     return _metrics(works) | {"rated": rated, "train": train.written, "test": test.written}
@@ -123,7 +123,7 @@ def lengths_with(model: Artifact) -> Any:
 def _pairs(inputs: Inputs) -> Mapping[str, Pair] | None:
     if not inputs.get("pairs"):
         return None
-    return {pair.item_id: pair for each in inputs["pairs"] for pair in read_records(each.file("pairs.parquet"), Pair)}
+    return {pair.item_id: pair for artifact in inputs["pairs"] for pair in read_records(artifact.file("pairs.parquet"), Pair)}
 
 
 def _with_progress(work: Import, paths: Sequence[Path], progress: Progress) -> Any:

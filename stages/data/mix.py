@@ -25,14 +25,14 @@ def run(config: MixConfig, inputs: Inputs, out: Path, progress: Progress, seed: 
     """Raises MixtureError for shares that make no mix."""
     sources = [*inputs["own"], *inputs["rest"]] if config.axis else inputs["preferences"]
     held_out = held_out_dialogues(sources)
-    ids = [list(_trainable_ids(each, held_out)) for each in sources]
+    ids = [list(_trainable_ids(artifact, held_out)) for artifact in sources]
     mixture = _mixture(config, ids, len(inputs.get("own", ())), seed)
     if not mixture.places:
         raise MixtureError("the mix would be empty; give preferences that hold comparisons to train on")
-    write_in_order(out / "train.parquet", [each.file("train.parquet") for each in sources], mixture.places, Comparison)
-    tests = [batch.column("id").to_pylist() for each in sources for batch in _batches(each, "test", ["id"])]
+    write_in_order(out / "train.parquet", [artifact.file("train.parquet") for artifact in sources], mixture.places, Comparison)
+    tests = [batch.column("id").to_pylist() for artifact in sources for batch in _batches(artifact, "test", ["id"])]
     places = _first_places(tests)
-    write_in_order(out / "test.parquet", [each.file("test.parquet") for each in sources], places, Comparison)
+    write_in_order(out / "test.parquet", [artifact.file("test.parquet") for artifact in sources], places, Comparison)
     return {
         "train": len(mixture.places),
         "test": len(places),

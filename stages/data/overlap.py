@@ -37,7 +37,7 @@ class NothingLeft(ValueError):
 
 def checked_rows(artifact: Artifact, evaluation: Iterable[Artifact], config: OverlapConfig) -> Iterator[CheckedRow]:
     """Every row of ``artifact`` (training sides of preferences, or prompts) against the prompts of ``evaluation``."""
-    asked = {prompt.id: prompt.messages for each in evaluation for prompt in prompts_of(each)}
+    asked = {prompt.id: prompt.messages for artifact in evaluation for prompt in prompts_of(artifact)}
     prompts = EvaluationPrompts(asked, config.n, config.share)
     if artifact.reference.kind == "preferences":
         for comparison in iterate_records(artifact.file("train.parquet"), Comparison):

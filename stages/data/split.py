@@ -16,6 +16,6 @@ def run(config: SplitConfig, inputs: Inputs, out: Path, progress: Progress, seed
     with RecordWriter(out / "train.parquet", Comparison) as train, RecordWriter(out / "test.parquet", Comparison) as test:
         for artifact in inputs["preferences"]:
             for side in ("train", "test"):
-                for each in iterate_records(artifact.file(f"{side}.parquet"), Comparison):
-                    (test if is_held_out(each.prompt, config.heldout_share, seed) else train).write([each])
+                for comparison in iterate_records(artifact.file(f"{side}.parquet"), Comparison):
+                    (test if is_held_out(comparison.prompt, config.heldout_share, seed) else train).write([comparison])
     return {"train": train.written, "test": test.written}

@@ -82,7 +82,7 @@ def examine(registry: Registry, recipe: Recipe, given: dict[str, str], seed: int
         yield embeddings(len(tokenizer), AutoConfig.from_pretrained(policy.path).vocab_size)
     dialogues, masks = _masks(tokenizer, subjects.get("dialogues"), recipe)
     yield masks
-    yield from _spoken(registry, recipe, subjects, [each.messages for each in dialogues], seed)
+    yield from _spoken(registry, recipe, subjects, [dialogue.messages for dialogue in dialogues], seed)
 
 
 def _subject(registry: Registry, recipe: Recipe, role: str, text: str | None) -> Subject | None:
@@ -186,7 +186,7 @@ def _spoken(
         else:
             yield from step_zero_checks(sampling, model, reference, tokenizer)
             spoken = zip(sampling.prompts, sampling.responses, strict=True)
-            answered = [[*prompt, assistant(each.text)] for prompt, each in spoken if each.text.strip()]
+            answered = [[*prompt, assistant(answer.text)] for prompt, answer in spoken if answer.text.strip()]
     for axis in ("helpfulness", "safety"):
         if (subject := subjects.get(axis)) is None:
             lacking = f"{registry.root} holds no {_DEFAULTS[axis]}"

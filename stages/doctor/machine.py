@@ -44,14 +44,20 @@ def library_checks(distribution: str = DISTRIBUTION, python: str = platform.pyth
     wrong = [] if python in SpecifierSet(asked) else [f"Python {python} does not fit {asked}"]
     yield checked("python", wrong, f"{python}, within {asked}", f"use a Python within {asked}")
     needed = [Requirement(text) for text in importlib.metadata.requires(distribution) or []]
-    core = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
-    problems = [problem for each in core if (problem := _misfit(each))]
-    newest = ", ".join(f"{each.name} {_version(each.name)}" for each in core[:3])
-    install = "pip install " + " ".join(f'"{each.name}{each.specifier}"' for each in core if _misfit(each))
+    core = [requirement for requirement in needed if not requirement.marker or requirement.marker.evaluate({"extra": ""})]
+    problems = [problem for requirement in core if (problem := _misfit(requirement))]
+    newest = ", ".join(f"{requirement.name} {_version(requirement.name)}" for requirement in core[:3])
+    install = "pip install " + " ".join(
+        f'"{requirement.name}{requirement.specifier}"' for requirement in core if _misfit(requirement)
+    )
     yield checked("libraries", problems, f"{len(core)} within their ranges: {newest} and others", install)
     for extra in about.get_all("Provides-Extra") or []:
-        listed = [each for each in needed if each not in core and each.marker and each.marker.evaluate({"extra": extra})]
-        missing = [problem for each in listed if (problem := _misfit(each))]
+        listed = [
+            requirement
+            for requirement in needed
+            if requirement not in core and requirement.marker and requirement.marker.evaluate({"extra": extra})
+        ]
+        missing = [problem for requirement in listed if (problem := _misfit(requirement))]
         yield Check(f"extra {extra}", "note", f"not whole: {', '.join(missing)}" if missing else "installed")
 
 

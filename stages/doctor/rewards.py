@@ -42,7 +42,7 @@ def scale(axis: str, scores: Tensor, lengths: Tensor, threshold: float) -> Check
     saturated = ((sigmoid > _SATURATED) | (sigmoid < 1 - _SATURATED)).float().mean().item()
     low, *middle, high = scores.quantile(torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])).tolist()
     spread = scores.std(correction=0).item()
-    quantiles = ", ".join(f"{each:.2f}" for each in middle)
+    quantiles = ", ".join(f"{quantile:.2f}" for quantile in middle)
     found = f"{len(scores)} responses, raw logits: mean {scores.mean():.2f}, sd {spread:.2g}, {low:.2f} to {high:.2f} "
     found += f"(10, 50, 90 %: {quantiles}); {saturated:.0%} beyond a sigmoid of {_SATURATED} or {1 - _SATURATED:.2f}"
     notes = []

@@ -41,7 +41,7 @@ def judge_of(inputs: Inputs, constraints: Sequence[Constraint], messages: Sequen
 
     Raises ContextOverflow where its context has no room for what it would have to read.
     """
-    judged = [each.instruction for each in constraints if each.check is None]
+    judged = [constraint.instruction for constraint in constraints if constraint.check is None]
     if not inputs.get("judge") or not judged:
         return None
     judge = PolicyJudge(*load_policy(one(inputs, "judge").path))

@@ -176,8 +176,10 @@ def _what_else_there_is(
 
 def _listed(changes: Sequence[Difference], at_most: int = 4) -> str:
     told = [
-        each.what if each.what.startswith("inputs.") else f"{each.what} ({json.dumps(each.left)} -> {json.dumps(each.right)})"
-        for each in changes[:at_most]
+        change.what
+        if change.what.startswith("inputs.")
+        else f"{change.what} ({json.dumps(change.left)} -> {json.dumps(change.right)})"
+        for change in changes[:at_most]
     ]
     return ", ".join(told) + (f" and {len(changes) - at_most} more" if changes[at_most:] else "")
 

@@ -73,13 +73,13 @@ def attention_arms(
             f"attention was asked of the arms {given}, and {' and '.join(missing)} must be among them; give a policy"
         )
     last = max(turns)
-    whole = [each for each in transcripts if num_turns(each.messages) >= last > 1]
+    whole = [transcript for transcript in transcripts if num_turns(transcript.messages) >= last > 1]
     held = whole[:limit]
     notes = (_told(len(held), len(whole), len(transcripts), last), SATURATES)
     if not held:
         return AttentionPart(late_turns_attend([]), (), {}, notes, ())
     tokenizers = {arm: load_tokenizer(checkpoint) for arm, checkpoint in policies.items()}
-    spans = {each.dialogue: shared_spans(tokenizers, _cut(each, last)) for each in held}
+    spans = {transcript.dialogue: shared_spans(tokenizers, _cut(transcript, last)) for transcript in held}
     rows: list[TurnAttention] = []
     figures: dict[str, str] = {}
     for arm, checkpoint in policies.items():
@@ -114,15 +114,17 @@ def turn_attention(model: PreTrainedModel, arm: str, dialogue: str, spans: Token
     """From each turn of a dialogue to its instruction, but for the first, which holds it."""
     found = instruction_attention(model, spans.ids, spans.turns[1:], spans.instruction)
     return [
-        TurnAttention(arm, dialogue, turn, each.maximum, each.mean_of_heads, each.share)
-        for turn, each in enumerate(found, start=2)
+        TurnAttention(arm, dialogue, turn, attention.maximum, attention.mean_of_heads, attention.share)
+        for turn, attention in enumerate(found, start=2)
     ]
 
 
 def shared_spans(tokenizers: Mapping[str, PreTrainedTokenizerBase], transcript: Transcript) -> TokenSpans:
     """The tokens of a transcript, which are those of every policy's tokenizer. Raises ValueError where they are not, and as
     ``token_spans``."""
-    found = {name: token_spans(each, transcript.messages, transcript.instruction) for name, each in tokenizers.items()}
+    found = {
+        name: token_spans(tokenizer, transcript.messages, transcript.instruction) for name, tokenizer in tokenizers.items()
+    }
     (first, spans), *others = found.items()
     for name, other in others:
         if other.ids != spans.ids:

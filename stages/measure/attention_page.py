@@ -66,16 +66,16 @@ def transcript_in(file: Path, number: int, instruction: str | None) -> Transcrip
 def attention_page(readers: Sequence[Reader], transcript: Transcript, bin_size: int | None) -> AttentionPage:
     """What each policy looks at. Raises ValueError for two policies of one name or of different tokenizers, for one that is no
     Llama, and for a dialogue that does not fit its context or does not hold its instruction."""
-    if len({each.name for each in readers}) < len(readers):
+    if len({reader.name for reader in readers}) < len(readers):
         raise ValueError(f"both policies are called {readers[0].name}; give two different ones")
-    spans = shared_spans({each.name: load_tokenizer(each.path) for each in readers}, transcript)
+    spans = shared_spans({reader.name: load_tokenizer(reader.path) for reader in readers}, transcript)
     size = bin_size or bin_size_for(spans)
     maps: dict[str, AttentionMap] = {}
     rows: list[TurnAttention] = []
-    for each in readers:
-        model, _ = load_policy(each.path, "auto")
-        maps[each.name] = attention_map(model, spans, size)
-        rows += turn_attention(model, each.name, transcript.dialogue, spans)
+    for reader in readers:
+        model, _ = load_policy(reader.path, "auto")
+        maps[reader.name] = attention_map(model, spans, size)
+        rows += turn_attention(model, reader.name, transcript.dialogue, spans)
     return AttentionPage(
         transcript.dialogue, transcript.instruction, transcript.messages, len(spans.ids), size, maps, tuple(rows)
     )

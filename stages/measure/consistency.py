@@ -55,7 +55,7 @@ def run(
     else:
         check_unchanged(config.constraints.file, config.constraints.sha256)
         constraints = read_constraints(Path(config.constraints.file))
-        given = _askable([each for artifact in inputs["dialogues"] for each in dialogues_of(artifact)], constraints)
+        given = _askable([dialogue for artifact in inputs["dialogues"] for dialogue in dialogues_of(artifact)], constraints)
         fits = fits_context(sampler, config.max_new_tokens)
         check_room(constraints, fits)
         dialogues = team_dialogues(given, constraints, config, seed, context)
@@ -65,12 +65,12 @@ def run(
     write_records(out / TURNS_FILE, rows, Turn)
     if copied:
         write_records(out / COPIES_FILE, copied, Copy)
-    return summary(rows, config.turns) | ({"copying": fmean(each.copied for each in copied)} if copied else {})
+    return summary(rows, config.turns) | ({"copying": fmean(copy.copied for copy in copied)} if copied else {})
 
 
 def _askable(given: Sequence[Dialogue], constraints: Sequence[Constraint]) -> list[Dialogue]:
     """Those whose users' words can be said under an instruction, as in training. Raises GattError where there are none."""
-    found = [each for each in given if not each.is_safety and not states_one_of(each, constraints)]
+    found = [dialogue for dialogue in given if not dialogue.is_safety and not states_one_of(dialogue, constraints)]
     if not found:
         raise GattError(f"none of {len(given)} dialogues is without the safety tag and states no constraint; give others")
     return found
@@ -89,7 +89,7 @@ def team_obeys(
     max_new_tokens: int,
 ) -> Obeys:
     """The constraints' checkers, and the ``judge`` for those without. Raises GattError where one is needed and not given."""
-    judged_alone = [each for each in dialogues if each.constraints[0].check is None]
+    judged_alone = [dialogue for dialogue in dialogues if dialogue.constraints[0].check is None]
     asked = [dialogue.user_message(turn) for dialogue in judged_alone for turn in range(1, len(dialogue.user_turns) + 1)]
     judge = judge_of(inputs, constraints, [words for words in asked if fits([user(words)])], max_new_tokens)
     judged = by_checkers_and_models(constraints, judge)
@@ -135,7 +135,7 @@ def talked(
         recall,
     )
     rows: list[Turn] = []
-    total = None if any(dialogue.to_end for dialogue in dialogues) else max(len(each.user_turns) for each in dialogues)
+    total = None if any(dialogue.to_end for dialogue in dialogues) else max(len(dialogue.user_turns) for dialogue in dialogues)
     for stats in progress.track(_saved(talk, len(done), sampler, states), total, label, "turn"):
         rows += turns_of(dialogues, stats, max(config.turns))
     return rows
@@ -225,7 +225,7 @@ def summary(rows: Sequence[Turn], asked: Sequence[int]) -> dict[str, Any]:
 
 def _by_turn(rows: Sequence[Turn], asked: Sequence[int], pick: Any = None) -> dict[str, float]:
     found = {number: [row for row in rows if row.turn == number] for number in asked}
-    shares = {number: share(each, pick) if pick else share(each) for number, each in found.items()}
+    shares = {number: share(turns, pick) if pick else share(turns) for number, turns in found.items()}
     return {str(number): estimate.value for number, estimate in shares.items() if estimate.known}
 
 

@@ -26,7 +26,7 @@ def sandbox_dialogues(world_seed: int, config: ConsistencyConfig, seed: int, con
     ``context``: of the policy, in tokens; as many turns as could fit it are drawn for the dialogues to its end.
     """
     world = World(world_seed)
-    trained, held_out = (rules.constraints(world_seed, held_out=each) for each in (False, True))
+    trained, held_out = (rules.constraints(world_seed, held_out=side) for side in (False, True))
     everything = tuple(rules.all_constraints())
     last, last_of_others = max(config.turns), min(config.control_turns, max(config.turns))
     questions = Questioner(world, "test", PROMPT_WEIGHTS)
@@ -67,11 +67,11 @@ def team_dialogues(
     asked. Without an instruction only constraints with a checker are watched for. Raises GattError where the constraints do not
     allow what ``config`` asks for.
     """
-    said = [tuple(each["content"] for each in dialogue.messages if each["role"] == "user") for dialogue in dialogues]
+    said = [tuple(message["content"] for message in dialogue.messages if message["role"] == "user") for dialogue in dialogues]
     checked = tuple(constraint for constraint in constraints if constraint.check is not None)
     pools = {
-        TRAINED: [each for each in constraints if not each.held_out],
-        HELD_OUT: [each for each in constraints if each.held_out],
+        TRAINED: [constraint for constraint in constraints if not constraint.held_out],
+        HELD_OUT: [constraint for constraint in constraints if constraint.held_out],
     }
     counts = {TRAINED: config.num_dialogues, HELD_OUT: config.num_heldout, UNINSTRUCTED: config.num_uninstructed}
     lacking = {TRAINED: "that is not held out", HELD_OUT: "that is held out", UNINSTRUCTED: "with a checker"}
@@ -93,7 +93,9 @@ def team_dialogues(
                 found.append(ConsistencyDialogue(group, "", checked, turns))
                 continue
             families = sorted({constraint.family for constraint in pools[group]})
-            constraint = rng.choice([each for each in pools[group] if each.family == families[index % len(families)]])
+            constraint = rng.choice(
+                [constraint for constraint in pools[group] if constraint.family == families[index % len(families)]]
+            )
             instruction = constraint.terse if rng.random() < 0.5 else constraint.instruction
             found.append(ConsistencyDialogue(group, instruction, (constraint,), turns, config.instruction_in, to_end))
     return found

@@ -63,7 +63,7 @@ def evaluate_reward(
     artifact = one(inputs, "prompts")
     world, cases = world_of(artifact), cases_of(artifact)
     comparisons = comparisons_of(inputs["preferences"], "test")
-    if unknown := [each for each in comparisons if each.prompt_id not in cases]:
+    if unknown := [comparison for comparison in comparisons if comparison.prompt_id not in cases]:
         raise ValueError(
             f"{len(unknown)} of {len(comparisons)} held-out comparisons are of prompts that {artifact.reference} does not hold "
             f"(the first is {unknown[0].prompt_id}), so gold cannot judge them; for people's comparisons use rlhf score, "
@@ -71,7 +71,7 @@ def evaluate_reward(
         )
     saved = SavedBatches(states, SideScores)
     scores = {
-        (each.axis, each.side): each.scores for each in saved.save(_score_sides(inputs, comparisons, progress, saved.done))
+        (batch.axis, batch.side): batch.scores for batch in saved.save(_score_sides(inputs, comparisons, progress, saved.done))
     }
 
     def gold(comparison: Comparison, response: str) -> float:
@@ -110,7 +110,9 @@ def _score_sides(
     """Both models on both sides; what is ``done`` comes first."""
     yield from done
     for axis in ("helpfulness", "safety"):
-        if sides := [side for side in ("chosen", "rejected") if (axis, side) not in {(each.axis, each.side) for each in done}]:
+        if sides := [
+            side for side in ("chosen", "rejected") if (axis, side) not in {(batch.axis, batch.side) for batch in done}
+        ]:
             scorer = scorer_of(inputs, axis)
             progress.say(f"scoring {len(comparisons)} held-out comparisons with the {axis} model")
             for side in sides:

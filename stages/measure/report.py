@@ -112,7 +112,7 @@ def write_report(registry: Registry, artifact: Artifact, folder: Path, budget: d
     measured = json.loads(artifact.file(MEASUREMENTS).read_text(encoding="utf-8"))
     for study, parent in zip(measured.get("studies", ()), artifact.manifest.parents.get("studies", ()), strict=True):
         study |= _where_it_lies(registry.open(parent.reference))
-    drawn = {**measured, "run": dataclasses.asdict(facts), "stage_times": [dataclasses.asdict(each) for each in times]}
+    drawn = {**measured, "run": dataclasses.asdict(facts), "stage_times": [dataclasses.asdict(time) for time in times]}
     data = from_json(json.dumps(drawn))
     folder.mkdir(parents=True, exist_ok=True)
     summary = headline(data)
@@ -125,7 +125,7 @@ def write_report(registry: Registry, artifact: Artifact, folder: Path, budget: d
 
 def _where_it_lies(study: Artifact) -> dict[str, Any]:
     """What of a `StudyReport` depends on the registry, and the figures, which are drawn already."""
-    made_from = [each.reference for given in study.manifest.parents.values() for each in given]
+    made_from = [parent.reference for given in study.manifest.parents.values() for parent in given]
     return {"reference": str(study.reference), "made_from": made_from, "figures": read_figures(study)}
 
 

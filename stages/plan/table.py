@@ -55,8 +55,8 @@ class Machine:
         On the CPU the libraries and the records count too. Python keeps memory that records once took, so the largest of both
         kinds meet.
         """
-        models = max((each.footprint.total for each in work), default=0)
-        records = max((each.data_bytes for each in work), default=0)
+        models = max((part.footprint.total for part in work), default=0)
+        records = max((part.data_bytes for part in work), default=0)
         return models + (self.library_bytes + records if self.device_type == "cpu" else 0)
 
 
@@ -141,7 +141,7 @@ def make_plan(recipe: Recipe, folder: Path, seed: int, machine: Machine) -> Plan
 def this_machine(folder: Path, device: str = "cpu") -> Machine:
     """``device`` of this machine, and the disk on which ``folder`` lies or would be made. Where a GPU is asked for that is not
     here, one is assumed. Raises NoSuchDevice for what is neither cpu nor a CUDA device."""
-    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free_disk = shutil.disk_usage(there).free
     if device == "cpu":
         cores, libraries = torch.get_num_threads(), int(peak_rss_mb() * 10**6)
@@ -191,9 +191,9 @@ def _states(
 
 def _problems(to_make: Sequence[PlannedStep], machine: Machine, peak: int, disk: int) -> Iterator[Problem]:
     memory = [(step.memory_bytes, step, step.work) for step in to_make if step.work and step.memory_bytes]
-    too_large = [each for each in memory if each[0] > machine.memory_bytes]
+    too_large = [step for step in memory if step[0] > machine.memory_bytes]
     if too_large:
-        size, worst, work = max(too_large, key=lambda each: each[0])
+        size, worst, work = max(too_large, key=lambda step: step[0])
         others = f"; {len(too_large) - 1} other steps do not fit either" if too_large[1:] else ""
         devices = math.ceil(work.footprint.total / (_KEPT_FREE * GPU_BYTES))
         yield Problem(

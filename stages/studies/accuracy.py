@@ -94,8 +94,12 @@ def _thresholds(found: Mapping[float, Detection]) -> Table:
     """The paper's threshold and, where it is another, the recipe's own."""
     paper = {findings.THRESHOLD: {"precision": findings.DETECTION_PRECISION, "recall": 0.55}}
     rows = [
-        Row(f"safety score below {threshold:g}", {"precision": each.precision, "recall": each.recall}, paper.get(threshold, {}))
-        for threshold, each in found.items()
+        Row(
+            f"safety score below {threshold:g}",
+            {"precision": detection.precision, "recall": detection.recall},
+            paper.get(threshold, {}),
+        )
+        for threshold, detection in found.items()
     ]
     return Table("Unsafe responses that a threshold finds (section 3.2.3)", ("precision", "recall"), tuple(rows))
 
@@ -133,7 +137,7 @@ def _levels(rows: Sequence[ScoredComparison], axis: str) -> tuple[list[float], l
 def _reliability(pairs: Sequence[ScoredPair]) -> dict[str, Any]:
     chosen, rejected = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
     bins = reliability(chosen, rejected, [pair.prompt_id for pair in pairs])
-    return {"calibration_error": calibration_error(bins), "bins": [asdict(each) for each in bins]}
+    return {"calibration_error": calibration_error(bins), "bins": [asdict(bin_) for bin_ in bins]}
 
 
 def _disagreement(rows: Sequence[ScoredComparison]) -> Disagreement:

@@ -44,7 +44,7 @@ def run(
     config: SamplingStudyConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
     if len(config.temperatures) != 1:
-        given = ", ".join(f"{each:g}" for each in config.temperatures)
+        given = ", ".join(f"{temperature:g}" for temperature in config.temperatures)
         raise ValueError(f"best of N is looked at at one temperature, and these are {given}; `rlhf study temperature` has many")
     (temperature,) = config.temperatures
     samplings, responses = sampled_scores(config, inputs, out, progress, seed, states)

@@ -52,7 +52,7 @@ def run(
         title="Does an instruction that was given once hold?",
         tables=(
             *consistency_tables(held, asked),
-            *copying_tables({arm: [each.copied for each in read_copies(made)] for arm, made in evaluations.items()}),
+            *copying_tables({arm: [copy.copied for copy in read_copies(made)] for arm, made in evaluations.items()}),
             worth_table(answers, [(AFTER, BEFORE)]),
             family_table(answers, [(AFTER, BEFORE)]),
             *looked.tables,
@@ -108,8 +108,8 @@ def _check(evaluations: Mapping[str, Artifact], policies: Mapping[str, Artifact]
         for arm, evaluation in kind.items():
             given, measured = policies[arm], evaluation.manifest.parents["policy"][0]
             mended = [
-                f"`rlhf evaluate {command} --policy {policies[each].reference} --name {kind[each].reference.name}`"
-                for each in dict.fromkeys((WITHOUT, arm))
+                f"`rlhf evaluate {command} --policy {policies[policy].reference} --name {kind[policy].reference.name}`"
+                for policy in dict.fromkeys((WITHOUT, arm))
             ]
             if given.digest != measured.digest:
                 raise ValueError(

@@ -81,7 +81,7 @@ def consistency_tables(turns: Mapping[str, Sequence[Turn]], asked: Sequence[int]
 
 def intermediate_agreement(original: Sequence[Dialogue], resampled: Sequence[Dialogue]) -> Estimate:
     """Share of intermediate answers that are the same in both, over dialogues in which the user says the same."""
-    others = {_said(each.messages): each.messages for each in resampled}
+    others = {_said(dialogue.messages): dialogue.messages for dialogue in resampled}
     same, dialogues = [], []
     for number, dialogue in enumerate(original):
         if other := others.get(_said(dialogue.messages)):

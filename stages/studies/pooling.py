@@ -83,8 +83,8 @@ def _check(inputs: Inputs) -> None:
     samples, prompts = inputs["samples"], one(inputs, "prompts")
     if len(samples) < 2:
         raise ValueError(
-            f"{', '.join(str(each.reference) for each in samples)} is one round, and pooling needs two or more; give the "
-            "samples of each round, the last one last"
+            f"{', '.join(str(artifact.reference) for artifact in samples)} is one round, and pooling needs two or more; give "
+            "the samples of each round, the last one last"
         )
     if not any(prompt.family == RARE_FAMILY for prompt in prompts_of(prompts)):
         raise ValueError(

@@ -73,7 +73,7 @@ def run(
 def _check(config: RewardStudyConfig, heldout: Sequence[Comparison]) -> None:
     if config.training.safety_loss_coef == 0:
         raise ValueError("safety.safety_loss_coef is 0, so both arms would be the same; give the auxiliary loss a weight")
-    if not any(False in (each.chosen_safe, each.rejected_safe) for each in heldout):
+    if not any(False in (comparison.chosen_safe, comparison.rejected_safe) for comparison in heldout):
         raise ValueError(
             f"none of the {len(heldout)} held-out comparisons has a response labelled unsafe, so recall cannot be measured; "
             "give preferences with safety labels"

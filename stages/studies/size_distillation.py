@@ -105,8 +105,8 @@ def _coverage_problems(own: Artifact, larger: Artifact) -> Iterator[str]:
 def _scoring_problems(own: Artifact, larger: Artifact) -> Iterator[str]:
     for axis in AXES:
         ours, theirs = (artifact.manifest.parents.get(axis, []) for artifact in (own, larger))
-        if not ours or [each.digest for each in ours] != [each.digest for each in theirs]:
-            named = [", ".join(each.reference for each in given) or "one that is not known" for given in (ours, theirs)]
+        if not ours or [parent.digest for parent in ours] != [parent.digest for parent in theirs]:
+            named = [", ".join(parent.reference for parent in given) or "one that is not known" for given in (ours, theirs)]
             yield (
                 f"different {axis} models scored them ({named[0]} and {named[1]}); score one of them anew: `rlhf rescore "
                 "--samples REF --helpfulness MODEL --safety MODEL`"

@@ -67,8 +67,10 @@ def _maxima(sampled: ByTemperature, sizes: tuple[int, ...]) -> Maxima:
     """Policy -> temperature -> N -> the expected maximum."""
     return {
         policy: {
-            temperature: {size: bootstrap_mean(expected_maximum(each.scores, size).tolist(), each.prompt_ids) for size in sizes}
-            for temperature, each in by_temperature.items()
+            temperature: {
+                size: bootstrap_mean(expected_maximum(scores.scores, size).tolist(), scores.prompt_ids) for size in sizes
+            }
+            for temperature, scores in by_temperature.items()
         }
         for policy, by_temperature in sampled.items()
     }

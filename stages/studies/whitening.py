@@ -94,7 +94,7 @@ def run(
             ORDERS,
             UNITS,
             COLLAPSE,
-            *(_told(each) for each in runs),
+            *(_told(run) for run in runs),
         ),
         facts={"runs": [{"arm": run.arm, "training_seed": run.training_seed, "metrics": run.metrics} for run in runs]},
     )

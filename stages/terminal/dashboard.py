@@ -156,11 +156,11 @@ def _validations(history: Sequence[PPOStats], width: int) -> list[Text]:
     best = best_validation(found)
     line = Text.assemble("held-out  ", (f"best {number(best.score)} after {best.iteration}", "bold green"))
     shown: list[tuple[str, str]] = []
-    for each in reversed(found):
-        told = f"{each.iteration}: {number(each.score)}"
+    for validation in reversed(found):
+        told = f"{validation.iteration}: {number(validation.score)}"
         if line.cell_len + 4 + sum(len(text) for text, _ in shown) + len(told) + 3 > width:
             break
-        shown.insert(0, (f"   {told}", "green" if each is best else ""))
+        shown.insert(0, (f"   {told}", "green" if validation is best else ""))
     return [Text.assemble(line, ("  |", "dim"), *shown)]
 
 

@@ -231,7 +231,7 @@ def scalar_fields(record: Any) -> dict[str, Any]:
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         fields |= (
-            {f"{field.name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {field.name: value}
+            {f"{field.name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {field.name: value}
         )
     return {name: value for name, value in fields.items() if value is None or isinstance(value, str | int | float)}
 

@@ -11,7 +11,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 def plain(text: str) -> str:
     """``text`` on one line, every control character replaced: what a model writes must not steer the terminal."""
-    return "".join(each if each.isprintable() else "�" for each in " ".join(text.split()))
+    return "".join(character if character.isprintable() else "�" for character in " ".join(text.split()))
 
 
 def fitted(line: Text, width: int) -> Text:

@@ -46,15 +46,17 @@ def run(
     ordinary = [dialogue for artifact in inputs.get("samples", []) for dialogue in selected_dialogues(samples_of(artifact))]
     ordinary += [dialogue for artifact in inputs.get("dialogues", []) for dialogue in dialogues_of(artifact)]
     everything = _constraints(config, inputs)
-    pool = [each for each in everything if not each.held_out]
+    pool = [constraint for constraint in everything if not constraint.held_out]
     dialogues, changed = _to_instruct(config, ordinary, everything, seed)
     scorer = scorer_of(inputs, "helpfulness") if inputs.get("helpfulness") else None
     sampler = sampler_of(inputs, progress)
     fits = fits_context(sampler, config.max_new_tokens, scorer)
     check_constraints(pool, fits)
-    asked = [each["content"] for dialogue in dialogues for each in (dialogue[0], dialogue[-2]) if fits([each])]
+    asked = [message["content"] for dialogue in dialogues for message in (dialogue[0], dialogue[-2]) if fits([message])]
     obeys = _obeys(config, inputs, pool, asked, scorer)
-    longest = longest_text(sampler.tokenizer, [words for each in pool for words in (each.instruction, each.terse)])
+    longest = longest_text(
+        sampler.tokenizer, [words for constraint in pool for words in (constraint.instruction, constraint.terse)]
+    )
     turns = [dialogue[:2] for dialogue in dialogues if fits(with_instruction(dialogue[:2], longest))]
     kept, left_out = _probed(states, lambda: probe(pool, turns, sampler, obeys, config, seed), config, progress)
     made: list[Synthesised] = []
@@ -67,7 +69,7 @@ def run(
             advance(stats, len(stats.synthesised))
             made += stats.synthesised
     instructed = gatt_dialogues(made, config.instruction_in)
-    held_out = [each for each in everything if each.held_out]
+    held_out = [constraint for constraint in everything if constraint.held_out]
     free = [dialogue for dialogue in ordinary if not states_one_of(dialogue, held_out)]
     replayed = random.Random(f"replay:{seed}").sample(free, min(config.num_replayed, len(free)))
     demonstrations = [dialogue for artifact in inputs.get("demonstrations", []) for dialogue in dialogues_of(artifact)]
@@ -78,10 +80,10 @@ def run(
         "replayed": len(replayed),
         "demonstrations": len(beside),
         "dropped": dict(dropped),
-        "too_long": sum(each.too_long for each in made),
+        "too_long": sum(batch.too_long for batch in made),
         "not_as_given": dict(changed),
         "constraints": len(kept),
-        "constraints_left_out": [each.told() for each in left_out],
+        "constraints_left_out": [probed.told() for probed in left_out],
     }
 
 
@@ -112,13 +114,13 @@ def _to_instruct(
     """
     left_out: Counter[str] = Counter()
     free = []
-    for each in ordinary:
-        if each.is_safety:
+    for dialogue in ordinary:
+        if dialogue.is_safety:
             left_out["safety tag"] += 1
-        elif states_one_of(each, constraints):
+        elif states_one_of(dialogue, constraints):
             left_out["states a constraint"] += 1
         else:
-            free.append(each)
+            free.append(dialogue)
     if not free:
         raise GattError(f"none of {len(ordinary)} dialogues can get an instruction ({_counted(left_out)}); give others")
     if config.multi_turn == "given":
@@ -175,7 +177,7 @@ def _probed(
     if left_out:
         progress.say(
             f"{len(left_out)} of {len(found[0].probed)} constraints are left out, as too few single-turn answers obey them: "
-            f"{', '.join(each.told() for each in left_out[:8])}{', ...' * (len(left_out) > 8)}"
+            f"{', '.join(probed.told() for probed in left_out[:8])}{', ...' * (len(left_out) > 8)}"
         )
     return kept, left_out
 

@@ -37,7 +37,7 @@ def proposed(
     found: list[Constraint] = []
     for family in dict.fromkeys(families):
         proposals = propose(sampler, family, samples, count, temperature, max_new_tokens, seed)
-        kept = [each.value for each in known(proposals, min_mentions)]
+        kept = [proposal.value for proposal in known(proposals, min_mentions)]
         if family == "language":
             if strange := [value for value in kept if value.title() not in languages]:
                 progress.say(f"left out, since the checker does not know them: {', '.join(strange)}")

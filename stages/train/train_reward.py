@@ -27,7 +27,7 @@ def run(
     config: RewardTrainingConfig, inputs: Inputs, out: Path, progress: Progress, seed: int, states: SavedStates
 ) -> dict[str, Any]:
     comparisons, left_out = training_comparisons(config, inputs, seed)
-    ratings, labels = Counter(each.rating for each in comparisons), _safety_labels(comparisons)
+    ratings, labels = Counter(comparison.rating for comparison in comparisons), _safety_labels(comparisons)
     if config.margin != "none" and ratings["unrated"]:
         unrated = margin("unrated", config.margin)
         progress.say(f"{ratings['unrated']} of {len(comparisons)} comparisons are unrated; their margin is {unrated:g}")
@@ -48,7 +48,7 @@ def run(
         save_update(load_update(start).then(learnt), out, {HEAD: model.get_parameter(HEAD)})
     last = history[-max(1, len(history) // 5) :]
     return {
-        "comparisons": dict(sorted(Counter(each.axis for each in comparisons).items())),
+        "comparisons": dict(sorted(Counter(comparison.axis for comparison in comparisons).items())),
         "ratings": dict(sorted(ratings.items())),
         "safety_labels": {"safe": labels[True], "unsafe": labels[False], "none": labels[None]},
         **left_out,
@@ -69,8 +69,8 @@ def run(
 
 def _safety_labels(comparisons: Sequence[Comparison]) -> Counter[bool | None]:
     """How many responses of the safety comparisons have which label."""
-    safety = [each for each in comparisons if each.axis == "safety"]
-    return Counter(label for each in safety for label in (each.chosen_safe, each.rejected_safe))
+    safety = [comparison for comparison in comparisons if comparison.axis == "safety"]
+    return Counter(label for comparison in safety for label in (comparison.chosen_safe, comparison.rejected_safe))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -99,7 +99,7 @@ def training_comparisons(config: RewardTrainingConfig, inputs: Inputs, seed: int
             f"--other-preferences, or --set {config.axis}.mixture=own"
         )
     other, _ = _judged(config, inputs["other_preferences"], held_out)
-    own_ids, other_ids = ([each.id for each in side] for side in (own, other))
+    own_ids, other_ids = ([comparison.id for comparison in side] for side in (own, other))
     mix = paper_mixture(config.axis, own_ids, other_ids, seed)
     of_the_mix = {"repeated": mix.repeated, "other_axis_asked": mix.wanted[1], "other_axis_drawn": mix.drawn[1]}
     return mix.of([own, other]), left_out | of_the_mix
@@ -110,7 +110,7 @@ def _judged(
 ) -> tuple[list[Comparison], dict[str, int]]:
     """The comparisons to train on, and what was left out: dialogues held out elsewhere, and what has no majority."""
     all_judgements = comparisons_of(preferences, "train")
-    judgements = [each for each in all_judgements if dialogue_key(each.prompt) not in held_out]
+    judgements = [comparison for comparison in all_judgements if dialogue_key(comparison.prompt) not in held_out]
     counts = {"held_out_elsewhere": len(all_judgements) - len(judgements)}
     if config.aggregate == "all":
         return judgements, counts

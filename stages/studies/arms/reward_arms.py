@@ -48,7 +48,7 @@ def held_out_comparisons(inputs: Inputs) -> list[Comparison]:
     """The test side of the preferences. Raises ValueError where nothing is held out."""
     found = comparisons_of(inputs["preferences"], "test")
     if not found:
-        given = ", ".join(str(each.reference) for each in inputs["preferences"])
+        given = ", ".join(str(artifact.reference) for artifact in inputs["preferences"])
         raise ValueError(f"{given} hold no comparisons out, so accuracy cannot be measured; `rlhf data split` holds some out")
     return found
 
@@ -92,9 +92,12 @@ def _train(
     model, tokenizer = build_reward_model(arm.policy, seed)
     training = train_reward_model(model, tokenizer, arm.comparisons, arm.config, seed, states)
     total = arm.config.epochs * len(arm.comparisons)
-    stats = list(progress.track(training, total, label, "pair", lambda each: each.num_pairs))
+    stats = list(progress.track(training, total, label, "pair", lambda stats: stats.num_pairs))
     scorer = RewardScorer(model, tokenizer)
-    sides = [scorer.score([getattr(each, f"{side}_dialogue") for each in heldout]).tolist() for side in ("chosen", "rejected")]
+    sides = [
+        scorer.score([getattr(comparison, f"{side}_dialogue") for comparison in heldout]).tolist()
+        for side in ("chosen", "rejected")
+    ]
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     dropped = {str(reason): count for reason, count in stats[-1].dropped.items()}
     return ArmScores(arm.name, seed, num_parameters, len(arm.comparisons), dropped, *sides)
@@ -117,10 +120,13 @@ def gold_pairs(inputs: Inputs, heldout: Sequence[Comparison]) -> list[ScoredPair
         return []
     artifact = one(inputs, "prompts")
     world, cases = world_of(artifact), cases_of(artifact)
-    if any(each.prompt_id not in cases for each in heldout):
+    if any(comparison.prompt_id not in cases for comparison in heldout):
         return []
     sides = [
-        [utility(judge(world, cases[each.prompt_id], getattr(each, side)), each.axis) for each in heldout]
+        [
+            utility(judge(world, cases[comparison.prompt_id], getattr(comparison, side)), comparison.axis)
+            for comparison in heldout
+        ]
         for side in ("chosen", "rejected")
     ]
     return _pairs("gold", heldout, *sides)
@@ -133,8 +139,16 @@ def ceiling_rows(gold: Sequence[ScoredPair]) -> tuple[Row, ...]:
 
 def _pairs(arm: str, heldout: Sequence[Comparison], chosen: Sequence[float], rejected: Sequence[float]) -> list[ScoredPair]:
     return [
-        ScoredPair(arm, each.prompt_id, each.rating, one_score, other_score, each.chosen_safe, each.rejected_safe)
-        for each, one_score, other_score in zip(heldout, chosen, rejected, strict=True)
+        ScoredPair(
+            arm,
+            comparison.prompt_id,
+            comparison.rating,
+            one_score,
+            other_score,
+            comparison.chosen_safe,
+            comparison.rejected_safe,
+        )
+        for comparison, one_score, other_score in zip(heldout, chosen, rejected, strict=True)
     ]
 
 

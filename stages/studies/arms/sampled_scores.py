@@ -111,7 +111,7 @@ def sampled_scores(
     batches = saved.save(_batches(config, policies, inputs, prompts, gold_of(artifact), seed, progress, saved.done))
     total = len(policies) * len(config.temperatures) * len(prompts)
     responses: list[ScoredResponse] = []
-    for batch in progress.track(batches, total, f"{config.k} responses", "prompt", lambda each: each.num_prompts):
+    for batch in progress.track(batches, total, f"{config.k} responses", "prompt", lambda batch: batch.num_prompts):
         responses += batch.responses
     write_records(out / RESPONSES_FILE, responses, ScoredResponse)
     return _by_sampling(responses, config.k), responses
@@ -136,10 +136,10 @@ def unfit_table(samplings: Samplings, responses: Sequence[ScoredResponse]) -> Ta
     rows = []
     for policy, by_temperature in samplings.items():
         for temperature in by_temperature:
-            mine = [each for each in responses if (each.policy, each.temperature) == (policy, temperature)]
-            units = [each.prompt_id for each in mine]
-            flags = {"any": [float(each.unfit is not None) for each in mine]}
-            flags |= {reason: [float(each.unfit == reason) for each in mine] for reason in UNFIT_REASONS}
+            mine = [response for response in responses if (response.policy, response.temperature) == (policy, temperature)]
+            units = [response.prompt_id for response in mine]
+            flags = {"any": [float(response.unfit is not None) for response in mine]}
+            flags |= {reason: [float(response.unfit == reason) for response in mine] for reason in UNFIT_REASONS}
             measured = {name: bootstrap_ratio(found, [1.0] * len(mine), units) for name, found in flags.items()}
             rows.append(Row(f"{short_name(policy)}, T {temperature:g}", measured))
     return Table("Responses that cannot be selected", ("any", *UNFIT_REASONS), tuple(rows))
@@ -202,7 +202,7 @@ def _batches(
 
 
 def _judged(part: _Part, groups: list[list[Response]], reward: CombinedReward, gold: Gold | None) -> ScoredBatch:
-    rows = [(prompt, *each) for prompt, group in zip(part.prompts, groups, strict=True) for each in enumerate(group)]
+    rows = [(prompt, *numbered) for prompt, group in zip(part.prompts, groups, strict=True) for numbered in enumerate(group)]
     scores = _scores([(prompt, response) for prompt, _, response in rows], reward)
     responses = [
         ScoredResponse(
@@ -225,8 +225,8 @@ def _judged(part: _Part, groups: list[list[Response]], reward: CombinedReward, g
         policy=str(part.policy.reference),
         temperature=part.temperature,
         num_prompts=len(part.prompts),
-        eligible_share=fmean(each.unfit is None for each in responses),
-        mean_tokens=fmean(each.num_tokens for each in responses),
+        eligible_share=fmean(response.unfit is None for response in responses),
+        mean_tokens=fmean(response.num_tokens for response in responses),
         responses=responses,
     )
 
@@ -247,8 +247,8 @@ def _scores(
 
 def _by_sampling(responses: Sequence[ScoredResponse], k: int) -> Samplings:
     found: dict[str, dict[float, list[ScoredResponse]]] = {}
-    for each in responses:
-        found.setdefault(each.policy, {}).setdefault(each.temperature, []).append(each)
+    for response in responses:
+        found.setdefault(response.policy, {}).setdefault(response.temperature, []).append(response)
     return {
         policy: {temperature: _sampled(rows, k) for temperature, rows in by_temperature.items()}
         for policy, by_temperature in found.items()
@@ -256,8 +256,10 @@ def _by_sampling(responses: Sequence[ScoredResponse], k: int) -> Samplings:
 
 
 def _sampled(rows: Sequence[ScoredResponse], k: int) -> Sampled:
-    logits = np.array([-np.inf if each.unfit or each.combined_score is None else each.combined_score for each in rows])
+    logits = np.array(
+        [-np.inf if response.unfit or response.combined_score is None else response.combined_score for response in rows]
+    )
     gold: NDArray[np.float64] | None = None
-    if all(each.gold is not None for each in rows):
-        gold = np.array([each.gold for each in rows], dtype=np.float64).reshape(-1, k)
-    return Sampled([each.prompt_id for each in rows[::k]], sigmoid(logits).reshape(-1, k), gold)
+    if all(response.gold is not None for response in rows):
+        gold = np.array([response.gold for response in rows], dtype=np.float64).reshape(-1, k)
+    return Sampled([response.prompt_id for response in rows[::k]], sigmoid(logits).reshape(-1, k), gold)

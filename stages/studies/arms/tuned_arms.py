@@ -78,7 +78,7 @@ def tuned_trainings(arms: Sequence[TunedArm], config: TunedStudyConfig, policy: 
 def _tokens(arm: TunedArm, config: TunedStudyConfig, policy: Path) -> int:
     """Tokens that the arm is trained on, without padding."""
     messages = [dialogue.messages for dialogue in arm.dialogues]
-    lengths = [len(each.ids) for each in encode_dialogues(load_tokenizer(policy), messages)]
+    lengths = [len(dialogue.ids) for dialogue in encode_dialogues(load_tokenizer(policy), messages)]
     return config.tuning.epochs * sum(length for length in lengths if length <= config.tuning.max_length)
 
 
@@ -174,12 +174,16 @@ def family_table(arms: Arms, differences: Sequence[tuple[str, str]]) -> Table:
 
 def _table(title: str, measures: Sequence[Measure], arms: Arms, differences: Sequence[tuple[str, str]]) -> Table:
     rows = [
-        Row(arm, {each.column: mean(each.asked(answers), each.value) for each in measures}) for arm, answers in arms.items()
+        Row(arm, {measure.column: mean(measure.asked(answers), measure.value) for measure in measures})
+        for arm, answers in arms.items()
     ]
     for ours, theirs in differences:
-        found = {each.column: difference(each.asked(arms[ours]), each.asked(arms[theirs]), each.value) for each in measures}
+        found = {
+            measure.column: difference(measure.asked(arms[ours]), measure.asked(arms[theirs]), measure.value)
+            for measure in measures
+        }
         rows.append(Row(f"{ours} - {theirs}", found))
-    return Table(title, tuple(each.column for each in measures), tuple(rows))
+    return Table(title, tuple(measure.column for measure in measures), tuple(rows))
 
 
 def trained_note(runs: Sequence[TunedRun]) -> str:
