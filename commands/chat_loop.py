@@ -26,21 +26,21 @@ def converse(
     context = sampler.model.config.max_position_embeddings
     # A tiny model's context is short: the answer gets at most a third of it.
     room = min(max_new_tokens, context // 3)
-    while (said := read()) is not None:
-        if not said.strip():
+    while (text := read()) is not None:
+        if not text.strip():
             continue
-        asked = [*turns, user(said)]
+        messages = [*turns, user(text)]
         try:
-            check_prompt([*start, *asked])
+            check_prompt([*start, *messages])
         except MessagesError as error:
             write(f"({error}; please say it again)")
             continue
-        while len(encode_prompt(sampler.tokenizer, [*start, *asked]).ids) + room > context and len(asked) > 2:
-            asked = asked[2:]
+        while len(encode_prompt(sampler.tokenizer, [*start, *messages]).ids) + room > context and len(messages) > 2:
+            messages = messages[2:]
             write("(the context is full; the oldest turn is left out)")
-        if len(encode_prompt(sampler.tokenizer, [*start, *asked]).ids) + room > context:
+        if len(encode_prompt(sampler.tokenizer, [*start, *messages]).ids) + room > context:
             write(f"(that is longer than the policy's context of {context} tokens; please say less)")
             continue
-        response = sampler.sample([[*start, *asked]], 1, temperature, top_p, room, seed)[0][0]
+        response = sampler.sample([[*start, *messages]], 1, temperature, top_p, room, seed)[0][0]
         write(response.text or "(no answer)")
-        turns = [*asked, assistant(response.text)] if response.text else asked[:-1]
+        turns = [*messages, assistant(response.text)] if response.text else messages[:-1]

@@ -28,7 +28,7 @@ def config_option(stage: Stage, option: Option) -> inspect.Parameter:
 
 def changes(stage: Stage, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The keys that were given, by name, and the next command that one of them asks for. Raises ValueError."""
-    found: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     next_ = ""
     for option in stage.options:
         value = given[_parameter(option)]
@@ -36,8 +36,8 @@ def changes(stage: Stage, given: Mapping[str, Any]) -> tuple[dict[str, Any], str
             continue
         if get_origin(_kind(stage.config.model_fields[option.key].annotation)) is tuple:
             value = _numbers(f"--{option.name}", value)
-        found[option.key], next_ = value, option.next or next_
-    return found, next_
+        changed[option.key], next_ = value, option.next or next_
+    return changed, next_
 
 
 def _kind(annotation: Any) -> Any:

@@ -58,16 +58,16 @@ def stats(
 
             opened = _open_model(store, model)
             counted_by, count_tokens = opened.name, token_counter(opened.tokenizer)
-        found = statistics_of(files, by, annotators, count_tokens, _tracked(quiet))
+        statistics = statistics_of(files, by, annotators, count_tokens, _tracked(quiet))
         from commands.printing.measures import as_json as plain
         from commands.printing.measures import print_statistics
 
         if as_json:
-            told = {"artifact": str(artifact.reference), "side": side, "by": by, "model": counted_by}
-            print_json({**told, "unit": found.total.unit, **plain(found)})
+            facts = {"artifact": str(artifact.reference), "side": side, "by": by, "model": counted_by}
+            print_json({**facts, "unit": statistics.total.unit, **plain(statistics)})
             return
         typer.echo(f"{artifact.reference}, {_sides(side)}" + (f", in tokens of {counted_by}" if counted_by else ""))
-        print_statistics(found, by)
+        print_statistics(statistics, by)
 
 
 @data_app.command("agreement")
@@ -93,12 +93,12 @@ def agreement(
         from preference_data.measuring.measures import agreement_of
         from stages.data.import_annotations import sides_of
 
-        found = agreement_of(list(sides_of(artifact, side).values()), by, _tracked(quiet))
+        measured = agreement_of(list(sides_of(artifact, side).values()), by, _tracked(quiet))
         if as_json:
-            print_json({"artifact": str(artifact.reference), "side": side, "by": by, **plain(found)})
+            print_json({"artifact": str(artifact.reference), "side": side, "by": by, **plain(measured)})
             return
-        typer.echo(f"{artifact.reference}, {_sides(side)}: {found.judgements:,} judgements of {found.items:,} items")
-        print_agreement(found, by)
+        typer.echo(f"{artifact.reference}, {_sides(side)}: {measured.judgements:,} judgements of {measured.items:,} items")
+        print_agreement(measured, by)
 
 
 @data_app.command("show")
@@ -137,8 +137,8 @@ def show(
         from commands.printing.records import print_records, records_json
 
         if as_json:
-            told = {"artifact": str(artifact.reference), "model": opened.name if opened else None, "matching": num_fitting}
-            print_json({**told, "shown": records_json(picked, opened)})
+            facts = {"artifact": str(artifact.reference), "model": opened.name if opened else None, "matching": num_fitting}
+            print_json({**facts, "shown": records_json(picked, opened)})
             return
         from rich.console import Console
 

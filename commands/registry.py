@@ -44,12 +44,14 @@ def list_artifacts(
     aliases = {alias: target for alias, target in _aliases(store).items() if kind is None or alias.startswith(kind + "/")}
     whole, unreadable = [line for line in lines if not line.problem], [line for line in lines if line.problem]
     if as_json:
-        told = [{"artifact": str(line.reference), "path": str(line.path), "problem": line.problem} for line in unreadable]
-        print_json({"registry": str(store.root), "artifacts": [*map(_summary, whole)], "unreadable": told, "aliases": aliases})
+        problems = [{"artifact": str(line.reference), "path": str(line.path), "problem": line.problem} for line in unreadable]
+        print_json(
+            {"registry": str(store.root), "artifacts": [*map(_summary, whole)], "unreadable": problems, "aliases": aliases}
+        )
         return
     if not lines:
-        found = f"artifacts of kind {kind}" if kind else "artifacts"
-        say(f"{store.root} holds no {found} yet; `rlhf reproduce` makes the first")
+        what = f"artifacts of kind {kind}" if kind else "artifacts"
+        say(f"{store.root} holds no {what} yet; `rlhf reproduce` makes the first")
         return
     print_table(["artifact", "stage", "size", "created", "alias"], list(_rows(lines, aliases)))
     say(f"{len(lines)} artifacts, {size_text(sum(line.size for line in lines))}")
@@ -73,8 +75,8 @@ def _rows(lines: Sequence[Listed], aliases: Mapping[str, str]) -> Iterator[list[
         names.setdefault(target, []).append(alias)
     for line in lines:
         reference = str(line.reference)
-        told = ["UNREADABLE", "", ""] if line.problem else [line.stage, size_text(line.size), line.created]
-        yield [reference, *told, ", ".join(names.get(reference, []))]
+        details = ["UNREADABLE", "", ""] if line.problem else [line.stage, size_text(line.size), line.created]
+        yield [reference, *details, ", ".join(names.get(reference, []))]
 
 
 def _wrong(store: Registry, unreadable: Sequence[Listed]) -> Iterator[str]:
@@ -171,16 +173,16 @@ def diff(
     with plain_errors():
         store = open_registry(registry)
         pair = store.resolve(left), store.resolve(right)
-    found = artifact_differences(pair[0].manifest, pair[1].manifest)
+    differences = artifact_differences(pair[0].manifest, pair[1].manifest)
     names = [str(artifact.reference) for artifact in pair]
     if as_json:
-        print_json({"artifacts": names, "differences": [dataclasses.asdict(difference) for difference in found]})
-    elif not found:
+        print_json({"artifacts": names, "differences": [dataclasses.asdict(difference) for difference in differences]})
+    elif not differences:
         typer.echo(f"{names[0]} and {names[1]} are of one config, one data and one result")
     else:
         print_table(
             ["what", *names],
-            [[difference.what, json.dumps(difference.left), json.dumps(difference.right)] for difference in found],
+            [[difference.what, json.dumps(difference.left), json.dumps(difference.right)] for difference in differences],
         )
 
 
@@ -198,18 +200,21 @@ def verify(
     """
     with plain_errors():
         store = open_registry(registry)
-        found: dict[str, tuple[Problem, ...]] = {}
+        problems_by_artifact: dict[str, tuple[Problem, ...]] = {}
         for text in references or map(str, store.references()):
-            found[text] = store.verify(text)
+            problems_by_artifact[text] = store.verify(text)
             if not as_json:
-                _print_problems(text, found[text])
+                _print_problems(text, problems_by_artifact[text])
         if not references and (problems := alias_problems(store)):
-            found[ALIASES_FILE] = problems
+            problems_by_artifact[ALIASES_FILE] = problems
             if not as_json:
                 _print_problems(ALIASES_FILE, problems)
-    whole = not any(found.values())
+    whole = not any(problems_by_artifact.values())
     if as_json:
-        checked = [{"artifact": text, "problems": [*map(dataclasses.asdict, problems)]} for text, problems in found.items()]
+        checked = [
+            {"artifact": text, "problems": [*map(dataclasses.asdict, problems)]}
+            for text, problems in problems_by_artifact.items()
+        ]
         print_json({"whole": whole, "checked": checked})
     if not whole:
         say("error: restore the named files from a copy, or make the artifacts again with --force")

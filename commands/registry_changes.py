@@ -76,9 +76,9 @@ def prune_registry(
     """
     with plain_errors():
         store = open_registry(registry)
-        found = prune(store, say) if yes else prunable(store)
+        artifacts = prune(store, say) if yes else prunable(store)
         left = leftovers(store)
-    names, size = [str(line.reference) for line in found], sum(line.size for line in found)
+    names, size = [str(line.reference) for line in artifacts], sum(line.size for line in artifacts)
     if as_json:
         print_json({"removed" if yes else "would_remove": names, "bytes": size, "leftovers": [path.name for path in left]})
         return
@@ -138,15 +138,15 @@ def show_drafts(
     """
     with plain_errors():
         store = open_registry(registry)
-        found = unfinished(store.root)
-        gone = [draft.fingerprint for draft in found if discard_all and discard(store.root, draft.fingerprint)]
+        drafts = unfinished(store.root)
+        gone = [draft.fingerprint for draft in drafts if discard_all and discard(store.root, draft.fingerprint)]
     if as_json:
-        print_json({"drafts": [dataclasses.asdict(draft) for draft in found], "discarded": gone})
+        print_json({"drafts": [dataclasses.asdict(draft) for draft in drafts], "discarded": gone})
         return
     rows = [
         [draft.artifact, draft.fingerprint[:12], str(draft.num_states), draft.process,
          "discarded" if draft.fingerprint in gone else "running" if draft.held else "stopped"]
-        for draft in found
+        for draft in drafts
     ]  # fmt: skip
     if rows:
         print_table(["artifact", "draft", "saved states", "begun by", "state"], rows)

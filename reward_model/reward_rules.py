@@ -38,7 +38,7 @@ class Reward(Protocol):
 
 @dataclass(frozen=True)
 class RuledReward:
-    """Two scorers and a rule that knows no tags."""
+    """Two scorers and a rule that ignores tags."""
 
     helpfulness: Scorer
     safety: Scorer

@@ -32,5 +32,5 @@ def artifact_name(path: Path) -> str:
 def check_unchanged(file: str, sha256: str | None) -> None:
     """Raise FileProblem unless ``file`` has the sum it had when the run began (None: it was not there)."""
     if sha256 is None or sha256_of(file) != sha256:
-        found = "has changed since this run began" if sha256 else "was not there when this run began"
-        raise FileProblem(f"the file {file} {found}; put it in its place and run the same command again")
+        fault = "has changed since this run began" if sha256 else "was not there when this run began"
+        raise FileProblem(f"the file {file} {fault}; put it in its place and run the same command again")

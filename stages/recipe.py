@@ -177,14 +177,14 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def section_of(recipe: Recipe, name: str) -> BaseModel:
     """A section by name. Raises RecipeError for one that this kind of recipe does not have."""
-    found = getattr(recipe, name, None)
-    if not isinstance(found, BaseModel):
+    config = getattr(recipe, name, None)
+    if not isinstance(config, BaseModel):
         sections = [field for field in type(recipe).model_fields if isinstance(getattr(recipe, field), BaseModel)]
         raise RecipeError(
             f"the recipe {recipe.name} has no section {name!r}, because its data come from "
             f"{'a team' if isinstance(recipe, TeamRecipe) else 'the sandbox'}; its sections: {', '.join(sections)}"
         )
-    return found
+    return config
 
 
 def consistency_of(recipe: Recipe) -> ConsistencyConfig:
@@ -240,6 +240,6 @@ def _section_model(kind: type[Recipe], location: Sequence[Any]) -> type[BaseMode
         return kind
     if location[0] == "rounds":
         return RoundConfig
-    found = kind.model_fields[location[0]].annotation
-    assert isinstance(found, type) and issubclass(found, BaseModel)
-    return found
+    annotation = kind.model_fields[location[0]].annotation
+    assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation

@@ -76,11 +76,11 @@ def reproduce(
 def _position(plan: Sequence[Step], name: str | None, default: int, from_the_end: bool = False) -> int:
     if name is None:
         return default
-    found = [index for index, step in enumerate(plan) if name in (step.makes, step.stage.name)]
-    if not found:
+    positions = [index for index, step in enumerate(plan) if name in (step.makes, step.stage.name)]
+    if not positions:
         names = [*dict.fromkeys(step.makes for step in plan), *dict.fromkeys(step.stage.name for step in plan)]
         raise RecipeError(f"the recipe has no step {name!r}.{did_you_mean(name, names)} Steps: {', '.join(names)}")
-    return found[-1] if from_the_end else found[0]
+    return positions[-1] if from_the_end else positions[0]
 
 
 def _seconds_left(recipe: Recipe, plan: Sequence[Step], results: Sequence[StageResult]) -> float | None:

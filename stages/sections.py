@@ -219,8 +219,8 @@ class ConsistencyConfig(Section):
     @model_validator(mode="after")
     def _no_more_than_there_are(self) -> "ConsistencyConfig":
         for name in ("num_to_end", "num_recalled"):
-            if (asked := getattr(self, name)) > self.num_dialogues:
-                raise ValueError(f"{name} is {asked}, and num_dialogues {self.num_dialogues}: lower one or raise the other")
+            if (count := getattr(self, name)) > self.num_dialogues:
+                raise ValueError(f"{name} is {count}, and num_dialogues {self.num_dialogues}: lower one or raise the other")
         return self
 
 

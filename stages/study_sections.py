@@ -58,7 +58,7 @@ class SamplingStudyConfig(SamplingStudySizes):
     def _temperatures_to_tell_apart(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
         if len(set(check_temperatures(temperatures))) < len(temperatures):
             raise ValueError(
-                f"the temperatures are {', '.join(f'{temperature:g}' for temperature in temperatures)}; give temperature once"
+                f"the temperatures are {', '.join(f'{temperature:g}' for temperature in temperatures)}; give each once"
             )
         return temperatures
 

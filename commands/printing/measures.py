@@ -28,16 +28,16 @@ _PICTURES: dict[int, int | str] = {
 }
 
 
-def print_statistics(found: DataStatistics, by: str | None) -> None:
+def print_statistics(statistics: DataStatistics, by: str | None) -> None:
     """Tables of Tables 6 and 26, lengths, ratings and safety labels; the total last."""
-    groups = found.groups or {}
-    names, rows = [*groups, "total"], [*groups.values(), found.total]
+    groups = statistics.groups or {}
+    names, rows = [*groups, "total"], [*groups.values(), statistics.total]
     key = (by or "group").replace("_", " ")
     counts = [[_count(row.comparisons), _count(row.prompts), _count(row.items), _count(row.annotators),
                _mean(row.turns_per_dialogue)] for row in rows]  # fmt: skip
     print_section("comparisons", [key, "comparisons", "prompts", "items", "annotators", "turns"], names, counts)
     print_section(
-        f"{found.total.unit} on average (example: dialogue with one response; prompt: last message)",
+        f"{statistics.total.unit} on average (example: dialogue with one response; prompt: last message)",
         [key, "example", "prompt", "response", "chosen - rejected", "longer chosen, %"],
         names,
         map(_lengths, rows),
@@ -45,12 +45,12 @@ def print_statistics(found: DataStatistics, by: str | None) -> None:
     _print_ratings("ratings", key, names, rows)
     labelled = [[_count(row.unsafe.total), *map(_percent, [row.unsafe, *row.safety.values()])] for row in rows]
     columns = [key, "labels", "unsafe", "safe > unsafe", "both safe", "both unsafe"]
-    if found.total.unsafe.total:
+    if statistics.total.unsafe.total:
         print_section("safety labels, in %; chosen > rejected, of pairs with both labels", columns, names, labelled)
     else:
         typer.echo("\nno safety labels")
-    if found.annotators is not None:
-        _print_annotators(found.annotators)
+    if statistics.annotators is not None:
+        _print_annotators(statistics.annotators)
 
 
 def _lengths(row: Statistics) -> list[str]:
@@ -87,48 +87,49 @@ def _print_annotators(annotators: Mapping[str, AnnotatorRow]) -> None:
     _print_ratings("annotators' ratings", "annotator", annotators, [row.statistics for row in annotators.values()])
 
 
-def print_agreement(found: DataAgreement, by: str) -> None:
+def print_agreement(agreement: DataAgreement, by: str) -> None:
     """Two tables, or the words that there is nothing to measure."""
-    if not found.is_known:
+    if not agreement.is_known:
         typer.echo(NOBODY_AGREES)
         return
     key = by.replace("_", " ")
     print_section(
         "Gwet's coefficients with half their 95 % interval (at most 1; 0 at chance)",
         [key, "judged again", "choices AC1", "ratings AC2", "safety labels AC1"],
-        found.groups,
+        agreement.groups,
         [
             [_again(group["choices"]), *(_coefficient(group[name]) for name in ("choices", "ratings", "safety_labels"))]
-            for group in found.groups.values()
+            for group in agreement.groups.values()
         ],
     )
     print_section(
         "how often another annotator chooses the same, in %, by the rating of the first",
         [key, "any", *(rating.removesuffix("_better") for rating in RATINGS)],
-        found.groups,
+        agreement.groups,
         [
             [_same(group[name]) for name in ("same_choice", *(f"same_choice_if_{rating}" for rating in RATINGS))]
-            for group in found.groups.values()
+            for group in agreement.groups.values()
         ],
     )
     typer.echo(f"\n{PAPERS_AGREEMENT}")
 
 
-def _again(found: Measured) -> str:
-    return _count(found.repeated) if isinstance(found, Agreement) else "0"
+def _again(agreement: Measured) -> str:
+    return _count(agreement.repeated) if isinstance(agreement, Agreement) else "0"
 
 
-def _coefficient(found: Measured) -> str:
-    if not isinstance(found, Agreement):
+def _coefficient(agreement: Measured) -> str:
+    if not isinstance(agreement, Agreement):
         return _NONE
-    half = max(found.high - found.coefficient, found.coefficient - found.low)  # one end may be cut at 1 or -1
-    return f"{round(found.coefficient, 2) + 0.0:.2f} ±{half:.2f}"
+    value = agreement.coefficient
+    half = max(agreement.high - value, value - agreement.low)  # one end may be cut at 1 or -1
+    return f"{round(value, 2) + 0.0:.2f} ±{half:.2f}"
 
 
-def _same(found: Measured) -> str:
-    if not isinstance(found, PairwiseAgreement):
+def _same(share: Measured) -> str:
+    if not isinstance(share, PairwiseAgreement):
         return _NONE
-    return f"{100 * found.share:.0f} ({100 * found.low:.0f}-{100 * found.high:.0f})"
+    return f"{100 * share.share:.0f} ({100 * share.low:.0f}-{100 * share.high:.0f})"
 
 
 def print_section(title: str, columns: Sequence[str], names: Iterable[str], rows: Iterable[Sequence[str]]) -> None:

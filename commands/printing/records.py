@@ -31,10 +31,10 @@ def records_json(picked: Sequence[Picked], model: "ModelText | None") -> list[di
     """Records with their fields, where they stand, and what a model sees of them. Raises as ``seen_text``."""
     shown = []
     for row in picked:
-        found = {"side": row.side, "row": row.row, **dataclasses.asdict(row.record)}
+        record = {"side": row.side, "row": row.row, **dataclasses.asdict(row.record)}
         if model:
-            found["seen"] = {name: _seen_json(seen) for name, seen in _seen(row, model).items()}
-        shown.append(found)
+            record["seen"] = {name: _seen_json(seen) for name, seen in _seen(row, model).items()}
+        shown.append(record)
     return shown
 
 

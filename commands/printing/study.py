@@ -8,15 +8,15 @@ import typer
 from commands.printing.lines import print_table
 
 
-def print_study(told: Mapping[str, Any]) -> None:
+def print_study(study: Mapping[str, Any]) -> None:
     """What a ``study.json`` holds."""
-    typer.echo(told["title"])
-    for note in told["notes"]:
+    typer.echo(study["title"])
+    for note in study["notes"]:
         typer.echo(note)
     typer.echo("")
-    for table in told["tables"]:
+    for table in study["tables"]:
         print_measured(table)
-    for finding in told["findings"]:
+    for finding in study["findings"]:
         typer.echo(f"{finding['id']} {finding['verdict']}: {finding['claim']} ({finding['source']})")
         for effect in finding["effects"]:
             within = "within -+" if effect["side"] == "within" else effect["side"]

@@ -82,7 +82,7 @@ def generalises(held: Held) -> Finding:
     return finding("F16", *effects)
 
 
-def consistency_tables(held: Held, asked: Sequence[int]) -> tuple[Table, ...]:
+def consistency_tables(held: Held, turn_numbers: Sequence[int]) -> tuple[Table, ...]:
     """Tables at the turns ``asked``: trained constraints obeyed and recalled, held-out ones obeyed, constraints obeyed falsely,
     each by arm; then trained and held-out constraints by family."""
     groups = {
@@ -91,8 +91,8 @@ def consistency_tables(held: Held, asked: Sequence[int]) -> tuple[Table, ...]:
         "Instructions kept, held-out constraints (A.3.5)": (HELD_OUT, obeyed, {}),
         "Constraints obeyed that nobody had asked for": (UNINSTRUCTED, obeyed, {}),
     }
-    by_turn = [_by_turn(title, held, asked, group, pick, paper) for title, (group, pick, paper) in groups.items()]
-    by_family = [_by_family(group, held, asked) for group in (TRAINED, HELD_OUT)]
+    by_turn = [_by_turn(title, held, turn_numbers, group, pick, paper) for title, (group, pick, paper) in groups.items()]
+    by_family = [_by_family(group, held, turn_numbers) for group in (TRAINED, HELD_OUT)]
     return tuple(table for table in (*by_turn, *by_family) if table.rows and table.columns)
 
 
@@ -103,13 +103,13 @@ def copying_tables(copied: Mapping[str, Sequence[bool]]) -> tuple[Table, ...]:
 
 
 def _by_turn(
-    title: str, held: Held, asked: Sequence[int], group: str, pick: Pick, paper: Mapping[str, Mapping[int, float]]
+    title: str, held: Held, turn_numbers: Sequence[int], group: str, pick: Pick, paper: Mapping[str, Mapping[int, float]]
 ) -> Table:
     """One line per arm, then every other arm minus ``without``. One column per turn, then the last turn that the context holds
     (trained constraints) or all turns (no instruction)."""
     columns = {
         f"turn {number}": {arm: select(turns, group, (number,)) for arm, turns in held.items()}
-        for number in asked
+        for number in turn_numbers
         if any(pick(turn) is not None for turn in select(held[WITH], group, (number,)))
     }
     if group == TRAINED and pick is obeyed and last_turns(held[WITH]):
@@ -133,9 +133,9 @@ def _by_turn(
     return Table(title, tuple(columns), tuple(rows) if columns else ())
 
 
-def _by_family(group: str, held: Held, asked: Sequence[int]) -> Table:
+def _by_family(group: str, held: Held, turn_numbers: Sequence[int]) -> Table:
     """One line per arm and family."""
-    numbers = [number for number in asked if select(held[WITH], group, (number,))]
+    numbers = [number for number in turn_numbers if select(held[WITH], group, (number,))]
     rows = [
         Row(
             f"{family.replace('_', ' ')}, {arm}",

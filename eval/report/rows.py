@@ -119,10 +119,10 @@ def annotation_table(axis: Axis, comparisons: Sequence[Comparison]) -> Annotatio
     )
 
 
-def consistency_rows(arm: Any, policy: str, turns: Sequence[Turn], asked: Sequence[int]) -> list[ConsistencyRow]:
+def consistency_rows(arm: Any, policy: str, turns: Sequence[Turn], turn_numbers: Sequence[int]) -> list[ConsistencyRow]:
     """Obeying at each of the turns ``asked`` about, under trained constraints."""
     rows = []
-    for number in asked:
+    for number in turn_numbers:
         turns_there = select(turns, TRAINED, (number,))
         num_overflowed = sum(turn.obeyed is None for turn in turns_there)
         rows.append(ConsistencyRow(arm, policy, number, share(turns_there), num_overflowed))

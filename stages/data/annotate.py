@@ -51,8 +51,8 @@ def run(
                 "files for people take one or two policies, and rlhf import decides which pairs are held out; "
                 "remove --heldout-prompts and further --policies"
             )
-        asked = training * (2 if len(inputs["policies"]) == 1 else 1)
-        answers = _answer_all(config, inputs["policies"], asked, progress, seed, states)
+        prompts_to_answer = training * (2 if len(inputs["policies"]) == 1 else 1)
+        answers = _answer_all(config, inputs["policies"], prompts_to_answer, progress, seed, states)
         return {"pairs": hand_out(config, training, answers, out)}
     heldout = inputs.get("heldout_prompts", [])
     testing = [
@@ -66,8 +66,8 @@ def run(
     counts = {}
     for axis in AXES:
         for name, drawn in ((axis, training), (f"{axis}-heldout", testing))[: 1 + bool(heldout)]:
-            asked = [prompt for prompt in drawn if prompt.is_safety == (axis == "safety")]
-            items = [item for prompt in asked for item in _items(cases[prompt.id], answers[prompt.id])]
+            of_axis = [prompt for prompt in drawn if prompt.is_safety == (axis == "safety")]
+            items = [item for prompt in of_axis for item in _items(cases[prompt.id], answers[prompt.id])]
             rows = annotate(world, items, axis, config.batch, seed)
             with (out / f"{name}.jsonl").open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -99,15 +99,15 @@ def _answer_all(
 
 def _samplings(config: AnnotationConfig, num_policies: int, prompts: Sequence[Prompt], seed: int) -> list[Sampling]:
     """Everything that is to be sampled, in its order."""
-    found = []
+    samplings = []
     for policy in range(num_policies):
         rng = random.Random(f"annotate:{config.batch}:{policy}:{seed}")
         drawn = [(prompt, rng.choice(config.temperatures), occurrence) for prompt, occurrence in _occurrences(prompts)]
         for group in sorted({(temperature, occurrence) for _, temperature, occurrence in drawn}):
-            asked = [prompt for prompt, *drawn_group in drawn if tuple(drawn_group) == group]
+            group_prompts = [prompt for prompt, *drawn_group in drawn if tuple(drawn_group) == group]
             # Each policy and occurrence has random numbers of its own, or equal policies would give equal answers.
-            found.append(Sampling(policy, group[0], rng.getrandbits(63), asked))
-    return found
+            samplings.append(Sampling(policy, group[0], rng.getrandbits(63), group_prompts))
+    return samplings
 
 
 def _batches(
@@ -121,8 +121,8 @@ def _batches(
         sampler = TransformersSampler(*load_policy(artifact.path), say=progress.say)
         for number, sampling in enumerate(samplings):
             if sampling.policy == policy:
-                asked = [prompt.messages for prompt in sampling.prompts]
-                yield from answer(sampler, asked, sampling.temperature, config.max_new_tokens, sampling.seed, done, number)
+                prompts = [prompt.messages for prompt in sampling.prompts]
+                yield from answer(sampler, prompts, sampling.temperature, config.max_new_tokens, sampling.seed, done, number)
 
 
 def _occurrences(prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, int]]:

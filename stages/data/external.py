@@ -97,12 +97,12 @@ def _dialogue(row: dict[str, Any]) -> Dialogue:
 
 
 def _messages(row: dict[str, Any]) -> Messages:
-    found = row.get("messages", row.get("prompt"))
-    if isinstance(found, str):
-        return [user(found)]
-    if not isinstance(found, list):
+    text_or_messages = row.get("messages", row.get("prompt"))
+    if isinstance(text_or_messages, str):
+        return [user(text_or_messages)]
+    if not isinstance(text_or_messages, list):
         raise _missing("prompt or messages", row)
-    return found
+    return text_or_messages
 
 
 def _missing(what: str, row: dict[str, Any]) -> MessagesError:

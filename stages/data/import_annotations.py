@@ -157,15 +157,15 @@ def _metrics(works: Sequence[Import]) -> dict[str, Any]:
     rejected: dict[str, int] = {}
     ignored: dict[str, int] = {}
     for work in works:
-        for counts, found in ((rejected, work.rejected), (ignored, work.ignored_columns)):
-            for name, count in found.items():
+        for counts, counted in ((rejected, work.rejected), (ignored, work.ignored_columns)):
+            for name, count in counted.items():
                 counts[name] = counts.get(name, 0) + count
-    told = dict(itertools.islice(ignored.items(), COLUMNS_TOLD))
+    shown_columns = dict(itertools.islice(ignored.items(), COLUMNS_TOLD))
     return {
         "read": sum(work.read for work in works),
         "accepted": sum(work.accepted for work in works),
         "rejected": rejected,
         "formats": sorted({name for work in works for name in work.formats.values()}),
-        "ignored_columns": told,
-        "ignored_columns_not_told": len(ignored) - len(told),
+        "ignored_columns": shown_columns,
+        "ignored_columns_not_told": len(ignored) - len(shown_columns),
     }

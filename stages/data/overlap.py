@@ -37,8 +37,8 @@ class NothingLeft(ValueError):
 
 def checked_rows(artifact: Artifact, evaluation: Iterable[Artifact], config: OverlapConfig) -> Iterator[CheckedRow]:
     """Every row of ``artifact`` (training sides of preferences, or prompts) against the prompts of ``evaluation``."""
-    asked = {prompt.id: prompt.messages for artifact in evaluation for prompt in prompts_of(artifact)}
-    prompts = EvaluationPrompts(asked, config.n, config.share)
+    evaluation_prompts = {prompt.id: prompt.messages for artifact in evaluation for prompt in prompts_of(artifact)}
+    prompts = EvaluationPrompts(evaluation_prompts, config.n, config.share)
     if artifact.reference.kind == "preferences":
         for comparison in iterate_records(artifact.file("train.parquet"), Comparison):
             yield CheckedRow("train.parquet", comparison, comparison.prompt, prompts.in_messages(comparison.prompt))

@@ -62,10 +62,10 @@ def examine(registry: Registry, recipe: Recipe, given: dict[str, str], seed: int
     The policy may be a Hugging Face folder. Raises RegistryError for a reference that leads nowhere or to another kind, and
     ValueError for a folder that is none.
     """
-    found = {role: _subject(registry, recipe, role, given.get(role)) for role in ("policy", *_KINDS)}
+    subjects_by_role = {role: _subject(registry, recipe, role, given.get(role)) for role in ("policy", *_KINDS)}
     yield from machine_checks(registry.root)
     subjects: dict[str, Subject] = {}
-    for role, subject in found.items():
+    for role, subject in subjects_by_role.items():
         whole = _files(role, subject) if subject and subject.artifact else None
         if whole:
             yield whole
@@ -138,8 +138,8 @@ def _tokenizer(policy: Subject | None, registry: Registry) -> tuple[PreTrainedTo
     if policy is None:
         texts = [message["content"] for messages in DIALOGUES for message in messages]
         tokenizer = train_tokenizer(texts * 20, 600, CHAT_TEMPLATE)
-        found = f"{registry.root} holds no policy: a fresh tokenizer of {len(tokenizer)} tokens was checked instead"
-        return tokenizer, Check("tokenizer", "note", found, "give --policy REF or a Hugging Face folder to check yours")
+        note = f"{registry.root} holds no policy: a fresh tokenizer of {len(tokenizer)} tokens was checked instead"
+        return tokenizer, Check("tokenizer", "note", note, "give --policy REF or a Hugging Face folder to check yours")
     try:
         its_own: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(policy.path, local_files_only=True)
     except Exception as error:  # the library raises what it likes at a damaged file

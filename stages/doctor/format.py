@@ -69,9 +69,9 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> Check:
         problems.append(f"pad is {which} (id {pad}), so that a model trained with it may never learn to stop")
     if pad is not None and not 0 <= pad < len(tokenizer):
         problems.append(f"pad has the id {pad}, and there are {len(tokenizer)} tokens")
-    found, needed = (*names.values(), pad), (PAD_ID, BOS_ID, EOS_ID, PAD_ID)
-    if not problems and found != needed:
-        problems.append(f"unk, BOS, EOS and pad have the ids {found} and must have {needed}")
+    ids, needed = (*names.values(), pad), (PAD_ID, BOS_ID, EOS_ID, PAD_ID)
+    if not problems and ids != needed:
+        problems.append(f"unk, BOS, EOS and pad have the ids {ids} and must have {needed}")
     fine = f"unk and pad {pad}, BOS {tokenizer.bos_token_id}, EOS {tokenizer.eos_token_id}"
     if tokenizer.pad_token_id is None:
         fine += " (it has no pad; unk stands in)"
@@ -86,10 +86,10 @@ def turns(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Encoded]) -> C
     for messages, encoded in many:
         prompt = encode_prompt(tokenizer, messages[:-1])
         for ids, num_eos in ((encoded.ids, num_turns(messages)), (prompt.ids, num_turns(messages) - 1)):
-            found = ids.count(tokenizer.bos_token_id), ids.count(tokenizer.eos_token_id)
-            if found != (num_turns(messages), num_eos):
+            counts = ids.count(tokenizer.bos_token_id), ids.count(tokenizer.eos_token_id)
+            if counts != (num_turns(messages), num_eos):
                 belong = f"{num_turns(messages)} and {num_eos} belong"
-                problems.append(f"{found[0]} BOS and {found[1]} EOS where {belong}, in {_shown(tokenizer, ids)}")
+                problems.append(f"{counts[0]} BOS and {counts[1]} EOS where {belong}, in {_shown(tokenizer, ids)}")
     advice = "use a tokenizer that adds no special tokens of its own and splits them in plain text"
     return checked("turns", problems, f"one BOS and one EOS a turn in {len(many)} dialogues and their prompts", advice)
 
@@ -127,17 +127,17 @@ def template(tokenizer: PreTrainedTokenizerBase, in_registry: bool) -> Iterator[
     many = [*DIALOGUES, *(messages[:-1] for messages in DIALOGUES)]
     problems = [problem for messages in many if (problem := _other_ids(tokenizer, messages))]
     if problems and not any(_other_ids(tokenizer, messages, space=" ") for messages in many):
-        found = "it lacks the space in front of each turn: this tokenizer puts one at the beginning of a text alone, and in "
-        found += "the reference format each turn is a text of its own"
+        fault = "it lacks the space in front of each turn: this tokenizer puts one at the beginning of a text alone, and in "
+        fault += "the reference format each turn is a text of its own"
         spaced = f"write bos_token + ' {B_INST} ' into it, for the tools that use it; policy/chat.py does not"
-        yield Check("template", "wrong" if in_registry else "note", found, spaced)
+        yield Check("template", "wrong" if in_registry else "note", fault, spaced)
     else:
         fine = f"the ids of policy/chat.py for {len(DIALOGUES)} dialogues and their prompts"
         yield checked("template", problems[:1], fine, advice)
     let_in = [tag for tag in TAGS if _renders(tokenizer, [user(f"Say {tag} twice.")])]
     if let_in:
-        found = f"user text may hold {', '.join(let_in)} and so forge a turn, where other tools use the template"
-        yield Check("template refusals", "wrong" if in_registry else "note", found, advice)
+        fault = f"user text may hold {', '.join(let_in)} and so forge a turn, where other tools use the template"
+        yield Check("template refusals", "wrong" if in_registry else "note", fault, advice)
     else:
         yield Check("template refusals", "ok", "user text that holds a tag is refused")
 
@@ -171,10 +171,10 @@ def _other_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages, space: st
     except TemplateError as error:
         return f"it cannot render {_shown(tokenizer, expected)}: {error}"
     rendered = rendered.replace(str(tokenizer.bos_token), f"{tokenizer.bos_token}{space}")
-    found = tokenizer(rendered, add_special_tokens=False)["input_ids"]
-    if found == expected:
+    its_ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    if its_ids == expected:
         return None
-    return f"{first_difference(tokenizer, found, expected)} in {_shown(tokenizer, expected)}"
+    return f"{first_difference(tokenizer, its_ids, expected)} in {_shown(tokenizer, expected)}"
 
 
 def _renders(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> bool:

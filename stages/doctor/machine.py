@@ -40,9 +40,9 @@ def library_checks(distribution: str = DISTRIBUTION, python: str = platform.pyth
             "libraries", "skipped", f"{distribution} is not installed, so nothing says what it needs", "pip install -e ."
         )
         return
-    asked = about["Requires-Python"] or ""
-    wrong = [] if python in SpecifierSet(asked) else [f"Python {python} does not fit {asked}"]
-    yield checked("python", wrong, f"{python}, within {asked}", f"use a Python within {asked}")
+    supported = about["Requires-Python"] or ""
+    wrong = [] if python in SpecifierSet(supported) else [f"Python {python} does not fit {supported}"]
+    yield checked("python", wrong, f"{python}, within {supported}", f"use a Python within {supported}")
     needed = [Requirement(text) for text in importlib.metadata.requires(distribution) or []]
     core = [requirement for requirement in needed if not requirement.marker or requirement.marker.evaluate({"extra": ""})]
     problems = [problem for requirement in core if (problem := _misfit(requirement))]
@@ -84,12 +84,12 @@ def _memory() -> str:
 
 def accelerator() -> Check:
     """GPUs with their memory, and whether they compute in bfloat16."""
-    found = []
+    devices = []
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
         bf16 = "with bfloat16" if about.major >= 8 else "without bfloat16"
-        found.append(f"{about.name}, {size_text(about.total_memory)}, {bf16}")
-    return Check("accelerator", "note", "; ".join(found) or "no GPU; everything runs on the CPU, in float32")
+        devices.append(f"{about.name}, {size_text(about.total_memory)}, {bf16}")
+    return Check("accelerator", "note", "; ".join(devices) or "no GPU; everything runs on the CPU, in float32")
 
 
 def disk(folder: Path, free: int) -> Check:
@@ -107,6 +107,6 @@ def locks(folder: Path) -> Check:
     except RegistryError as error:
         return Check("locks", "wrong", str(error), "put the registry on a disk of this machine")
     except OSError as error:
-        found = f"{folder} cannot be written ({error.strerror}): existing artifacts can be read, but nothing can be made"
-        return Check("locks", "note", found, "give another --registry to make something")
+        fault = f"{folder} cannot be written ({error.strerror}): existing artifacts can be read, but nothing can be made"
+        return Check("locks", "note", fault, "give another --registry to make something")
     return Check("locks", "ok", f"files in {folder} can be locked")

@@ -43,24 +43,24 @@ def scale(axis: str, scores: Tensor, lengths: Tensor, threshold: float) -> Check
     low, *middle, high = scores.quantile(torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])).tolist()
     spread = scores.std(correction=0).item()
     quantiles = ", ".join(f"{quantile:.2f}" for quantile in middle)
-    found = f"{len(scores)} responses, raw logits: mean {scores.mean():.2f}, sd {spread:.2g}, {low:.2f} to {high:.2f} "
-    found += f"(10, 50, 90 %: {quantiles}); {saturated:.0%} beyond a sigmoid of {_SATURATED} or {1 - _SATURATED:.2f}"
+    summary = f"{len(scores)} responses, raw logits: mean {scores.mean():.2f}, sd {spread:.2g}, {low:.2f} to {high:.2f} "
+    summary += f"(10, 50, 90 %: {quantiles}); {saturated:.0%} beyond a sigmoid of {_SATURATED} or {1 - _SATURATED:.2f}"
     notes = []
     if axis == "safety":
         below = (sigmoid < threshold).float().mean().item()
-        found += f"; {below:.0%} below the threshold {threshold}"
+        summary += f"; {below:.0%} below the threshold {threshold}"
         if below == 1:
             notes.append("every response is below the threshold, so helpfulness never counts")
     if not spread >= LEAST_SPREAD:
-        return Check(f"{axis} scores", "wrong", found, "the head is dead or was never trained: train the reward model again")
+        return Check(f"{axis} scores", "wrong", summary, "the head is dead or was never trained: train the reward model again")
     if spread and lengths.std() > 0:
         together = torch.corrcoef(torch.stack([scores, lengths]))[0, 1].item()
-        found += f"; correlation with length {together:.2f}"
+        summary += f"; correlation with length {together:.2f}"
         if abs(together) > _OF_LENGTH:
             notes.append("the score is hardly more than length, which PPO will exploit")
     if saturated > 0.5:
         notes.append("most scores are saturated: their sigmoid tells little, though PPO reads the logit")
-    return Check(f"{axis} scores", "note" if notes else "ok", found, "; ".join(notes))
+    return Check(f"{axis} scores", "note" if notes else "ok", summary, "; ".join(notes))
 
 
 def alike(axis: str, alone: Tensor, batched: Tensor) -> Check:

@@ -16,6 +16,6 @@ def check_answerable(policy: Path, prompts: Sequence[Prompt], max_new_tokens: in
 
     Raises MessagesError, CheckpointError.
     """
-    asked = [prompt.messages for prompt in prompts]
-    encoded = [prompt.ids for prompt in encode_prompts(load_tokenizer(policy), asked)]
-    check_context(asked, encoded, max_new_tokens, AutoConfig.from_pretrained(policy).max_position_embeddings)
+    messages = [prompt.messages for prompt in prompts]
+    encoded = [prompt.ids for prompt in encode_prompts(load_tokenizer(policy), messages)]
+    check_context(messages, encoded, max_new_tokens, AutoConfig.from_pretrained(policy).max_position_embeddings)

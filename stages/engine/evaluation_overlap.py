@@ -23,17 +23,17 @@ def check_overlap(
     is said and, where other prompts could be drawn, what would draw them.
     """
     evaluation = [prompt for artifact in inputs.get("evaluation_prompts", []) for prompt in prompts_of(artifact)]
-    found = evaluation_prompts_in(drawn, evaluation)
-    if not found:
+    overlapping = evaluation_prompts_in(drawn, evaluation)
+    if not overlapping:
         return 0
-    first = f"{found[0].id} ({found[0].messages[-1]['content'][:60]!r})"
-    told = f"{len(found)} of the {len(drawn)} drawn prompts are for evaluation, the first {first}"
+    first = f"{overlapping[0].id} ({overlapping[0].messages[-1]['content'][:60]!r})"
+    summary = f"{len(overlapping)} of the {len(drawn)} drawn prompts are for evaluation, the first {first}"
     if not allow:
         others = len(evaluation_prompts_in(prompts, evaluation)) < len(prompts)
         draw_others = f", draw others of these ({to_draw_others})," if others and to_draw_others else ""
         raise EvaluationPromptsDrawn(
-            f"{told}: what learns from them can no longer be measured with them; give other prompts{draw_others} or say "
+            f"{summary}: what learns from them can no longer be measured with them; give other prompts{draw_others} or say "
             f"--allow-overlap (in a recipe {section}.allow_overlap=true)"
         )
-    progress.say(f"{told}, and that is allowed")
-    return len(found)
+    progress.say(f"{summary}, and that is allowed")
+    return len(overlapping)

@@ -75,8 +75,8 @@ def token_counter(tokenizer: PreTrainedTokenizerBase) -> CountTokens:
     def count(texts: list[str]) -> Sequence[int]:
         if not texts:
             return []
-        found = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
-        return [len(ids) for ids in found["input_ids"]]
+        encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
+        return [len(ids) for ids in encoded["input_ids"]]
 
     return count
 

@@ -29,14 +29,14 @@ def draw_prompts(
     Raises TooFewPrompts, which ends with ``what_to_do``.
     """
     rng = random.Random(f"draw:{draw}:{seed}")
-    found: list[Prompt] = []
+    drawn_prompts: list[Prompt] = []
     for count, tagged in ((num_helpful, False), (num_adversarial, True)):
         group = [prompt for prompt in prompts if prompt.is_safety == tagged]
         if count > len(group):
             what = "with" if tagged else "without"
             raise TooFewPrompts(f"{count} prompts {what} the safety tag are needed and there are {len(group)}; {what_to_do}")
-        found += rng.sample(group, count)
-    return found
+        drawn_prompts += rng.sample(group, count)
+    return drawn_prompts
 
 
 def held_out_prompts(

@@ -175,13 +175,13 @@ def _what_else_there_is(
 
 
 def _listed(changes: Sequence[Difference], at_most: int = 4) -> str:
-    told = [
+    lines = [
         change.what
         if change.what.startswith("inputs.")
         else f"{change.what} ({json.dumps(change.left)} -> {json.dumps(change.right)})"
         for change in changes[:at_most]
     ]
-    return ", ".join(told) + (f" and {len(changes) - at_most} more" if changes[at_most:] else "")
+    return ", ".join(lines) + (f" and {len(changes) - at_most} more" if changes[at_most:] else "")
 
 
 def seed_everything(seed: int) -> None:
@@ -206,13 +206,13 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def library_versions() -> dict[str, str]:
     """Versions of Python and of the LIBRARIES that are installed, without importing them."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for library in LIBRARIES:
         try:
-            found[library] = importlib.metadata.version(library)
+            versions[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def git_revision() -> str | None:

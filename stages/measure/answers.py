@@ -31,10 +31,10 @@ def judged_answers(
     """``k`` answers to each of the ``prompts``, scored by both reward models and judged by gold; those of a prompt in a row."""
     artifact = one(inputs, "prompts")
     world, cases, prompts = world_of(artifact), cases_of(artifact), prompts_of(artifact)
-    asked = [prompt.messages for prompt in prompts]
+    messages = [prompt.messages for prompt in prompts]
     groups: list[list[Response]] = [[] for _ in prompts]
     saved = SavedBatches(states, AnsweredBatch)
-    batches = answer(sampler, asked, config.temperature, config.max_new_tokens, seed, saved.done, k=k)
+    batches = answer(sampler, messages, config.temperature, config.max_new_tokens, seed, saved.done, k=k)
     with progress.meter(k * len(prompts), label, "answer") as advance:
         for batch in saved.save(batches):
             for index, response in zip(batch.indices, batch.responses, strict=True):

@@ -84,7 +84,7 @@ def attention_arms(
     figures: dict[str, str] = {}
     for arm, checkpoint in policies.items():
         model, _ = load_policy(checkpoint)
-        read = (turn_attention(model, arm, dialogue, found) for dialogue, found in spans.items())
+        read = (turn_attention(model, arm, dialogue, arm_spans) for dialogue, arm_spans in spans.items())
         for of_turns in progress.track(read, len(spans), f"attention, {arm}", "dialogue"):
             rows += of_turns
         if arm in (WITHOUT, WITH):
@@ -112,10 +112,10 @@ def attention_map(model: PreTrainedModel, spans: TokenSpans, bin_size: int) -> A
 
 def turn_attention(model: PreTrainedModel, arm: str, dialogue: str, spans: TokenSpans) -> list[TurnAttention]:
     """From each turn of a dialogue to its instruction, but for the first, which holds it."""
-    found = instruction_attention(model, spans.ids, spans.turns[1:], spans.instruction)
+    measured = instruction_attention(model, spans.ids, spans.turns[1:], spans.instruction)
     return [
         TurnAttention(arm, dialogue, turn, attention.maximum, attention.mean_of_heads, attention.share)
-        for turn, attention in enumerate(found, start=2)
+        for turn, attention in enumerate(measured, start=2)
     ]
 
 

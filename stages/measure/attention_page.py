@@ -49,12 +49,12 @@ def transcript_in(file: Path, number: int, instruction: str | None) -> Transcrip
         raise ValueError(
             f"row {number} of {file} was asked for, and it has {sum(1 for _ in read_rows(file))} rows; give one of them"
         )
-    found = next(scorables(row, DIALOGUES, file_type(file) == "csv", ["helpfulness"]))
-    if not isinstance(found, Scorable):
-        raise ValueError(f"row {number} of {file} is not a dialogue: {found}")
-    messages = found.dialogues[ALONE]
+    scorable = next(scorables(row, DIALOGUES, file_type(file) == "csv", ["helpfulness"]))
+    if not isinstance(scorable, Scorable):
+        raise ValueError(f"row {number} of {file} is not a dialogue: {scorable}")
+    messages = scorable.dialogues[ALONE]
     system = messages[0]["content"] if messages[0]["role"] == "system" else None
-    held = instruction or found.fields.get("instruction") or system
+    held = instruction or scorable.fields.get("instruction") or system
     if not isinstance(held, str):
         raise ValueError(
             f"row {number} of {file} has neither a system message nor a field `instruction`; say which words of its first "

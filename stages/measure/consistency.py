@@ -70,15 +70,15 @@ def run(
 
 def _askable(given: Sequence[Dialogue], constraints: Sequence[Constraint]) -> list[Dialogue]:
     """Those whose users' words can be said under an instruction, as in training. Raises GattError where there are none."""
-    found = [dialogue for dialogue in given if not dialogue.is_safety and not states_one_of(dialogue, constraints)]
-    if not found:
+    askable = [dialogue for dialogue in given if not dialogue.is_safety and not states_one_of(dialogue, constraints)]
+    if not askable:
         raise GattError(f"none of {len(given)} dialogues is without the safety tag and states no constraint; give others")
-    return found
+    return askable
 
 
-def sandbox_obeys(asked: Sequence[tuple[Any, Messages, str]]) -> list[bool]:
+def sandbox_obeys(answers: Sequence[tuple[Any, Messages, str]]) -> list[bool]:
     """The sandbox's checkers, which read the response alone."""
-    return [rules.obeys(constraint.family, constraint.value, response) for constraint, _, response in asked]
+    return [rules.obeys(constraint.family, constraint.value, response) for constraint, _, response in answers]
 
 
 def team_obeys(
@@ -90,12 +90,14 @@ def team_obeys(
 ) -> Obeys:
     """The constraints' checkers, and the ``judge`` for those without. Raises GattError where one is needed and not given."""
     judged_alone = [dialogue for dialogue in dialogues if dialogue.constraints[0].check is None]
-    asked = [dialogue.user_message(turn) for dialogue in judged_alone for turn in range(1, len(dialogue.user_turns) + 1)]
-    judge = judge_of(inputs, constraints, [words for words in asked if fits([user(words)])], max_new_tokens)
+    user_messages = [
+        dialogue.user_message(turn) for dialogue in judged_alone for turn in range(1, len(dialogue.user_turns) + 1)
+    ]
+    judge = judge_of(inputs, constraints, [words for words in user_messages if fits([user(words)])], max_new_tokens)
     judged = by_checkers_and_models(constraints, judge)
 
-    def obeys(asked: Sequence[tuple[Any, Messages, str]]) -> list[bool]:
-        return judged([Asked(constraint, [*prompt, assistant(response)], response) for constraint, prompt, response in asked])
+    def obeys(answers: Sequence[tuple[Any, Messages, str]]) -> list[bool]:
+        return judged([Asked(constraint, [*prompt, assistant(response)], response) for constraint, prompt, response in answers])
 
     return obeys
 
@@ -151,9 +153,11 @@ def turn_lengths(tokenizer: PreTrainedTokenizerBase) -> Callable[[Messages], int
         return len(encode(tokenizer, messages).ids)
 
     def length(prompt: Messages) -> int:
-        said = [(message["role"], message["content"]) for message in prompt]
-        first = 3 if said[0][0] == "system" else 2
-        return of_turn(*said[:first]) + sum(of_turn(*said[start : start + 2]) for start in range(first, len(said), 2))
+        messages = [(message["role"], message["content"]) for message in prompt]
+        first = 3 if messages[0][0] == "system" else 2
+        return of_turn(*messages[:first]) + sum(
+            of_turn(*messages[start : start + 2]) for start in range(first, len(messages), 2)
+        )
 
     return length
 
@@ -162,11 +166,11 @@ def _saved(
     talk: Iterator[ConsistencyStats], num_done: int, sampler: TransformersSampler, states: SavedStates
 ) -> Iterator[ConsistencyStats]:
     """The turns as they come; now and then all of them are saved."""
-    told: list[ConsistencyStats] = []
+    history: list[ConsistencyStats] = []
     for stats in talk:
-        told.append(stats)
+        history.append(stats)
         if stats.turn > num_done and states.due(stats.turn):
-            states.save(stats.turn, partial(save_turns, sampler, told))
+            states.save(stats.turn, partial(save_turns, sampler, history))
             states.keep_newest(2)
         yield stats
 
@@ -199,33 +203,33 @@ def read_turns(evaluation: Artifact) -> list[Turn]:
     return read_records(evaluation.file(TURNS_FILE), Turn)
 
 
-def summary(rows: Sequence[Turn], asked: Sequence[int]) -> dict[str, Any]:
+def summary(rows: Sequence[Turn], turn_numbers: Sequence[int]) -> dict[str, Any]:
     """The shares of an evaluation for its manifest: ``obeying`` by group and turn, false obeying in the group ``none``.
 
     ``context_full``: dialogues that are in none of the shares of a turn, because their context had been full before it.
     """
     last = last_turns(rows)
     return {
-        "obeying": {group: _by_turn(select(rows, group), asked) for group in GROUPS if select(rows, group)},
+        "obeying": {group: _by_turn(select(rows, group), turn_numbers) for group in GROUPS if select(rows, group)},
         "context_full": {
-            group: {str(number): sum(row.obeyed is None for row in select(rows, group, (number,))) for number in asked}
+            group: {str(number): sum(row.obeyed is None for row in select(rows, group, (number,))) for number in turn_numbers}
             for group in GROUPS
-            if any(row.obeyed is None for row in select(rows, group, asked))
+            if any(row.obeyed is None for row in select(rows, group, turn_numbers))
         },
         "by_family": {
-            group: {family: _by_turn(select(rows, group, family=family), asked) for family in families(rows, group)}
+            group: {family: _by_turn(select(rows, group, family=family), turn_numbers) for family in families(rows, group)}
             for group in GROUPS
             if families(rows, group)
         },
-        "recall": _by_turn([row for row in select(rows, TRAINED) if row.recalled is not None], asked, recalled),
+        "recall": _by_turn([row for row in select(rows, TRAINED) if row.recalled is not None], turn_numbers, recalled),
         "false_obeying": _value(share(select(rows, UNINSTRUCTED))),
         "last_turn": {"obeying": _value(share(last)), "dialogues": len(last), "turns": [row.turn for row in last]},
     }
 
 
-def _by_turn(rows: Sequence[Turn], asked: Sequence[int], pick: Any = None) -> dict[str, float]:
-    found = {number: [row for row in rows if row.turn == number] for number in asked}
-    shares = {number: share(turns, pick) if pick else share(turns) for number, turns in found.items()}
+def _by_turn(rows: Sequence[Turn], turn_numbers: Sequence[int], pick: Any = None) -> dict[str, float]:
+    rows_by_turn = {number: [row for row in rows if row.turn == number] for number in turn_numbers}
+    shares = {number: share(turns, pick) if pick else share(turns) for number, turns in rows_by_turn.items()}
     return {str(number): estimate.value for number, estimate in shares.items() if estimate.known}
 
 

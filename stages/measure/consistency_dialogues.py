@@ -67,7 +67,9 @@ def team_dialogues(
     asked. Without an instruction only constraints with a checker are watched for. Raises GattError where the constraints do not
     allow what ``config`` asks for.
     """
-    said = [tuple(message["content"] for message in dialogue.messages if message["role"] == "user") for dialogue in dialogues]
+    user_texts = [
+        tuple(message["content"] for message in dialogue.messages if message["role"] == "user") for dialogue in dialogues
+    ]
     checked = tuple(constraint for constraint in constraints if constraint.check is not None)
     pools = {
         TRAINED: [constraint for constraint in constraints if not constraint.held_out],
@@ -82,28 +84,28 @@ def team_dialogues(
                 "give one, or ask for none of them"
             )
     last, last_of_others = max(config.turns), min(config.control_turns, max(config.turns))
-    found = []
+    talks = []
     for group, count in counts.items():
         for index in range(count):
             rng = random.Random(f"consistency:{seed}:{group}:{index}")
             to_end = group == TRAINED and index < config.num_to_end
             num_turns = last if group == TRAINED else last_of_others
-            turns = _user_turns(said, index, rng, max(num_turns, context // _SHORTEST_TURN) if to_end else num_turns)
+            turns = _user_turns(user_texts, index, rng, max(num_turns, context // _SHORTEST_TURN) if to_end else num_turns)
             if group == UNINSTRUCTED:
-                found.append(ConsistencyDialogue(group, "", checked, turns))
+                talks.append(ConsistencyDialogue(group, "", checked, turns))
                 continue
             families = sorted({constraint.family for constraint in pools[group]})
             constraint = rng.choice(
                 [constraint for constraint in pools[group] if constraint.family == families[index % len(families)]]
             )
             instruction = constraint.terse if rng.random() < 0.5 else constraint.instruction
-            found.append(ConsistencyDialogue(group, instruction, (constraint,), turns, config.instruction_in, to_end))
-    return found
+            talks.append(ConsistencyDialogue(group, instruction, (constraint,), turns, config.instruction_in, to_end))
+    return talks
 
 
-def _user_turns(said: Sequence[tuple[str, ...]], first: int, rng: random.Random, count: int) -> tuple[str, ...]:
+def _user_turns(user_texts: Sequence[tuple[str, ...]], first: int, rng: random.Random, count: int) -> tuple[str, ...]:
     """``count`` messages, of the user of the dialogue whose turn it is and then of others, drawn at random."""
-    turns = list(said[first % len(said)])
+    turns = list(user_texts[first % len(user_texts)])
     while len(turns) < count:
-        turns += rng.choice(said)
+        turns += rng.choice(user_texts)
     return tuple(turns[:count])

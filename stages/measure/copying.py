@@ -43,14 +43,14 @@ def copies(sampler: Sampler, world_seed: int, count: int, temperature: float, ma
 def questions(world: World, count: int, seed: int) -> list[Task]:
     """Different ones, in the order in which they are drawn. Raises ValueError where there are not so many."""
     rng, questioner = random.Random(f"copying:{seed}"), Questioner(world, "test")
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     for _ in range(_DRAWS * count):
         task = questioner.task(rng, "repeat")
-        if len(found) < count and not any(word in world.held_out for word in task.settles.split()):
-            found.setdefault(task.question, task)
-    if len(found) < count:
-        raise ValueError(f"{count} different questions to say words back are more than the {len(found)} found; ask for fewer")
-    return list(found.values())
+        if len(tasks) < count and not any(word in world.held_out for word in task.settles.split()):
+            tasks.setdefault(task.question, task)
+    if len(tasks) < count:
+        raise ValueError(f"{count} different questions to say words back are more than the {len(tasks)} found; ask for fewer")
+    return list(tasks.values())
 
 
 def read_copies(evaluation: Artifact) -> Sequence[Copy]:

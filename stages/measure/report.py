@@ -131,23 +131,23 @@ def _where_it_lies(study: Artifact) -> dict[str, Any]:
 
 def _ancestors(registry: Registry, artifact: Artifact) -> list[Artifact]:
     """The artifact and all that it was made from, each once, parents first."""
-    found: dict[str, Artifact] = {}
+    ancestors: dict[str, Artifact] = {}
 
     def visit(each: Artifact) -> None:
-        if str(each.reference) in found:
+        if str(each.reference) in ancestors:
             return
         for given in each.manifest.parents.values():
             for parent in given:
-                if parent.reference not in found:
+                if parent.reference not in ancestors:
                     visit(registry.resolve(parent.reference))
-        found[str(each.reference)] = each
+        ancestors[str(each.reference)] = each
 
     visit(artifact)
-    return list(found.values())
+    return list(ancestors.values())
 
 
-def _value(found: WinRate | None) -> float | None:
-    return found.estimate.value if found and found.estimate.known else None
+def _value(win: WinRate | None) -> float | None:
+    return win.estimate.value if win and win.estimate.known else None
 
 
 def _comparisons(axis: Axis, preferences: Sequence[Artifact]) -> list[Comparison]:

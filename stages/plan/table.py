@@ -153,10 +153,12 @@ def this_machine(folder: Path, device: str = "cpu") -> Machine:
         name = f"{ASSUMED_GPU} of {gigabytes(GPU_BYTES)}"
         note = f"{device} is not here; the plan assumes an {name}"
         return Machine(device, f"{name}, assumed", GPU_BYTES, free_disk, operations_per_second("cuda"), note=note)
-    found = torch.cuda.get_device_properties(number)
-    known = any(name in found.name for name in GPU_OPERATIONS)
-    note = "" if known else f"the speed of {found.name} is not known; the plan assumes that of an {ASSUMED_GPU}"
-    return Machine(device, found.name, found.total_memory, free_disk, operations_per_second("cuda", found.name), note=note)
+    properties = torch.cuda.get_device_properties(number)
+    known = any(name in properties.name for name in GPU_OPERATIONS)
+    note = "" if known else f"the speed of {properties.name} is not known; the plan assumes that of an {ASSUMED_GPU}"
+    return Machine(
+        device, properties.name, properties.total_memory, free_disk, operations_per_second("cuda", properties.name), note=note
+    )
 
 
 def _host_memory() -> int:

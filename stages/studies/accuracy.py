@@ -51,14 +51,14 @@ def run(
     correlations = {str(axis): rank_correlation(*levels[axis]) for axis in AXES}
     by_level = {str(axis): score_by_level(*levels[axis]) for axis in AXES}
     thresholds = sorted({findings.THRESHOLD, config.safety_threshold})
-    found = {threshold: detection(own["safety"], threshold) for threshold in thresholds}
+    detections = {threshold: detection(own["safety"], threshold) for threshold in thresholds}
     apart = _disagreement(tests["safety"])
     study = Study(
         title="What are the scores of the two reward models worth?",
         tables=(
             Table("Accuracy of both models on both test sets by rating (Table 8)", COLUMNS, _accuracies(scored)),
             _correlations(correlations),
-            _thresholds(found),
+            _thresholds(detections),
             Table(
                 "Comparisons in which the two models prefer different responses",
                 ("opposite",),
@@ -69,7 +69,7 @@ def run(
             findings.best_on_own_axis(scored["helpfulness"], scored["safety"]),
             findings.rises_with_rating(own),
             findings.scores_follow_ratings(correlations),
-            findings.threshold_is_precise(found[findings.THRESHOLD]),
+            findings.threshold_is_precise(detections[findings.THRESHOLD]),
         ),
         notes=(f"Nothing was trained: the scores are those in {evaluation.reference.name}.",),
         facts={
@@ -86,11 +86,11 @@ def run(
 
 
 def _correlations(correlations: Mapping[str, Estimate]) -> Table:
-    rows = tuple(Row(f"{axis} model", {"Spearman": found}) for axis, found in correlations.items())
+    rows = tuple(Row(f"{axis} model", {"Spearman": correlation}) for axis, correlation in correlations.items())
     return Table("Rank correlation of score and gold rating (Fig 29)", ("Spearman",), rows, percent=False)
 
 
-def _thresholds(found: Mapping[float, Detection]) -> Table:
+def _thresholds(detections: Mapping[float, Detection]) -> Table:
     """The paper's threshold and, where it is another, the recipe's own."""
     paper = {findings.THRESHOLD: {"precision": findings.DETECTION_PRECISION, "recall": 0.55}}
     rows = [
@@ -99,7 +99,7 @@ def _thresholds(found: Mapping[float, Detection]) -> Table:
             {"precision": detection.precision, "recall": detection.recall},
             paper.get(threshold, {}),
         )
-        for threshold, detection in found.items()
+        for threshold, detection in detections.items()
     ]
     return Table("Unsafe responses that a threshold finds (section 3.2.3)", ("precision", "recall"), tuple(rows))
 
@@ -151,7 +151,7 @@ def _disagreement(rows: Sequence[ScoredComparison]) -> Disagreement:
 
 def _responses(rows: Sequence[ScoredComparison]) -> tuple[list[float], list[float], list[bool | None]]:
     """(helpfulness, safety, label) of every response, each once."""
-    found = {(row.prompt_id, row.helpfulness_chosen, row.safety_chosen): row.chosen_safe for row in rows} | {
+    labels = {(row.prompt_id, row.helpfulness_chosen, row.safety_chosen): row.chosen_safe for row in rows} | {
         (row.prompt_id, row.helpfulness_rejected, row.safety_rejected): row.rejected_safe for row in rows
     }
-    return [key[1] for key in found], [key[2] for key in found], list(found.values())
+    return [key[1] for key in labels], [key[2] for key in labels], list(labels.values())

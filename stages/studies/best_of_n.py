@@ -48,10 +48,12 @@ def run(
         raise ValueError(f"best of N is looked at at one temperature, and these are {given}; `rlhf study temperature` has many")
     (temperature,) = config.temperatures
     samplings, responses = sampled_scores(config, inputs, out, progress, seed, states)
-    sampled: dict[str, Sampled] = {short_name(policy): found[temperature] for policy, found in samplings.items()}
+    sampled: dict[str, Sampled] = {
+        short_name(policy): by_temperature[temperature] for policy, by_temperature in samplings.items()
+    }
     sizes = doublings(config.k)
-    measured = {policy: curves(found, sizes) for policy, found in sampled.items()}
-    has_gold = all("gold" in found for found in measured.values())
+    measured = {policy: curves(by_temperature, sizes) for policy, by_temperature in sampled.items()}
+    has_gold = all("gold" in by_temperature for by_temperature in measured.values())
     bounds = {size: best_of_n_kl(size) for size in sizes}
     study = Study(
         title="Does the best of N samples rise with N while the median stays?",
@@ -62,8 +64,8 @@ def run(
             SUBSETS,
             INELIGIBLE,
             MEDIAN,
-            *(_mean_note(policy, found) for policy, found in measured.items()),
-            *(gold_note(policy, found) for policy, found in measured.items() if has_gold),
+            *(_mean_note(policy, by_temperature) for policy, by_temperature in measured.items()),
+            *(gold_note(policy, by_temperature) for policy, by_temperature in measured.items() if has_gold),
             *([GOODHART] if has_gold else []),
             f"The best of {config.k} is at most {bounds[config.k]:.2f} nats of KL divergence from the policy at that "
             "temperature.",
@@ -80,7 +82,7 @@ def _by_size(measured: Measured, bounds: Mapping[int, float], num_prompts: int) 
     """A line for each policy and statistic, and one for the KL ``bounds`` by N, which are no estimates and hold for each
     prompt."""
     rows = [
-        Row(f"{policy}, {ROWS[name]}", {f"N = {size}": found for size, found in by_name[name].items()})
+        Row(f"{policy}, {ROWS[name]}", {f"N = {size}": estimate for size, estimate in by_name[name].items()})
         for policy, by_name in measured.items()
         for name in ROWS
         if name in by_name
@@ -100,12 +102,12 @@ def gold_note(policy: str, by_name: Curves) -> str:
     """Which N gold likes most, the smallest of those that are equal as shown, and what the largest has beside it."""
     gold, reward = by_name["gold"], by_name["maximum"]
     best, last = max(gold, key=lambda size: round(gold[size].value, 2)), max(gold)
-    told = f"By gold the best of {best} is the best choice for {policy} ({_told(gold[best])})"
+    note = f"By gold the best of {best} is the best choice for {policy} ({_told(gold[best])})"
     if best == last:
-        return f"{told}, and that is all of them."
+        return f"{note}, and that is all of them."
     rise = f"from {reward[best].value:.2f} to {reward[last].value:.2f}"
-    return f"{told}; of {last} it is {_told(gold[last])}, while the reward goes {rise}."
+    return f"{note}; of {last} it is {_told(gold[last])}, while the reward goes {rise}."
 
 
-def _told(found: Estimate) -> str:
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+def _told(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"

@@ -43,15 +43,15 @@ def run(
     evaluations = dict(zip(ARMS, inputs["consistency"], strict=True))
     policies = dict(zip(ARMS, inputs["policies"], strict=True))
     before, after = one(inputs, "before"), one(inputs, "after")
-    asked = _check(evaluations, policies, {WITHOUT: before, RIGHT_AFTER: after})
+    turn_numbers = _check(evaluations, policies, {WITHOUT: before, RIGHT_AFTER: after})
     held = {arm: read_turns(evaluation) for arm, evaluation in evaluations.items()}
     answers = {BEFORE: answers_of(before), AFTER: answers_of(after)}
     in_system = evaluations[WITHOUT].manifest.config["instruction_in"] == "system"
-    looked = _attention(config, policies, held[WITHOUT], asked, in_system, progress)
+    looked = _attention(config, policies, held[WITHOUT], turn_numbers, in_system, progress)
     study = Study(
         title="Does an instruction that was given once hold?",
         tables=(
-            *consistency_tables(held, asked),
+            *consistency_tables(held, turn_numbers),
             *copying_tables({arm: [copy.copied for copy in read_copies(made)] for arm, made in evaluations.items()}),
             worth_table(answers, [(AFTER, BEFORE)]),
             family_table(answers, [(AFTER, BEFORE)]),
@@ -80,8 +80,8 @@ def transcripts(turns: Sequence[Turn], in_system: bool, last_turn: int) -> list[
 
 def _messages(spoken: Sequence[Turn], in_system: bool) -> Messages:
     system: list[Message] = [{"role": "system", "content": spoken[0].instruction}] if in_system else []
-    said = [message for turn in spoken for message in (user(turn.user), assistant(turn.response or ""))]
-    return [*system, *said]
+    messages = [message for turn in spoken for message in (user(turn.user), assistant(turn.response or ""))]
+    return [*system, *messages]
 
 
 def _attention(
@@ -94,10 +94,10 @@ def _attention(
 ) -> AttentionPart:
     """What the policies look at in the dialogues that the one without Ghost Attention ``held``."""
     last = min(LATE, max(asked))
-    found = transcripts(held, in_system, last)
+    whole_dialogues = transcripts(held, in_system, last)
     turns = [turn for turn in asked if turn <= last]
     paths = {arm: policy.path for arm, policy in policies.items()}
-    return attention_arms(paths, found, turns, progress, config.attention_dialogues)
+    return attention_arms(paths, whole_dialogues, turns, progress, config.attention_dialogues)
 
 
 def _check(evaluations: Mapping[str, Artifact], policies: Mapping[str, Artifact], answers: Mapping[str, Artifact]) -> list[int]:
@@ -107,19 +107,19 @@ def _check(evaluations: Mapping[str, Artifact], policies: Mapping[str, Artifact]
         first = kind[WITHOUT]
         for arm, evaluation in kind.items():
             given, measured = policies[arm], evaluation.manifest.parents["policy"][0]
-            mended = [
+            commands_to_run = [
                 f"`rlhf evaluate {command} --policy {policies[policy].reference} --name {kind[policy].reference.name}`"
                 for policy in dict.fromkeys((WITHOUT, arm))
             ]
             if given.digest != measured.digest:
                 raise ValueError(
                     f"{evaluation.reference} measured {measured.reference}, and the policy {arm} is {given.reference}; measure "
-                    f"that one: {mended[-1]}"
+                    f"that one: {commands_to_run[-1]}"
                 )
             if _asked(evaluation) != _asked(first):
                 raise ValueError(
                     f"{first.reference} and {evaluation.reference} have different settings, seeds, prompts or models; measure "
-                    f"both alike: {' and '.join(mended)}"
+                    f"both alike: {' and '.join(commands_to_run)}"
                 )
     return list(evaluations[WITHOUT].manifest.config["turns"])
 
@@ -131,14 +131,14 @@ def _asked(evaluation: Artifact) -> tuple[Any, ...]:
 
 
 def _who(policies: Mapping[str, Artifact]) -> str:
-    told = ", ".join(f"{arm} {policy.reference}" for arm, policy in policies.items())
-    return f"The same dialogues, held by each policy with its own answers; with and without Ghost Attention: {told}."
+    names = ", ".join(f"{arm} {policy.reference}" for arm, policy in policies.items())
+    return f"The same dialogues, held by each policy with its own answers; with and without Ghost Attention: {names}."
 
 
 def _ends(held: Mapping[str, Sequence[Turn]]) -> list[str]:
     """Where the dialogues ended that went on until the context was full."""
-    told = []
+    lines = []
     for arm, turns in held.items():
         if numbers := [turn.turn for turn in last_turns(turns)]:
-            told.append(f"{arm} {min(numbers)} to {max(numbers)}")
-    return [f"Dialogues to the end of their context had their last turn at: {'; '.join(told)}."] if told else []
+            lines.append(f"{arm} {min(numbers)} to {max(numbers)}")
+    return [f"Dialogues to the end of their context had their last turn at: {'; '.join(lines)}."] if lines else []

@@ -41,7 +41,7 @@ def run(
     turns = _by_reading(inputs, "consistency", read_turns)
     answers = _by_reading(inputs, "evaluations", answers_of)
     agreement = intermediate_agreement(dialogues[ORIGINAL], dialogues[RESAMPLED])
-    kept = ", ".join(f"{reading} {len(found)}" for reading, found in dialogues.items())
+    kept = ", ".join(f"{reading} {len(kept_dialogues)}" for reading, kept_dialogues in dialogues.items())
     study = Study(
         title="Ghost Attention: are the intermediate answers kept, or sampled anew?",
         tables=(
@@ -58,25 +58,25 @@ def run(
     return write_study(study, out) | {"alike": agreement.value if agreement.known else None}
 
 
-def consistency_tables(turns: Mapping[str, Sequence[Turn]], asked: Sequence[int]) -> list[Table]:
+def consistency_tables(turns: Mapping[str, Sequence[Turn]], turn_numbers: Sequence[int]) -> list[Table]:
     """Obeying of each group that was held, at the turns ``asked``, and how much more of the resampled reading."""
     titles = {
         TRAINED: "Obeying, constraints that were trained",
         HELD_OUT: "Obeying, held-out constraints",
         UNINSTRUCTED: "Obeying without an instruction (false obeying)",
     }
-    found = []
+    tables = []
     for group, title in titles.items():
         of = {reading: select(rows, group) for reading, rows in turns.items()}
         if of[ORIGINAL]:
-            at = {f"turn {number}": number for number in asked if _at(of[ORIGINAL], number)}
+            at = {f"turn {number}": number for number in turn_numbers if _at(of[ORIGINAL], number)}
             rows = [
                 Row(reading, {column: share(_at(mine, number)) for column, number in at.items()})
                 for reading, mine in of.items()
             ]
             apart = {column: difference(_at(of[RESAMPLED], number), _at(of[ORIGINAL], number)) for column, number in at.items()}
-            found.append(Table(title, tuple(at), (*rows, Row(_BETWEEN, apart))))
-    return found
+            tables.append(Table(title, tuple(at), (*rows, Row(_BETWEEN, apart))))
+    return tables
 
 
 def intermediate_agreement(original: Sequence[Dialogue], resampled: Sequence[Dialogue]) -> Estimate:
@@ -113,11 +113,11 @@ def _check(inputs: Inputs) -> None:
     """Raise ValueError unless the two sets of dialogues are made alike but for the reading, in the order of READINGS."""
     given = inputs["dialogues"]
     configs = [dict(artifact.manifest.config) for artifact in given]
-    found = [config.pop("intermediate", None) for config in configs]
+    readings = [config.pop("intermediate", None) for config in configs]
     parents = [parent_digests(artifact) for artifact in given]
     names = " and ".join(str(artifact.reference) for artifact in given)
-    if found != list(READINGS):
-        raise ValueError(f"{names} were made with intermediate {found}; give that of {ORIGINAL} first, then of {RESAMPLED}")
+    if readings != list(READINGS):
+        raise ValueError(f"{names} were made with intermediate {readings}; give that of {ORIGINAL} first, then of {RESAMPLED}")
     if configs[0] != configs[1] or parents[0] != parents[1] or given[0].manifest.seed != given[1].manifest.seed:
         raise ValueError(
             f"{names} differ in more than gatt.intermediate (their settings, what they were made of, or their seed), so they "

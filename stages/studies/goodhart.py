@@ -107,10 +107,10 @@ def validation_answers(policy: Artifact) -> list[ValidationAnswer]:
             "ppo.validation.every=5"
         )
     answers = [ValidationAnswer.model_validate_json(line) for line in lines]
-    asked: dict[int, list[str]] = {}
+    prompt_ids: dict[int, list[str]] = {}
     for answer in answers:
-        asked.setdefault(answer.iteration, []).append(answer.prompt_id)
-    if len({tuple(prompts) for prompts in asked.values()}) != 1:
+        prompt_ids.setdefault(answer.iteration, []).append(answer.prompt_id)
+    if len({tuple(prompts) for prompts in prompt_ids.values()}) != 1:
         raise ValueError(f"{policy.reference}: the checkpoints in {VALIDATION_FILE} answered different prompts; run PPO again")
     return sorted(answers, key=lambda answer: answer.iteration)
 
@@ -142,10 +142,10 @@ def _guard(answers: Sequence[ValidationAnswer], guard: Artifact, policy: Artifac
         )
     if guard.digest in {parent.digest for given in policy.manifest.parents.values() for parent in given}:
         raise ValueError(f"{guard.reference} is one that {policy.reference} was trained by, so it is no guard; give another")
-    asked = [place for place, answer in enumerate(answers) if answer.is_safety == (axis == "safety")]
-    spoken = [place for place in asked if answers[place].response.strip()]
+    places = [place for place, answer in enumerate(answers) if answer.is_safety == (axis == "safety")]
+    spoken = [place for place in places if answers[place].response.strip()]
     values = np.full(len(answers), np.nan)
-    values[asked] = 0.0
+    values[places] = 0.0
     if spoken:
         dialogues: list[Any] = [[*answers[place].messages, assistant(answers[place].response)] for place in spoken]
         values[spoken] = sigmoid(open_scorer(guard.path).score(dialogues).double().numpy())
@@ -175,11 +175,11 @@ def _table(checkpoints: Checkpoints) -> Table:
 
 def _notes(policy: Artifact, checkpoints: Checkpoints, has_gold: bool, guarded: bool) -> tuple[str, ...]:
     count, prompts = len(checkpoints.iterations), len(checkpoints.prompt_ids)
-    told = [
+    notes = [
         f"{count} checkpoints of {policy.reference}, one answer of each to each of {prompts} prompts held out of training.",
         UNIT,
         KL_IS,
     ]
-    told += [GOLD_IS] if has_gold else ["The prompts come without gold, so guards alone judge."]
-    told += [SILENCE] if guarded else []
-    return tuple(told)
+    notes += [GOLD_IS] if has_gold else ["The prompts come without gold, so guards alone judge."]
+    notes += [SILENCE] if guarded else []
+    return tuple(notes)

@@ -57,7 +57,9 @@ def run(
     }
     full = {parameters[_arm(policy, sizes[-1])]: pairs[_arm(policy, sizes[-1])] for policy in policies}
     measured = {name: {size: accuracy(scored) for size, scored in curve.items()} for name, curve in curves.items()}
-    rows = [Row(f"{name}, {size:,} comparisons", found) for name, curve in measured.items() for size, found in curve.items()]
+    rows = [
+        Row(f"{name}, {size:,} comparisons", by_rating) for name, curve in measured.items() for size, by_rating in curve.items()
+    ]
     heading = "Accuracy of the helpfulness model by data and size (Fig 6: from 51 to 63 %, where clear from 50 to 81 %)"
     study = Study(
         title="Does accuracy grow with preference data, and with the size of the model?",
@@ -77,7 +79,8 @@ def _lines(measured: Mapping[str, Mapping[int, Mapping[str, Estimate]]]) -> dict
     """Of each policy, the curve of the clearest comparisons and that of all."""
     return {
         name.removeprefix("policy/"): {
-            rating: {size: found[rating] for size, found in curve.items() if rating in found} for rating in (RATINGS[0], "all")
+            rating: {size: by_rating[rating] for size, by_rating in curve.items() if rating in by_rating}
+            for rating in (RATINGS[0], "all")
         }
         for name, curve in measured.items()
     }

@@ -84,8 +84,8 @@ def _by_arm(pairs: Arms, gold: Sequence[ScoredPair]) -> Table:
     rows = []
     for name, scored in pairs.items():
         low = detection(scored, THRESHOLD)
-        found = {**_at_one_half(scored), LOW_RECALL: low.recall, LOW_PRECISION: low.precision}
-        rows.append(Row(f"{name} auxiliary loss", found, _renamed(TABLE_29[name])))
+        measured = {**_at_one_half(scored), LOW_RECALL: low.recall, LOW_PRECISION: low.precision}
+        rows.append(Row(f"{name} auxiliary loss", measured, _renamed(TABLE_29[name])))
     if gold:
         centred = [replace(pair, chosen=pair.chosen - GOLD_SAFE, rejected=pair.rejected - GOLD_SAFE) for pair in gold]
         rows.append(Row("annotators' own ceiling", _at_one_half(centred)))
@@ -93,8 +93,8 @@ def _by_arm(pairs: Arms, gold: Sequence[ScoredPair]) -> Table:
 
 
 def _at_one_half(pairs: Sequence[ScoredPair]) -> dict[str, Estimate]:
-    found = detection(pairs, 0.5)
-    return {**accuracy_by_bin(pairs), RECALL: found.recall, PRECISION: found.precision}
+    detected = detection(pairs, 0.5)
+    return {**accuracy_by_bin(pairs), RECALL: detected.recall, PRECISION: detected.precision}
 
 
 def _differences(pairs: Arms, recall: Estimate) -> Table:

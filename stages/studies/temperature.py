@@ -40,7 +40,7 @@ def run(
     if config.num_helpful + config.num_adversarial < 2:
         raise ValueError("temperatures are chosen on one half of the prompts and measured on the other, and one was asked for")
     samplings, responses = sampled_scores(config, inputs, out, progress, seed, states)
-    sampled = {short_name(policy): found for policy, found in samplings.items()}
+    sampled = {short_name(policy): by_temperature for policy, by_temperature in samplings.items()}
     sizes = tuple(size for size in SIZES if size <= config.k)
     maxima = _maxima(sampled, sizes)
     study = Study(
@@ -87,7 +87,7 @@ def _best(sampled: ByTemperature, sizes: tuple[int, ...]) -> Table:
 
 def _by_temperature(maxima: Maxima, sizes: tuple[int, ...]) -> Table:
     rows = [
-        Row(f"{policy}, T {temperature:g}", {f"N = {size}": found for size, found in curve.items()})
+        Row(f"{policy}, T {temperature:g}", {f"N = {size}": estimate for size, estimate in curve.items()})
         for policy, curves in maxima.items()
         for temperature, curve in curves.items()
     ]

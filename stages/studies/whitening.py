@@ -74,10 +74,12 @@ def run(
         trained = own.root / "policy"
         shutil.rmtree(trained, ignore_errors=True)
         trained.mkdir(parents=True)
-        told = progress.bound(progress.log_folder / arm.name if progress.log_folder else None)
-        told.say(label)
-        metrics = ppo.run(ppo_config(config.ppo, arm.name), inputs, trained, told, training_seed, _part(own, "training"))
-        answers = _answers(arm.name, training_seed, trained, config, inputs, seed, told, _part(own, "answers"))
+        arm_progress = progress.bound(progress.log_folder / arm.name if progress.log_folder else None)
+        arm_progress.say(label)
+        metrics = ppo.run(
+            ppo_config(config.ppo, arm.name), inputs, trained, arm_progress, training_seed, _part(own, "training")
+        )
+        answers = _answers(arm.name, training_seed, trained, config, inputs, seed, arm_progress, _part(own, "answers"))
         return WhiteningRun(arm.name, training_seed, answers, metrics)
 
     how_often = Trainings(config.training_seeds, ARMS[0], 0.0, by_rule=False)
@@ -98,7 +100,7 @@ def run(
         ),
         facts={"runs": [{"arm": run.arm, "training_seed": run.training_seed, "metrics": run.metrics} for run in runs]},
     )
-    return write_study(study, out) | {"collapsed": {arm: collapsed(found) for arm, found in answers.items()}}
+    return write_study(study, out) | {"collapsed": {arm: collapsed(arm_answers) for arm, arm_answers in answers.items()}}
 
 
 def ppo_config(config: PPOStageConfig, whitening: Whitening) -> PPOStageConfig:
@@ -156,9 +158,9 @@ def _answers(
     states: SavedStates,
 ) -> list[ArmAnswer]:  # fmt: skip
     sampler = TransformersSampler(*load_policy(policy), say=progress.say)
-    asked = {**inputs, "prompts": inputs["evaluation_prompts"]}
+    answered_inputs = {**inputs, "prompts": inputs["evaluation_prompts"]}
     label = f"{arm}, answers"
-    answers = judged_answers(sampler, config.evaluation, asked, seed, progress, states, config.answers, label)
+    answers = judged_answers(sampler, config.evaluation, answered_inputs, seed, progress, states, config.answers, label)
     return answers_of_arm(arm, training_seed, answers)
 
 

@@ -150,13 +150,13 @@ def _row(metric: Metric, history: Sequence[PPOStats], room: int, wide: bool) -> 
 
 def _validations(history: Sequence[PPOStats], width: int) -> list[Text]:
     """One line: the newest validations that fit, and the best of all."""
-    found = validated(history)
-    if not found:
+    validations = validated(history)
+    if not validations:
         return [Text("held-out  no validation so far", style="dim")]
-    best = best_validation(found)
+    best = best_validation(validations)
     line = Text.assemble("held-out  ", (f"best {number(best.score)} after {best.iteration}", "bold green"))
     shown: list[tuple[str, str]] = []
-    for validation in reversed(found):
+    for validation in reversed(validations):
         told = f"{validation.iteration}: {number(validation.score)}"
         if line.cell_len + 4 + sum(len(text) for text, _ in shown) + len(told) + 3 > width:
             break
@@ -164,27 +164,27 @@ def _validations(history: Sequence[PPOStats], width: int) -> list[Text]:
     return [Text.assemble(line, ("  |", "dim"), *shown)]
 
 
-def _alarm_lines(found: Sequence[Alarm], width: int, tall: bool) -> list[Text]:
-    if not found:
+def _alarm_lines(alarms: Sequence[Alarm], width: int, tall: bool) -> list[Text]:
+    if not alarms:
         return [Text("alarms    none", style="dim")]
     if not tall:
-        more = f" (+{len(found) - 1})" if found[1:] else ""
-        return [Text.assemble((f"ALARM{more}  ", "bold red"), (found[0].headline, "red"))]
+        more = f" (+{len(alarms) - 1})" if alarms[1:] else ""
+        return [Text.assemble((f"ALARM{more}  ", "bold red"), (alarms[0].headline, "red"))]
     lines = []
-    for alarm in found[:3]:
+    for alarm in alarms[:3]:
         lines += [
             Text.assemble(("ALARM  ", "bold red"), (part, "red")) if first else Text(f"       {part}", style="red")
             for first, part in zip((True, False, False), wrapped(str(alarm), width - 7, 3), strict=False)
         ]
-    return lines + ([Text(f"       and {len(found) - 3} more", style="red")] if found[3:] else [])
+    return lines + ([Text(f"       and {len(alarms) - 3} more", style="red")] if alarms[3:] else [])
 
 
 def _answers(view: View, width: int, room: int, tall: bool) -> list[Text]:
     """Two dialogues of the newest validation in at most ``room`` lines; the next validation shows the next prompts."""
-    found = validated(view.history)
-    if not found or room < 3:
+    validations = validated(view.history)
+    if not validations or room < 3:
         return []
-    index, newest = len(found) - 1, found[-1]
+    index, newest = len(validations) - 1, validations[-1]
     chosen = _chosen(newest, view.prompts, index)
     if not chosen:
         return []
@@ -209,9 +209,9 @@ def _chosen(newest: Validation, prompts: Mapping[str, Prompt], index: int) -> li
 
 def _dialogue(answer: Answer, prompt: Prompt, width: int, room: int) -> list[Text]:
     scores = f"  {number(answer.combined)} (help {number(answer.helpfulness)}, safe {number(answer.safety)})"
-    asked = Text(f"> {plain(prompt.messages[-1]['content'])}", style="bold")
-    asked = fitted(asked, max(1, width - len(scores)))
-    asked.pad_right(max(0, width - len(scores) - asked.cell_len))
+    question = Text(f"> {plain(prompt.messages[-1]['content'])}", style="bold")
+    question = fitted(question, max(1, width - len(scores)))
+    question.pad_right(max(0, width - len(scores) - question.cell_len))
     text = plain(answer.response) or "(nothing)"
     text += "" if answer.finished else " [cut off]"
-    return [Text.assemble(asked, (scores, "cyan")), *(Text(f"  {part}") for part in wrapped(text, width - 2, room - 1))]
+    return [Text.assemble(question, (scores, "cyan")), *(Text(f"  {part}") for part in wrapped(text, width - 2, room - 1))]

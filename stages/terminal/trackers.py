@@ -6,7 +6,7 @@ wrong stops no training.
 
 tensorboard writes to ``<--track-dir>/<run>``, and wandb keeps its files in ``--track-dir``: outside of the registry, so that
 runs can be watched side by side while they last, and those that failed are still there. trackio has a place of its own
-(``trackio show``). A run is called ``<name>-<time it began>``. One that goes on from saved states is the same run for a
+(``trackio show``). A run is called ``<name>-<time it began>``. One that resumes from saved states is the same run for a
 tracker: its name and the step that each label has reached lie with the states, and steps told before are not told again. One
 that begins anew is another run.
 
@@ -109,7 +109,7 @@ class TrackedRun:
             self._say(f"{name} failed and is not used any more; training and its logs continue ({cause})")
 
     def _remember(self) -> None:
-        if self._memory is not None and self._memory.is_dir():  # it is there once a state was saved to go on from
+        if self._memory is not None and self._memory.is_dir():  # it is there once a state was saved to resume from
             fresh = self._memory / f"{MEMORY_FILE}.new"
             fresh.write_text(json.dumps({"run": self.run, "reached": self._reached}), encoding="utf-8")
             fresh.replace(self._memory / MEMORY_FILE)

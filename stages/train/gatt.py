@@ -52,8 +52,8 @@ def run(
     sampler = sampler_of(inputs, progress)
     fits = fits_context(sampler, config.max_new_tokens, scorer)
     check_constraints(pool, fits)
-    asked = [message["content"] for dialogue in dialogues for message in (dialogue[0], dialogue[-2]) if fits([message])]
-    obeys = _obeys(config, inputs, pool, asked, scorer)
+    texts = [message["content"] for dialogue in dialogues for message in (dialogue[0], dialogue[-2]) if fits([message])]
+    obeys = _obeys(config, inputs, pool, texts, scorer)
     longest = longest_text(
         sampler.tokenizer, [words for constraint in pool for words in (constraint.instruction, constraint.terse)]
     )
@@ -90,7 +90,7 @@ def run(
 def fits_context(sampler: TransformersSampler, max_new_tokens: int, scorer: BatchScorer | None = None) -> Fits:
     """Does a prompt with so many tokens more, or a whole dialogue, fit the policy's context, and what ``scorer`` takes?
 
-    An answer to come is reckoned as long in the scorer's tokens as in the policy's.
+    An answer to come counts as long in the scorer's tokens as in the policy's.
     """
     context = sampler.model.config.max_position_embeddings
 
@@ -154,7 +154,7 @@ def _constraints(config: GattStageConfig, inputs: Inputs) -> list[Constraint]:
 
 
 def _obeys(
-    config: GattStageConfig, inputs: Inputs, pool: Sequence[Constraint], asked: Sequence[str], scorer: Scorer | None
+    config: GattStageConfig, inputs: Inputs, pool: Sequence[Constraint], answers: Sequence[str], scorer: Scorer | None
 ) -> Obeys:
     """The sandbox knows whether its own constraints are obeyed; those of a file have checkers or are judged.
 
@@ -162,7 +162,7 @@ def _obeys(
     """
     if config.constraints is None:
         return by_rule(lambda constraint, response: rules.obeys(constraint.family, constraint.value, response))
-    judge = judge_of(inputs, pool, asked, config.max_new_tokens)
+    judge = judge_of(inputs, pool, answers, config.max_new_tokens)
     return by_checkers_and_models(pool, judge, scorer)
 
 
@@ -171,12 +171,12 @@ def _probed(
 ) -> tuple[list[Constraint], list[Probed]]:
     """(constraints to synthesise with, those left out, which are told); a probe that an earlier run saved is not made again."""
     saved = SavedBatches(SavedStates(states.root / "probe", states.say, states.every), Probes)
-    found = saved.done or [Probes(probed())]
-    kept, left_out = obeyed(found[0].probed, config.min_obedience)
-    list(saved.save(iter(found)))  # once it is known that there is something to go on with
+    (probes,) = saved.done or [Probes(probed())]
+    kept, left_out = obeyed(probes.probed, config.min_obedience)
+    list(saved.save(iter([probes])))  # once it is known that there is something to continue with
     if left_out:
         progress.say(
-            f"{len(left_out)} of {len(found[0].probed)} constraints are left out, as too few single-turn answers obey them: "
+            f"{len(left_out)} of {len(probes.probed)} constraints are left out, as too few single-turn answers obey them: "
             f"{', '.join(probed.told() for probed in left_out[:8])}{', ...' * (len(left_out) > 8)}"
         )
     return kept, left_out

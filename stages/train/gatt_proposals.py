@@ -34,7 +34,7 @@ def proposed(
         raise ValueError(f"min_mentions is {min_mentions}, and there are {samples} answers; lower it or ask more often")
     languages = known_languages() if "language" in families else {}
     sampler = TransformersSampler(*load_policy(policy), say=progress.say)
-    found: list[Constraint] = []
+    constraints: list[Constraint] = []
     for family in dict.fromkeys(families):
         proposals = propose(sampler, family, samples, count, temperature, max_new_tokens, seed)
         kept = [proposal.value for proposal in known(proposals, min_mentions)]
@@ -43,10 +43,10 @@ def proposed(
                 progress.say(f"left out, since the checker does not know them: {', '.join(strange)}")
             kept = [value for value in kept if value.title() in languages]
         progress.say(f"{family}: {len(proposals)} named in {samples} answers, {len(kept)} of them often enough")
-        found += [named(family, value) for value in kept]
-    if not found:
+        constraints += [named(family, value) for value in kept]
+    if not constraints:
         raise ValueError(
             f"no value is named by {min_mentions} of {samples} answers, so there is nothing that the policy surely knows; take "
             "a policy that can list things, or ask more often"
         )
-    return found
+    return constraints

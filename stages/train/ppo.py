@@ -87,7 +87,7 @@ def _check_tags(prompts: Sequence[Prompt], config: PPOConfig) -> None:
     if config.reward == "combined" and not any(prompt.is_safety for prompt in prompts):
         raise NoSafetyTags(
             f"none of the {len(prompts)} prompts has the safety tag, and the reward {config.reward} takes the safety score of "
-            "those that have; tag the prompts that may elicit unsafe answers (is_safety), or name a reward that knows no tags "
+            "those that have; tag the prompts that may elicit unsafe answers (is_safety), or name a reward that ignores tags "
             "(--set ppo.reward=sum, lagrangian or helpfulness)"
         )
 

@@ -114,5 +114,8 @@ def _judged(
     counts = {"held_out_elsewhere": len(all_judgements) - len(judgements)}
     if config.aggregate == "all":
         return judgements, counts
-    found = majority(judgements)
-    return found.comparisons, counts | {"ties": found.ties, "majority_chosen_unsafe": found.chosen_unsafe}
+    majority_choices = majority(judgements)
+    return majority_choices.comparisons, counts | {
+        "ties": majority_choices.ties,
+        "majority_chosen_unsafe": majority_choices.chosen_unsafe,
+    }

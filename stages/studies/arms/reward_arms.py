@@ -46,11 +46,11 @@ class ArmScores:
 
 def held_out_comparisons(inputs: Inputs) -> list[Comparison]:
     """The test side of the preferences. Raises ValueError where nothing is held out."""
-    found = comparisons_of(inputs["preferences"], "test")
-    if not found:
+    comparisons = comparisons_of(inputs["preferences"], "test")
+    if not comparisons:
         given = ", ".join(str(artifact.reference) for artifact in inputs["preferences"])
         raise ValueError(f"{given} hold no comparisons out, so accuracy cannot be measured; `rlhf data split` holds some out")
-    return found
+    return comparisons
 
 
 def _check_fits(policy: Path, heldout: Sequence[Comparison]) -> None:
@@ -105,10 +105,10 @@ def _train(
 
 def pairs_by_arm(scores: Sequence[ArmScores], heldout: Sequence[Comparison]) -> dict[str, list[ScoredPair]]:
     """Each arm's scores beside the comparisons they are of, all of its training seeds one after the other."""
-    found: dict[str, list[ScoredPair]] = {}
+    by_arm: dict[str, list[ScoredPair]] = {}
     for run in scores:
-        found.setdefault(run.arm, []).extend(_pairs(run.arm, heldout, run.chosen, run.rejected))
-    return found
+        by_arm.setdefault(run.arm, []).extend(_pairs(run.arm, heldout, run.chosen, run.rejected))
+    return by_arm
 
 
 def gold_pairs(inputs: Inputs, heldout: Sequence[Comparison]) -> list[ScoredPair]:
@@ -161,9 +161,9 @@ def run_facts(how_often: Trainings, scores: Sequence[ArmScores]) -> Mapping[str,
     """How often each arm was trained and why, and what each run was trained on, for the study's JSON."""
     runs = [
         {
-            "arm": each.arm, "training_seed": each.training_seed, "num_parameters": each.num_parameters,
-            "num_comparisons": each.num_comparisons, "dropped": each.dropped,
+            "arm": run.arm, "training_seed": run.training_seed, "num_parameters": run.num_parameters,
+            "num_comparisons": run.num_comparisons, "dropped": run.dropped,
         }
-        for each in scores
+        for run in scores
     ]  # fmt: skip
     return {"trainings": asdict(how_often), "runs": runs}

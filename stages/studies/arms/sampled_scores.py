@@ -140,7 +140,7 @@ def unfit_table(samplings: Samplings, responses: Sequence[ScoredResponse]) -> Ta
             units = [response.prompt_id for response in mine]
             flags = {"any": [float(response.unfit is not None) for response in mine]}
             flags |= {reason: [float(response.unfit == reason) for response in mine] for reason in UNFIT_REASONS}
-            measured = {name: bootstrap_ratio(found, [1.0] * len(mine), units) for name, found in flags.items()}
+            measured = {name: bootstrap_ratio(flagged, [1.0] * len(mine), units) for name, flagged in flags.items()}
             rows.append(Row(f"{short_name(policy)}, T {temperature:g}", measured))
     return Table("Responses that cannot be selected", ("any", *UNFIT_REASONS), tuple(rows))
 
@@ -196,8 +196,10 @@ def _batches(
     for policy, of_policy in itertools.groupby(parts, key=lambda part: part.policy):
         sampler = sampler_of({**inputs, "policy": [policy]}, progress)
         for part in of_policy:
-            asked = [prompt.messages for prompt in part.prompts]
-            groups = sampler.sample(asked, config.k, part.temperature, config.top_p, config.max_new_tokens, seed, config.top_k)
+            messages = [prompt.messages for prompt in part.prompts]
+            groups = sampler.sample(
+                messages, config.k, part.temperature, config.top_p, config.max_new_tokens, seed, config.top_k
+            )
             yield _judged(part, groups, reward, gold)
 
 
@@ -239,19 +241,19 @@ def _scores(
     dialogues: list[Messages] = [[*prompt.messages, assistant(text)] for (_, text), prompt in texts.items()]
     if not dialogues:
         return [(None, None, None)] * len(rows)
-    found = reward.score(dialogues, [prompt.is_safety for prompt in texts.values()])
-    columns = zip(found.helpfulness.tolist(), found.safety.tolist(), found.combined.tolist(), strict=True)
+    scores = reward.score(dialogues, [prompt.is_safety for prompt in texts.values()])
+    columns = zip(scores.helpfulness.tolist(), scores.safety.tolist(), scores.combined.tolist(), strict=True)
     known = dict(zip(texts, columns, strict=True))
     return [known.get((prompt.id, response.text), (None, None, None)) for prompt, response in rows]
 
 
 def _by_sampling(responses: Sequence[ScoredResponse], k: int) -> Samplings:
-    found: dict[str, dict[float, list[ScoredResponse]]] = {}
+    by_policy: dict[str, dict[float, list[ScoredResponse]]] = {}
     for response in responses:
-        found.setdefault(response.policy, {}).setdefault(response.temperature, []).append(response)
+        by_policy.setdefault(response.policy, {}).setdefault(response.temperature, []).append(response)
     return {
         policy: {temperature: _sampled(rows, k) for temperature, rows in by_temperature.items()}
-        for policy, by_temperature in found.items()
+        for policy, by_temperature in by_policy.items()
     }
 
 

@@ -1,6 +1,6 @@
 """How often a study trains each of its arms: three times where an arm is cheap, so that the seed of a training is heard too.
 
-Cheap is an arm that costs under 20 s. Its cost is reckoned and not measured, so that the same study trains as often on every
+Cheap is an arm that costs under 20 s. Its cost is estimated and not measured, so that the same study trains as often on every
 machine: 6 operations a parameter and token (Kaplan et al. 2020, section 2.1), at the rate that two cores of a laptop reached in
 ten reward-model trainings of the recipe ``nano`` (0.66 to 0.97 * 10^11 operations a second, median 0.76 * 10^11).
 
@@ -49,7 +49,7 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """As it is reckoned."""
+        """The estimate."""
         return 6 * self.num_parameters * self.num_tokens / OPERATIONS_PER_SECOND
 
 
@@ -65,7 +65,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Trainings:
-    """How often each arm is trained; by rule, from the reckoned cost of the dearest, or as asked for."""
+    """How often each arm is trained; by rule, from the estimated cost of the dearest, or as asked for."""
 
     number: int
     dearest_arm: str
@@ -90,17 +90,17 @@ class Trainings:
         return f"Each arm was trained {times} ({why}).{each}"
 
 
-def trainings(arms: Sequence[Arm], asked: int | None) -> Trainings:
+def trainings(arms: Sequence[Arm], wanted: int | None) -> Trainings:
     """The number of trainings of each of ``arms``: as ``asked``, or else by rule."""
     pairs = {arm.name: parameters_of(arm.policy) * arm.config.epochs * len(arm.comparisons) for arm in arms}
     dearest = max(arms, key=lambda arm: pairs[arm.name])
-    return trainings_at(Cost(dearest.name, parameters_of(dearest.policy), _tokens(dearest)), asked)
+    return trainings_at(Cost(dearest.name, parameters_of(dearest.policy), _tokens(dearest)), wanted)
 
 
-def trainings_at(dearest: Cost, asked: int | None) -> Trainings:
+def trainings_at(dearest: Cost, wanted: int | None) -> Trainings:
     """The number of trainings where the ``dearest`` arm costs so much: as ``asked``, or else by rule."""
     by_rule = CHEAP_TRAININGS if dearest.seconds < CHEAP_SECONDS else 1
-    return Trainings(asked or by_rule, dearest.arm, round(dearest.seconds, 3), asked is None)
+    return Trainings(wanted or by_rule, dearest.arm, round(dearest.seconds, 3), wanted is None)
 
 
 def train_each(

@@ -191,11 +191,11 @@ def trained_note(runs: Sequence[TunedRun]) -> str:
     first: dict[str, FinetuneResult] = {}
     for run in runs:
         first.setdefault(run.arm, run.trained)
-    told = [
+    lines = [
         f"{arm} {on.num_dialogues:,} dialogues, {on.num_trained_tokens:,} tokens of answers in {on.num_steps:,} steps"
         for arm, on in first.items()
     ]
-    return f"Trained on: {'; '.join(told)}."
+    return f"Trained on: {'; '.join(lines)}."
 
 
 def run_facts(how_often: Trainings, runs: Sequence[TunedRun]) -> dict[str, object]:
