@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import ConstantScorer, ScriptedPolicy, tiny_policy, tiny_tokenizer
+from fakes import ConstantScorer, tiny_policy, tiny_tokenizer
+from ppo_fakes import value_model
 from transformers import LlamaForCausalLM
 
 from policy.chat import encode_prompt
@@ -21,7 +22,6 @@ from rlhf.ppo import ppo
 from rlhf.ratio_causes import first_difference, prompt_cause, ratio_cause, ref_cause
 from rlhf.rollout import rollout
 from rlhf.step_zero import forward_logprobs, ratio_errors, sample_as_ppo, step_zero, tolerance
-from rlhf.value_model import ValueModel
 
 QUESTIONS = [
     "What is the sea?",
@@ -336,11 +336,6 @@ CONFIG = PPOConfig(
 )
 
 
-def value_model() -> ValueModel:
-    torch.manual_seed(7)
-    return ValueModel(tiny_policy(seed=3).model, torch.nn.Linear(32, 1, bias=False))
-
-
 def rolled(sampler, policy: LlamaForCausalLM | None):
     return rollout(sampler, lively(), value_model(), TASKS, REWARD, CONFIG, CONFIG.kl_coef, 0, policy)
 
@@ -360,11 +355,6 @@ def test_log_probabilities_beyond_tolerance_are_recomputed_and_the_kl_is_0_again
     recorded = torch.tensor([sum(response.logprobs) for response in record.responses])
     assert ((record.logprobs.sum(dim=1) - recorded).abs() > 0.01).any()
     assert (record.logprobs[~record.response_mask] == 0).all()
-
-
-def test_invented_log_probabilities_are_recomputed() -> None:
-    record = rolled(ScriptedPolicy(lambda messages, position: "Sure!"), lively())
-    assert record.recomputed and not torch.equal(record.logprobs, -record.response_mask.float())
 
 
 def run(kind: type[LlamaForCausalLM], states: SavedStates | None = None, stop: int = 9):
