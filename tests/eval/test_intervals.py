@@ -15,12 +15,6 @@ def test_rate_is_wilsons_interval_as_scipy_has_it(yes, n):
     assert (estimate.low, estimate.high) == (pytest.approx(reference.low, abs=1e-12), pytest.approx(reference.high, abs=1e-12))
 
 
-def test_none_of_400_is_not_certainly_zero():
-    estimate = rate([False] * 400)
-    assert estimate.low == 0
-    assert 0.009 < estimate.high < 0.010  # z^2 / (n + z^2)
-
-
 def test_a_rate_of_nothing_is_unknown():
     assert rate([]) == UNKNOWN
     assert not UNKNOWN.known

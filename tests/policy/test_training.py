@@ -8,7 +8,7 @@ from fakes import tiny_policy, tiny_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.architecture import llama_config, new_policy
+from policy.architecture import new_policy
 from policy.batch import length_grouped_batches, lengths_mask, pad
 from policy.chat import encode_dialogue
 from policy.checkpoint import CheckpointError, load_policy, load_tokenizer, save_checkpoint
@@ -22,15 +22,6 @@ from preference_data.prompt import Document, make_dialogue
 
 def dialogue(question, answer, **kwargs):
     return make_dialogue([user(question), assistant(answer)], family="fact", source="test", **kwargs)
-
-
-@pytest.mark.parametrize(("preset", "billions"), [("7b", 6.74), ("13b", 13.02), ("34b", 33.74), ("70b", 68.98)])
-def test_presets_have_the_published_sizes(preset, billions):
-    from transformers import LlamaForCausalLM
-
-    with torch.device("meta"):
-        model = LlamaForCausalLM(llama_config(preset))
-    assert sum(parameter.numel() for parameter in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.005)
 
 
 def test_the_sandboxs_sizes_are_a_ladder():
