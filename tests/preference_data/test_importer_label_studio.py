@@ -2,10 +2,8 @@ import csv
 import json
 
 import pytest
-from hypothesis import given
-from importer_rows import broken, import_rows, outcomes, recognised, refused
+from importer_rows import import_rows, recognised, refused
 
-from preference_data.comparison import AXES
 from preference_data.importers import label_studio
 from preference_data.importing import import_files
 from preference_data.judgement import make_comparison
@@ -130,11 +128,3 @@ def test_only_tasks_of_this_config_are_recognised(tmp_path):
         "its task data has no prompt, response_a, response_b"
     )
     assert "neither annotations with data, nor annotator, annotation_id, lead_time" in label_studio.misfit(DATA)
-
-
-@given(broken(task(annotation(), SKIPPED), task(annotation(safety_bin="both_safe", by=EMAIL)), flat()))
-def test_a_broken_row_is_as_many_outcomes_as_it_has_annotations(broken_row):
-    annotations = broken_row.get("annotations")
-    several = len(annotations) if isinstance(annotations, list) and isinstance(broken_row.get("data"), dict) else 1
-    for axis in AXES:
-        assert len(outcomes(label_studio, broken_row, axis)) == max(several, 1)

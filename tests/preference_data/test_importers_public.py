@@ -1,24 +1,22 @@
-import csv
 import itertools
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from fuzzed_rows import CORPORA
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from importer_rows import broken, outcomes
+from import_checks import num_judgements
+from importer_rows import broken, import_as_csv_and_parquet, import_rows, outcomes
 from public_rows import OPEN, POST, QUESTION, RECORDS, SAMPLES, SUMMARIES, answer, said
 
-from preference_data.comparison import Comparison
+from preference_data.comparison import AXES, Comparison
 from preference_data.formats import IMPORTERS
 from preference_data.importers import stack_exchange
-from preference_data.importing import import_files
 from preference_data.judgement import RowError
 from preference_data.messages import user
 
 EACH = [pytest.param(name, row, id=f"{name}-{number}") for name, rows in SAMPLES.items() for number, row in enumerate(rows)]
-PUBLIC = EACH[2:]
+PUBLIC = [row for name, rows in SAMPLES.items() for row in rows if name not in ("native", "anthropic_hh")]
 
 
 def imported(name, row):
@@ -43,18 +41,11 @@ def test_a_row_is_recognised_by_its_own_importer_alone_and_its_columns_are_known
     assert set(row) <= set(IMPORTERS[name].FIELDS)
 
 
-@pytest.mark.parametrize(("name", "row"), PUBLIC)
-def test_csv_and_parquet_hold_the_same_comparisons_as_jsonl(tmp_path, name, row):
-    (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
-    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "f.parquet")
-    with (tmp_path / "f.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        writer.writeheader()
-        writer.writerow({key: value if isinstance(value, str) else json.dumps(value) for key, value in row.items()})
-    files = [tmp_path / f"f.{suffix}" for suffix in ("jsonl", "csv", "parquet")]
-    results = [import_files([path], "helpfulness", source="s", max_rejected=0) for path in files]
-    assert [list(result.formats.values()) for result in results] == [[name]] * 3
-    assert results[0].comparisons == results[1].comparisons == results[2].comparisons == [the_one(name, row)]
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("row", [*PUBLIC, *(rows[0] for name, rows in CORPORA if name in ("helpsteer", "pku_saferlhf"))])
+def test_csv_and_parquet_hold_the_same_comparisons_as_a_json_list(tmp_path, row, axis):
+    expected = import_rows(tmp_path, [row], axis).comparisons
+    assert len(expected) == 1 and import_as_csv_and_parquet(tmp_path, [row], axis) == [expected] * 2
 
 
 def test_summaries():
@@ -167,13 +158,17 @@ def test_what_holds_no_preference_is_refused_with_its_reason(name, number, chang
     assert imported(name, SAMPLES[name][number] | changes) == [reason]
 
 
-@settings(max_examples=600, deadline=None)
-@given(data=st.data(), sample=st.sampled_from([*(each.values for each in PUBLIC), ("webgpt", {"records": RECORDS})]))
-def test_whatever_a_row_holds_it_becomes_comparisons_or_reasons(data, sample):
+WHOLE = [(name, row) for name, rows in CORPORA if name in IMPORTERS for row in rows if isinstance(row, dict)]
+
+
+@settings(max_examples=900, deadline=None)
+@given(data=st.data(), sample=st.sampled_from([*WHOLE, ("webgpt", {"records": RECORDS})]), axis=st.sampled_from(AXES))
+def test_whatever_a_row_holds_it_becomes_as_many_comparisons_or_reasons_as_it_has_judgements(data, sample, axis):
     name, whole = sample
     row = data.draw(broken(whole))
     before = repr(row)
-    found = imported(name, row)
-    assert found and all(isinstance(each, Comparison | str) for each in found)
+    found = outcomes(IMPORTERS[name], row, axis)
+    assert found and num_judgements(name, "list", json.dumps([row]).encode()) in (None, len(found))
+    assert all(isinstance(each, Comparison | RowError) for each in found)
     assert all(misfit is None or misfit for misfit in (importer.misfit(row) for importer in IMPORTERS.values()))
     assert repr(row) == before
