@@ -1,8 +1,6 @@
-import csv
-import json
-
 import pytest
 from importer_rows import import_rows, recognised, refused
+from row_files import write
 
 from preference_data.importers import label_studio
 from preference_data.importing import import_files
@@ -69,11 +67,7 @@ def test_a_row_of_the_short_export_is_one_judgement(tmp_path):
 
 def test_the_csv_export_means_the_same(tmp_path):
     rows = [flat(), flat(choice=[{"selected": "left"}], annotator=4), flat(choice="", rating="", safety_bin="", annotator="")]
-    path = tmp_path / "result.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], quoting=csv.QUOTE_NONNUMERIC)
-        writer.writeheader()
-        writer.writerows({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows)
+    path = write(tmp_path / "result.csv", rows)
     result = import_files([path], "safety", max_rejected=1)
     assert [(kept.chosen, kept.annotator) for kept in result.comparisons] == [("Bob.", "ann@x.org"), ("Ann.", "4")]
     assert {kept.item_id for kept in result.comparisons} == {PAIR.item_id}

@@ -1,4 +1,3 @@
-import csv
 import json
 import subprocess
 import sys
@@ -7,6 +6,7 @@ from pathlib import Path
 import pytest
 from comparisons import EVERY_LABEL, comparison
 from native_rows import BROKEN, native, write_lines
+from row_files import write
 
 from preference_data.files.opening import AnnotationFileError
 from preference_data.importing import TooManyRejects, import_files
@@ -14,15 +14,6 @@ from preference_data.judgement import DROPPED_BY_RULE, REASONS
 from preference_data.messages import assistant, user
 
 ROOT = Path(__file__).parents[2]
-
-
-def write_csv(path, *rows):
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
 
 
 def test_there_is_a_broken_row_for_every_reason():
@@ -103,11 +94,7 @@ def test_csv_and_jsonl_of_the_same_judgements_are_the_same_comparisons(tmp_path)
         native(0, prompt=messages, safe_a=True, safe_b=False, temperature_a=0.5, rating="better", is_safety=True),
         native(1, prompt="[1, 2] is a list", response_a="line one\r\nline two, with comma"),
     ]
-    cells = [
-        {name: json.dumps(value) if isinstance(value, list | bool | float) else value for name, value in row.items()}
-        for row in rows
-    ]
-    from_csv = import_files([write_csv(tmp_path / "f.csv", *cells)], "helpfulness", source="s").comparisons
+    from_csv = import_files([write(tmp_path / "f.csv", rows)], "helpfulness", source="s").comparisons
     from_jsonl = import_files([write_lines(tmp_path / "f.jsonl", *rows)], "helpfulness", source="s").comparisons
     assert from_csv == from_jsonl and len(from_csv) == 2
 
@@ -160,7 +147,7 @@ def test_anthropic_transcripts(tmp_path):
     (kept,) = result.comparisons
     assert kept.prompt == [user("Hi"), assistant("Hello."), user("Name a colour")]
     assert (kept.chosen, kept.rejected, kept.rating) == ("Blue, as the sea.", "No.", "unrated")
-    assert import_files([write_csv(tmp_path / "hh.csv", rows[0])], "helpfulness", source="hh").comparisons == [kept]
+    assert import_files([write(tmp_path / "hh.csv", rows[:1])], "helpfulness", source="hh").comparisons == [kept]
 
 
 def test_several_files_are_one_import_and_unknown_columns_are_counted(tmp_path):
