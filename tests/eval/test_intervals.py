@@ -32,15 +32,6 @@ def test_the_mean_and_its_interval_agree_with_the_normal_formula():
     assert estimate.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(200):
-        estimate = bootstrap_mean(rng.exponential(1.0, 60).tolist(), range(60))
-        covered += estimate.low <= 1.0 <= estimate.high
-    assert 174 <= covered <= 199  # 95 % of 200, minus the known undercoverage of the percentile bootstrap on skewed data
-
-
 def test_same_seed_same_interval():
     values = [float(x) for x in range(30)]
     assert bootstrap_mean(values, range(30), seed=3) == bootstrap_mean(values, range(30), seed=3)

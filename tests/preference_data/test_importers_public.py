@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from import_checks import num_judgements
 from importer_rows import broken, import_as_csv_and_parquet, import_rows, outcomes
-from public_rows import OPEN, POST, QUESTION, RECORDS, SAMPLES, SUMMARIES, answer, said
+from public_rows import OPEN, QUESTION, RECORDS, SAMPLES, SUMMARIES, answer, said
 
 from preference_data.comparison import AXES, Comparison
 from preference_data.formats import IMPORTERS
@@ -50,19 +50,22 @@ def test_csv_and_parquet_hold_the_same_comparisons_as_a_json_list(tmp_path, row,
 
 def test_summaries():
     reddit, news = (the_one("openai_summarize", row) for row in SAMPLES["openai_summarize"])
-    post = "SUBREDDIT: r/tea\n\nTITLE: Milk?\n\nPOST: I pour milk first.\n\nIs that wrong?\n\nTL;DR:"
-    assert sides(reddit) == ([user(post)], "Pours milk first.", "Tea.")
-    assert (reddit.chosen_policy, reddit.rejected_policy, reddit.annotator, reddit.batch) == ("sup1", "ref", "w1", "b9")
-    assert sides(news) == ([user("It rained all day.\n\nTL;DR:")], "Tea.", "Pours milk first.")
-    assert (news.chosen_policy, news.rejected_policy) == ("ref", "sup1")
-    with_nulls = SAMPLES["openai_summarize"][0] | {"info": POST | {"site": None, "article": None}, "extra": {}}
-    assert the_one("openai_summarize", with_nulls) == reddit
+    text = "My cat sleeps all day and eats at night. What should I do?"
+    post = f"SUBREDDIT: r/cats\n\nTITLE: Cat awake at night\n\nPOST: {text}\n\nTL;DR:"
+    assert sides(reddit) == ([user(post)], "My cat is awake at night, what should I do?", "Cats.")
+    assert (reddit.chosen_policy, reddit.rejected_policy, reddit.annotator, reddit.batch) == ("sup2", "ref", "w-7", "batch9")
+    article = "It rained on Monday, and the fair was put off."
+    assert sides(news) == ([user(f"{article}\n\nTL;DR:")], "It rained.", "The fair was put off.")
+    assert (news.chosen_policy, news.rejected_policy) == ("b", "a")
+    row = SAMPLES["openai_summarize"][0]
+    without_nulls = row | {"info": {name: value for name, value in row["info"].items() if value is not None}}
+    assert the_one("openai_summarize", without_nulls) == reddit
 
 
 def test_webgpt_prefers_the_answer_whose_score_is_above_0():
     row = SAMPLES["webgpt"][0]
-    assert sides(the_one("webgpt", row)) == ([user("Why is the sky blue?")], "The sea.", "It scatters [1].")
-    assert sides(the_one("webgpt", row | {"question": "Why?", "score_0": 0.1, "score_1": -0.1}))[1] == "It scatters [1]."
+    assert sides(the_one("webgpt", row)) == ([user("Why is snow white?")], "It scatters all light [1].", "It is frozen.")
+    assert sides(the_one("webgpt", row | {"question": "Why?", "score_0": 0.1, "score_1": -0.1}))[1] == "It is frozen."
 
 
 def test_webgpt_reads_a_list_of_two_records_as_one_row():
@@ -76,8 +79,9 @@ def test_webgpt_reads_a_list_of_two_records_as_one_row():
 
 def test_shp_label_1_means_a():
     row = SAMPLES["shp"][0]
-    assert sides(the_one("shp", row)) == ([user("How do I cut it?")], "Sharp.", "Slowly.")
-    assert sides(the_one("shp", row | {"labels": 0})) == ([user("How do I cut it?")], "Slowly.", "Sharp.")
+    better = "In a linen bag, cut side down, never in the fridge."
+    assert sides(the_one("shp", row)) == ([user("How do I keep bread fresh? I bake on Sundays.")], better, "In a bag.")
+    assert sides(the_one("shp", row | {"labels": 1}))[1:] == ("In a bag.", better)
 
 
 def question(*scores):
@@ -107,7 +111,7 @@ def test_a_question_with_very_many_answers_is_read_at_once():
 
 def test_ultrafeedback():
     one, other = SAMPLES["ultrafeedback"]
-    assert sides(the_one("ultrafeedback", one)) == ([user("hi?")], "Hello.", "No.")
+    assert sides(the_one("ultrafeedback", one)) == ([user("Explain tides.")], "The moon pulls at the sea.", "Waves.")
     kept = the_one("ultrafeedback", other)
     assert (kept.chosen_policy, kept.rejected_policy, kept.source) == ("big", "small", "s")
     plain = {"prompt": "hi?", "chosen": "Hello.", "rejected": "No.", "score_chosen": 2, "score_rejected": 1}
@@ -143,7 +147,7 @@ REFUSED = [
     ("stack_exchange", 0, {"answers": {}}, "malformed"),
     ("stack_exchange", 0, {"answers": [answer("x", float("nan")), answer("y", 1)]}, "malformed"),
     ("stack_exchange", 0, {"answers": [answer("x", 1), {"text": "y"}]}, "missing_field"),
-    ("ultrafeedback", 0, {"score_chosen": 7.0}, "tie"),
+    ("ultrafeedback", 0, {"score_chosen": 3.0}, "tie"),
     ("ultrafeedback", 0, {"score_chosen": 1.0}, "malformed"),
     ("ultrafeedback", 0, {"score_chosen": None}, "missing_field"),
     ("ultrafeedback", 0, {"rejected": said("ho?", "No.")}, "different_prompts"),

@@ -4,14 +4,12 @@ import copy
 
 import pytest
 import torch
-from fakes import tiny_policy, tiny_tokenizer
+from fakes import make_prompts, tiny_policy, tiny_tokenizer
 from ppo_fakes import PROMPTS, QUESTIONS, REWARD, config, value_model
 
 from policy.config import LoraConfig
 from policy.lora import Adapters
 from policy.shared_base import on_base
-from preference_data.messages import user
-from preference_data.prompt import make_prompt
 from rlhf.config import PPOConfig
 from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats
@@ -61,9 +59,7 @@ def test_the_policy_and_the_critic_move_and_the_reference_does_not() -> None:
 def learn(iterations: int, kl_coef: float) -> list[PPOStats]:
     sizes = {"batch_size": 48, "minibatch_size": 24, "microbatch_size": 24, "ppo_epochs": 2}
     rates = {"learning_rate": 1e-2, "value_learning_rate": 1e-2}
-    prompts = [
-        make_prompt([user(f"{text} {i}")], family="fact", split="train", source="test") for text in QUESTIONS for i in range(8)
-    ]
+    prompts = make_prompts([f"{text} {i}" for text in QUESTIONS for i in range(8)])
     settings = config(iterations=iterations, kl_coef=kl_coef, **sizes, **rates)
     return list(ppo(tiny_policy(), tiny_policy(), value_model(), tiny_tokenizer(), prompts, REWARD, settings, seed=0))
 

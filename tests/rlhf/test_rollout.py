@@ -42,15 +42,6 @@ def test_rewards_hold_the_whitened_score_and_the_kl_penalty() -> None:
     assert record.advantages[record.response_mask].mean().abs() < 1e-6
 
 
-def test_without_eos_the_penalty_is_taken_after_whitening() -> None:
-    plain = rolled_out(scripted("a", "bb", "ccc", "dddd"))
-    cut = rolled_out(scripted("a", "bb", "ccc", "dddd", unfinished=("ccc",)))
-    assert not cut.responses[2].finished and cut.scores.combined.tolist() == [1, 2, 3, 4]
-    final = [(record.rewards.sum(dim=1) + 0.5 * record.kl).tolist() for record in (plain, cut)]
-    differences = [one - other for one, other in zip(*final, strict=True)]
-    assert differences == pytest.approx([0, 0, CONFIG.missing_eos_penalty, 0], abs=1e-5)
-
-
 def test_equal_scores_whiten_to_nothing_and_leave_the_penalty_alone() -> None:
     rewards = response_rewards(torch.full((3,), 2.0), torch.tensor([True, False, True]), torch.zeros(3, 2), MASK, 0.1, CONFIG)
     assert rewards.sum(dim=1).tolist() == [0.0, -CONFIG.missing_eos_penalty, 0.0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import ConstantScorer, tiny_policy, tiny_tokenizer
-from ppo_fakes import value_model
+from ppo_fakes import config, value_model
 from transformers import LlamaForCausalLM
 
 from policy.chat import encode_prompt
@@ -17,7 +17,6 @@ from preference_data.messages import Messages, user
 from preference_data.prompt import make_prompt
 from registry.saved_states import SavedStates, SaveEvery
 from reward_model.combined_reward import CombinedReward
-from rlhf.config import PPOConfig
 from rlhf.ppo import ppo
 from rlhf.ratio_causes import first_difference, prompt_cause, ratio_cause, ref_cause
 from rlhf.rollout import rollout
@@ -46,8 +45,7 @@ def lively(dtype: torch.dtype = torch.float32, kind: type[LlamaForCausalLM] = Ll
 
 
 def sampled(sampler, temperature: float = 1.0, seed: int = 0, max_new_tokens: int = 16):
-    config = PPOConfig(temperature=temperature, max_new_tokens=max_new_tokens)
-    return sample_as_ppo(sampler, PROMPTS, config, seed)
+    return sample_as_ppo(sampler, PROMPTS, config(temperature=temperature, max_new_tokens=max_new_tokens), seed)
 
 
 # Faulty samplers and policies
@@ -325,15 +323,7 @@ def test_the_cause_of_a_kl_to_the_reference_is_named() -> None:
 
 REWARD = CombinedReward(ConstantScorer(1.0), ConstantScorer(5.0))
 TASKS = [make_prompt(messages, family="fact", split="train", source="test") for messages in PROMPTS]
-CONFIG = PPOConfig(
-    iterations=3,
-    batch_size=8,
-    minibatch_size=8,
-    microbatch_size=4,
-    max_new_tokens=6,
-    learning_rate=1e-3,
-    value_learning_rate=1e-3,
-)
+CONFIG = config(iterations=3, batch_size=8, minibatch_size=8, microbatch_size=4, max_new_tokens=6)
 
 
 def rolled(sampler, policy: LlamaForCausalLM | None):
