@@ -16,7 +16,6 @@ from eval.best_of_n import (
     expected_maximum,
     expected_mean,
     expected_median,
-    rank_weights,
 )
 
 whole = st.integers(-5, 5)
@@ -55,15 +54,6 @@ def test_the_choice_is_that_of_all_subsets_and_equal_scores_share_it(rows, data)
 
     scores, values = (of([column]) for column in zip(*rows, strict=True))
     assert expected_choice(scores, values, size)[0] == pytest.approx(float(over_subsets(rows, size, chosen)), abs=1e-12)
-
-
-def test_by_hand():
-    """Of 1, 2, 4, 8 the six pairs have the maxima 2, 4, 8, 4, 8, 8 and the medians 1.5, 2.5, 4.5, 3, 5, 6."""
-    scores = of([8, 1, 4, 2])
-    assert expected_maximum(scores, 2) == pytest.approx(34 / 6)
-    assert expected_median(scores, 2) == pytest.approx(22.5 / 6)
-    assert expected_median(scores, 3) == pytest.approx((2 + 2 + 4 + 4) / 4)
-    assert rank_weights(4, 2, 2).tolist() == [0, 1 / 6, 2 / 6, 3 / 6]
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.randoms())
