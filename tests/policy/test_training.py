@@ -149,16 +149,6 @@ def test_too_long_dialogues_are_counted_and_left_out():
         finetune(tiny_policy(), tiny_tokenizer(), [], FinetuneConfig(), seed=0)
 
 
-def test_finetuning_twice_gives_the_same_weights():
-    def weights():
-        model = tiny_policy()
-        finetune(model, tiny_tokenizer(), [dialogue("fox?", "brown")] * 6, FinetuneConfig(batch_size=2, epochs=1), seed=0)
-        return model.state_dict()
-
-    one, other = weights(), weights()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
 def test_saved_and_loaded_policy_is_the_same_and_says_nothing_of_its_place(tmp_path):
     model, tokenizer = tiny_policy(), tiny_tokenizer()
     save_checkpoint(model, tokenizer, tmp_path / "one")
