@@ -217,7 +217,7 @@ def library_versions() -> dict[str, str]:
 
 def git_revision() -> str | None:
     """The commit of this code, ``-dirty`` when files differ from it; None when it is not a checkout or git is missing."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed copy may lie inside some other repository
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

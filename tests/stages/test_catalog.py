@@ -58,8 +58,15 @@ def test_the_page_of_stages_is_made_from_the_catalog():
 
 def test_every_stage_that_saves_states_is_killed():
     targets = {target.name for target in TARGETS}
-    saving = {row.name for row in ROWS if row.saves_states}
-    assert {KILLED_IN_PLACE_OF.get(name, name) for name in saving} <= targets
+    saving = {KILLED_IN_PLACE_OF.get(row.name, row.name) for row in ROWS if row.saves_states}
+    assert saving <= targets, f"{saving - targets} need a target in tests/kill_targets.py, or saves_states=False in their rows"
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.command], ids=lambda row: row.name)
+def test_a_row_with_a_command_says_its_config_and_its_name(row):
+    assert row.config_of or row.by_axis, f"{row.name} needs config_of, which gives its config in a recipe's run"
+    assert row.artifact or row.by_axis or row.named_after, f"{row.name} needs artifact, the default name of what it makes"
+    assert row.help and row.example.startswith(f"rlhf {row.command}")
 
 
 def test_a_stage_says_in_which_number_format_it_trains():
