@@ -13,19 +13,18 @@ import pytest
 import torch
 from command_line import rlhf
 from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
 from rich.console import Console
+from stage_runs import make, put_dialogues, put_policy, put_prompts, put_reward_model
 from tokenizers import AddedToken
 from transformers import LlamaForSequenceClassification, LlamaTokenizer
 from typer.testing import CliRunner
 
 from commands.cli import app
 from policy.chat import CHAT_TEMPLATE, encode_dialogue
-from policy.checkpoint import save_checkpoint
 from policy.generation import TransformersSampler
+from preference_data.comparison import AXES
 from preference_data.messages import assistant, user
-from preference_data.parquet import write_records
-from preference_data.prompt import Dialogue, Prompt, make_dialogue, make_prompt
+from preference_data.prompt import Dialogue, make_dialogue, make_prompt
 from registry.store import Registry
 from reward_model.model import build_reward_model, save_reward_model
 from rlhf.config import PPOConfig
@@ -36,7 +35,6 @@ from stages.doctor.machine import LEAST_DISK, disk, library_checks, locks
 from stages.doctor.masks import count_masks, masks_check
 from stages.doctor.rewards import alike, reward_checks, scale
 from stages.doctor.step_zero import step_zero_checks
-from stages.engine.run import run_stage
 from stages.pipeline import steps
 from stages.recipe import load_recipe
 from stages.sections import PPOStageConfig
@@ -50,34 +48,14 @@ WORDS = ["fox", "owl", "plum", "sea", "pot", "garden", "kitchen", "Napoleon"]
 def _made(tmp_path_factory) -> Path:
     """A registry with a policy, two reward models, prompts and dialogues, all tiny."""
     registry = Registry(tmp_path_factory.mktemp("doctor") / "registry")
-
-    def put(reference, write, stage="sft"):
-        kind, name = reference.split("/")
-        with registry.draft(kind, name, f"{len(reference):x}{ord(name[0]):x}") as draft:
-            write(draft.path)
-            return draft.commit(replace_stage(stage), {})
-
-    def replace_stage(stage):
-        return RUN.model_copy(update={"stage": stage})
-
-    def lively():
-        policy = tiny_policy()
-        policy.lm_head.weight.data *= 6
-        return policy
-
-    policy = put("policy/sft", lambda out: save_checkpoint(lively(), tiny_tokenizer(), out))
-    for seed, axis in enumerate(("helpfulness", "safety")):
-
-        def reward(out, seed=seed):
-            model, tokenizer = build_reward_model(policy.path, seed)
-            with torch.no_grad():
-                model.get_parameter("score.weight").mul_(30)
-            save_reward_model(model, tokenizer, out)
-
-        put(f"reward_model/{axis}", reward, "train-reward")
+    policy = tiny_policy()
+    policy.lm_head.weight.data *= 6
+    put_policy(registry, "sft", policy=policy)
+    for seed, axis in enumerate(AXES):
+        put_reward_model(registry, axis, "policy/sft", seed, scale=30)
     prompts = [make_prompt([user(f"The {word}?")], family="fact", split="train", source="test") for word in WORDS]
-    put("prompts/tuning", lambda out: write_records(out / "prompts.parquet", prompts, Prompt))
-    put("dialogues/demonstrations", lambda out: write_records(out / "dialogues.parquet", dialogues(), Dialogue))
+    put_prompts(registry, "tuning", prompts)
+    put_dialogues(registry, "demonstrations", dialogues())
     return registry.root
 
 
@@ -169,11 +147,6 @@ def test_people_read_one_line_a_check_and_what_to_do_next(root) -> None:
 def test_bad_usage_is_refused(root, arguments, message) -> None:
     done = RUNNER.invoke(app, ["doctor", "--registry", str(root), *arguments])
     assert done.exit_code == 2 and message in " ".join(done.output.split()) and "ok       " not in done.output
-
-
-def test_help_has_an_example() -> None:
-    done = RUNNER.invoke(app, ["doctor", "--help"])
-    assert done.exit_code == 0 and "Example: rlhf doctor" in done.output
 
 
 def test_a_folder_from_outside_is_looked_at_with_what_there_is(folder, tmp_path) -> None:
@@ -564,22 +537,17 @@ def test_ppo_says_when_it_recomputes_and_what_to_run(root, tmp_path) -> None:
         "rope_type": "longrope", "rope_theta": 1e4, "short_factor": short, "long_factor": long, "factor": 1.0,
         "original_max_position_embeddings": 14,
     }  # fmt: skip
-    with registry.draft("policy", "stretched", "ab") as draft:
-        save_checkpoint(policy, tiny_tokenizer(), draft.path)
-        draft.commit(RUN, {})
+    put_policy(registry, "stretched", policy=policy)
     config = PPOStageConfig(
         iterations=1, batch_size=4, minibatch_size=4, microbatch_size=4, max_new_tokens=12, num_helpful=4, num_adversarial=0,
         reward="sum",
     )  # fmt: skip
     output = io.StringIO()
-    outcome = run_stage(
-        registry, STAGES["ppo"], name="stretched-ppo", config=config, seed=0,
-        inputs={"policy": ("policy/stretched",), "helpfulness": ("reward_model/helpfulness",),
-                "safety": ("reward_model/safety",), "prompts": ("prompts/tuning",)},
-        progress=Progress(console=Console(file=output)),
-    )  # fmt: skip
+    inputs = {"policy": ["policy/stretched"], "prompts": ["prompts/tuning"]} | {axis: [f"reward_model/{axis}"] for axis in AXES}
+    progress = Progress(console=Console(file=output))
+    made = make(registry, STAGES["ppo"], config, inputs, "stretched-ppo", progress, seed=0)
     assert "the log-probabilities of the forward pass are used. rlhf doctor looks for the cause" in output.getvalue()
-    metrics = outcome.artifact.manifest.metrics
+    metrics = made.manifest.metrics
     assert metrics["recomputed"] == 1 and metrics["ratio_error"] > 1e-4 and metrics["kl"] == 0.0
 
     code, checks, _ = run("--policy", "policy/stretched", "--registry", registry.root, "--set", "ppo.max_new_tokens=12")

@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
-from stage_runs import make
+from fakes import tiny_tokenizer
+from stage_runs import make, put_policy, put_reward_model, told
 from typer.testing import CliRunner
 
 from commands.cli import app
@@ -18,14 +17,14 @@ from gatt.constraint_file import write_constraints
 from gatt.constraints import Constraint
 from gatt.obedience import GattError
 from policy.chat import encode_prompt
-from policy.checkpoint import load_policy, save_checkpoint
+from policy.checkpoint import load_policy
 from policy.judging import Judgement, PolicyJudge
+from preference_data.comparison import AXES
 from preference_data.messages import assistant, num_turns, user
 from preference_data.parquet import read_records
 from preference_data.prompt import make_dialogue
 from registry.artifact import Artifact
 from registry.store import Registry
-from reward_model.model import build_reward_model
 from sandbox import constraints as rules
 from stages.catalog import STAGES
 from stages.measure.consistency import read_turns, sandbox_obeys, sandbox_recalls, turn_lengths
@@ -56,21 +55,16 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Three random policies, what they held and what they answered."""
     registry = Registry(tmp_path_factory.mktemp("gatt") / "registry")
 
-    def put(kind: str, name: str, *model: Any) -> None:
-        with registry.draft(kind, name, f"{kind}{name}".encode().hex()) as draft:
-            save_checkpoint(*model, draft.path)
-            draft.commit(RUN, {})
-
     for seed, name in enumerate(NAMES):
-        put("policy", name, tiny_policy(seed), tiny_tokenizer())
-    for seed, axis in enumerate(("helpfulness", "safety")):
-        put("reward_model", axis, *build_reward_model(registry.resolve("policy/v1").path, seed))
+        put_policy(registry, name, seed)
+    for seed, axis in enumerate(AXES):
+        put_reward_model(registry, axis, "policy/v1", seed)
     prompts = PromptsConfig(split="test", num_helpful=6, num_adversarial=2, num_borderline=2)
     make(registry, STAGES["prompts"], prompts, {}, "evaluation")
     for name in NAMES:
         talks(registry, name)
     for name in NAMES[:2]:
-        models = {axis: [f"reward_model/{axis}"] for axis in ("helpfulness", "safety")}
+        models = {axis: [f"reward_model/{axis}"] for axis in AXES}
         inputs = {"policy": [f"policy/{name}"], **models, "prompts": ["prompts/evaluation"]}
         make(registry, STAGES["evaluate-policy"], EvaluationConfig(max_new_tokens=8), inputs, name)
     return registry
@@ -279,8 +273,7 @@ def study(registry: Registry, config: GattStudyConfig = GattStudyConfig(attentio
 
 def test_the_study_tells_what_the_evaluations_hold(registry):
     artifact = study(registry)
-    told = json.loads(artifact.file("study.json").read_text())
-    kept = told["tables"][0]
+    kept = told(artifact)["tables"][0]
     for line, name in zip(kept["rows"], NAMES, strict=False):
         metrics = registry.resolve(f"evaluation/consistency-{name}").manifest.metrics
         assert {column: found["value"] for column, found in line["measured"].items()} == {
@@ -291,8 +284,9 @@ def test_the_study_tells_what_the_evaluations_hold(registry):
         "without", "right after", "with", "right after - without", "with - without"
     ]  # fmt: skip
     assert artifact.manifest.metrics["findings"]["F15"] == "not measured", "turn 6 was not held"
-    assert [finding["id"] for finding in told["findings"]] == ["F15", "F16", "F17"]
-    assert told["findings"][1]["verdict"] != "not measured" and told["findings"][2]["effects"][0]["estimate"]["n"] == 2
+    findings = told(artifact)["findings"]
+    assert [finding["id"] for finding in findings] == ["F15", "F16", "F17"]
+    assert findings[1]["verdict"] != "not measured" and findings[2]["effects"][0]["estimate"]["n"] == 2
     looked = read_records(artifact.file("attention.parquet"), TurnAttention)
     assert {(row.arm, row.dialogue) for row in looked} == {(arm, each) for arm in gatt.ARMS for each in ("0", "1")}
 

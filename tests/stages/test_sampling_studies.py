@@ -3,24 +3,20 @@
 import itertools
 import json
 import math
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import pytest
-import torch
+from command_line import run_here
 from fakes import talking_policy, tiny_policy, tiny_tokenizer
 from pydantic import ValidationError
-from registry_folders import RUN
-from stage_runs import cells, make, told
-from typer.testing import CliRunner
+from stage_runs import cells, make, prompts_in, put_policy, put_prompts, put_reward_model, told
+from stopped_runs import Killed, Stopping, change_records, states_in
 
-from commands.cli import app
 from eval.intervals import Estimate
-from policy.checkpoint import save_checkpoint
 from policy.generation import ContextOverflow, TransformersSampler
+from preference_data.comparison import AXES
 from preference_data.messages import assistant
 from preference_data.parquet import read_records
 from preference_data.prompt import Prompt
@@ -28,7 +24,6 @@ from registry.artifact import Artifact
 from registry.drafts import unfinished
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
-from reward_model.model import build_reward_model
 from reward_model.scoring import RewardScorer
 from rlhf.config import RejectionSamplingConfig
 from sandbox.annotators import utility
@@ -36,14 +31,13 @@ from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
 from stages.catalog import STAGES
 from stages.data.make_world import cases_of, world_of
-from stages.engine.prompts import TooFewPrompts, prompts_of
+from stages.engine.prompts import TooFewPrompts
 from stages.sections import PromptsConfig
 from stages.stage import Stage
 from stages.studies import best_of_n
 from stages.studies.arms.sampled_scores import RESPONSES_PER_BATCH, ScoredResponse, gold_of
 from stages.study_catalog import STUDIES
 from stages.study_sections import SamplingStudyConfig
-from stages.terminal.progress import Progress
 
 BEST_OF_N = STUDIES["best-of-n"]
 TEMPERATURE = STUDIES["temperature"]
@@ -52,22 +46,13 @@ MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/
 ONE, BOTH = {"policy": ["policy/sft"], **MODELS}, {"policy": ["policy/sft", "policy/v1"], **MODELS}
 
 
-def put_model(registry: Registry, kind: str, name: str, model: Any) -> None:
-    with registry.draft(kind, name, name.encode().hex()) as draft:
-        save_checkpoint(model, tiny_tokenizer(), draft.path)
-        draft.commit(RUN, {})
-
-
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(tmp_path_factory.mktemp("sampling") / "registry")
     for seed, name in enumerate(("sft", "v1")):
-        put_model(registry, "policy", name, talking_policy(seed))
-    for seed, axis in enumerate(("helpfulness", "safety")):
-        model, _ = build_reward_model(registry.resolve("policy/sft").path, seed)
-        with torch.no_grad():
-            model.score.weight *= 40  # scores on both sides of the threshold
-        put_model(registry, "reward_model", axis, model)
+        put_policy(registry, name, policy=talking_policy(seed))
+    for seed, axis in enumerate(AXES):
+        put_reward_model(registry, axis, "policy/sft", seed, scale=40)
     config = PromptsConfig(split="test", num_helpful=8, num_adversarial=4, num_borderline=0)
     make(registry, STAGES["prompts"], config, {}, "evaluation")
     return registry
@@ -83,7 +68,7 @@ def responses_of(artifact: Artifact) -> list[ScoredResponse]:
 
 
 def prompts(registry: Registry) -> dict[str, Prompt]:
-    return {prompt.id: prompt for prompt in prompts_of(registry.resolve("prompts/evaluation"))}
+    return {prompt.id: prompt for prompt in prompts_in(registry, "prompts/evaluation")}
 
 
 TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<s>", "</s>", "<unk>")
@@ -234,11 +219,9 @@ def test_top_p_and_top_k_shape_the_samples(registry: Registry) -> None:
 
 
 def test_a_policy_without_room_for_an_answer_is_told_before_another_samples(registry: Registry) -> None:
-    with registry.draft("policy", "short", "cd") as draft:
-        policy = tiny_policy()
-        policy.config.max_position_embeddings = 40
-        save_checkpoint(policy, tiny_tokenizer(), draft.path)
-        draft.commit(RUN, {})
+    policy = tiny_policy()
+    policy.config.max_position_embeddings = 40
+    put_policy(registry, "short", policy=policy)
     inputs = ONE | {"policy": ["policy/sft", "policy/short"]}
     with pytest.raises(ContextOverflow, match=r"and 8 new tokens do not fit the context of 40 tokens"):
         make(registry, BEST_OF_N, config(), inputs, "no-room", save_every=SaveEvery(steps=1))
@@ -271,10 +254,7 @@ def test_best_of_n_judges_f9_and_draws(registry: Registry) -> None:
 
 
 def test_without_gold_its_rows_and_figure_are_left_out(registry: Registry) -> None:
-    source = registry.resolve("prompts/evaluation").path
-    with registry.draft("prompts", "no-facts", "ab") as draft:
-        shutil.copy(source / "prompts.parquet", draft.path)
-        draft.commit(RUN, {})
+    put_prompts(registry, "no-facts", prompts_in(registry, "prompts/evaluation"))
     study = make(registry, BEST_OF_N, config(), ONE | {"prompts": ["prompts/no-facts"]}, "no-gold")
     assert {each.gold for each in responses_of(study)} == {None}
     kl = "KL of the best from the policy, at most, in nats"
@@ -332,28 +312,6 @@ def test_temperature_judges_f10_on_the_prompts_it_did_not_choose_on(registry: Re
 # Stopped and started again
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Stopping(Progress):
-    """Kills the process after the ``at``-th batch."""
-
-    def __init__(self, at: int):
-        super().__init__(quiet=True)
-        self.left = at
-
-    def bound(self, log_folder: Path | None) -> Progress:
-        return self
-
-    def track(self, *arguments: Any, **options: Any) -> Any:
-        for each in super().track(*arguments, **options):
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-            yield each
-
-
 LONG = {
     "k": 400,
     "num_helpful": 3,
@@ -383,24 +341,19 @@ def test_a_stopped_study_goes_on_with_what_it_has_and_ends_the_same(registry: Re
     expected = make(registry, *study, "whole-long")
     with pytest.raises(Killed):
         make(registry, *study, f"stopped-{stop}", Stopping(stop))
-    (states,) = (registry.root / ".drafts").glob("*/states")
-    assert SavedStates(states).numbers() == list(range(stop))
+    assert states_in(registry).numbers() == list(range(stop))
     again = make(registry, *study, f"stopped-{stop}")
     assert again.digest == expected.digest and unfinished(registry.root) == ()
     assert again.file("responses.parquet").read_bytes() == expected.file("responses.parquet").read_bytes()
 
 
-def test_what_was_saved_is_not_sampled_again(registry: Registry, tmp_path: Path) -> None:
+def test_what_was_saved_is_not_sampled_again(registry: Registry) -> None:
     """A response that was changed by hand in a saved batch is in the result."""
     study = (TEMPERATURE, config(temperatures=(0.5, 1.0)), ONE)
     with pytest.raises(Killed):
         make(registry, *study, "meddled", Stopping(1), save_every=SaveEvery(steps=1))
-    states = SavedStates(next((registry.root / ".drafts").glob("*/states")))
-    shutil.copytree(states.path(0), tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("complete.json"))
-    (batch,) = json.loads((tmp_path / "batch.json").read_text())
-    batch["responses"][2]["response"] = "an answer of mine"
-    (tmp_path / "batch.json").write_text(json.dumps([batch]))
-    states.save(0, lambda folder: shutil.copytree(tmp_path, folder, dirs_exist_ok=True) and None)
+    mine = lambda saved: saved[0]["responses"][2].update(response="an answer of mine")  # noqa: E731
+    change_records(states_in(registry), 0, "batch.json", mine)
     rows = responses_of(make(registry, *study, "meddled"))
     assert len(rows) == 2 * 6 * 8 and [each.response for each in rows].index("an answer of mine") == 2
 
@@ -448,9 +401,9 @@ def test_a_temperature_is_given_once() -> None:
         config(temperatures=(1.0, 0.5, 1.0))
 
 
-def rlhf(registry: Registry, *arguments: str) -> Any:
-    shared = ["--registry", str(registry.root), "--recipe", "micro", "--set", "rejection_sampling.max_new_tokens=8", "--quiet"]
-    return CliRunner().invoke(app, ["study", *arguments, *shared, "--seed", "3"])
+def rlhf(registry: Registry, *words: str, code: int = 0) -> Any:
+    shared = ("--registry", registry.root, "--recipe", "micro", "--set", "rejection_sampling.max_new_tokens=8", "--seed", 3)
+    return run_here("study", *words, *shared, "--quiet", code=code)
 
 
 def test_the_commands_take_what_the_recipes_run_made(registry: Registry) -> None:
@@ -463,8 +416,7 @@ def test_the_commands_take_what_the_recipes_run_made(registry: Registry) -> None
     nucleus = ("--set", "rejection_sampling.top_p=0.9", "--set", "rejection_sampling.top_k=50")
     (shown,) = json.loads(rlhf(registry, "best-of-n", "--dry-run", *nucleus).stdout)["steps"]
     assert shown["config"] == defaults | {"temperatures": [1.0], "top_p": 0.9, "top_k": 50}
-    missing = rlhf(registry, "temperature", "--dry-run")
-    assert missing.exit_code == 2 and "policy/v2" in missing.output
+    assert "policy/v2" in rlhf(registry, "temperature", "--dry-run", code=2).output
     asked = ("--input=policy=policy/v1", "--k", "3", "--num-helpful", "2", "--num-adversarial", "1")
     (shown,) = json.loads(rlhf(registry, "temperature", *asked, "--dry-run").stdout)["steps"]
     assert shown["inputs"]["policy"] == ["policy/v1@1"]
@@ -474,7 +426,6 @@ def test_the_commands_take_what_the_recipes_run_made(registry: Registry) -> None
 
 def test_the_commands_print_tables_and_verdicts(registry: Registry) -> None:
     best = rlhf(registry, "best-of-n", "--num-helpful", "4", "--k", "4", "--temperatures", "0.8", "--input=policy=policy/v1")
-    assert best.exit_code == 0, best.output
     lines = best.stdout.splitlines()
     study = registry.resolve("study/best-of-n")
     assert lines[0] == "Does the best of N samples rise with N while the median stays?"
@@ -487,18 +438,18 @@ def test_the_commands_print_tables_and_verdicts(registry: Registry) -> None:
     hot = rlhf(
         registry, "temperature", "--num-helpful", "4", "--k", "4", "--temperatures", "1.2, 0.7", "--input=policy=policy/sft"
     )
-    assert hot.exit_code == 0 and "F10 not measured: the best sampling temperature" in hot.stdout
+    assert "F10 not measured: the best sampling temperature" in hot.stdout
     assert registry.resolve("study/temperature").manifest.config["temperatures"] == [1.2, 0.7]
 
 
 @pytest.mark.parametrize("name", ["best-of-n", "temperature"])
-def test_help_has_an_example_and_wrong_options_are_told(registry: Registry, name: str) -> None:
-    shown = CliRunner().invoke(app, ["study", name, "--help"])
-    assert shown.exit_code == 0 and f"Example: rlhf study {name}" in shown.output
-    wrong = rlhf(registry, name, "--input=helpfulness=policy/sft", "--input=policy=policy/sft")
-    assert wrong.exit_code == 2 and "policy/sft" in wrong.output
-    wrong = rlhf(registry, name, "--temperatures", "nan", "--input=policy=policy/sft")
-    assert wrong.exit_code == 2 and "a temperature is nan, and each is above 0 and finite" in wrong.output
-    if name == "temperature":
-        wrong = rlhf(registry, name, "--temperatures", "0.7;1.0")
-        assert wrong.exit_code == 2 and "--temperatures is '0.7;1.0'; give numbers separated by commas" in wrong.output
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--input=helpfulness=policy/sft", "--input=policy=policy/sft"), "policy/sft"),
+        (("--temperatures", "nan", "--input=policy=policy/sft"), "a temperature is nan, and each is above 0 and finite"),
+        (("--temperatures", "0.7;1.0"), "--temperatures is '0.7;1.0'; give numbers separated by commas"),
+    ],
+)
+def test_wrong_options_are_told(registry: Registry, name: str, words: tuple[str, ...], message: str) -> None:
+    assert message in rlhf(registry, name, *words, code=2).output
