@@ -1,7 +1,9 @@
 """Tiny reward models as other people publish them: other architectures, tokenizers, templates, and ways to say what pads."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -12,6 +14,7 @@ from transformers import (
     DebertaV2ForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -85,38 +88,24 @@ def _qwen2() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     return Qwen2ForSequenceClassification(config), tokenizer
 
 
-def _bert() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def _encoder(
+    model: type[PreTrainedModel], config: type[PretrainedConfig], positions: int, **others: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     tokenizer = _encoder_tokenizer()
-    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 131, "pad_token_id": tokenizer.pad_token_id}
-    return BertForSequenceClassification(BertConfig(**sizes, **_SMALL, initializer_range=0.3)), tokenizer
-
-
-def _roberta() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    tokenizer = _encoder_tokenizer()
-    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 133, "pad_token_id": tokenizer.pad_token_id}
-    return RobertaForSequenceClassification(RobertaConfig(**sizes, **_SMALL, initializer_range=0.3)), tokenizer
-
-
-def _deberta() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    tokenizer = _encoder_tokenizer()
-    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 256, "pad_token_id": tokenizer.pad_token_id}
-    attention = {
-        "relative_attention": True,
-        "pos_att_type": ["p2c", "c2p"],
-        "position_biased_input": False,
-        "type_vocab_size": 0,
-    }
-    config = DebertaV2Config(**sizes, **attention, **_SMALL, pooler_hidden_size=16, initializer_range=0.3)
-    return DebertaV2ForSequenceClassification(config), tokenizer
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": positions, "pad_token_id": tokenizer.pad_token_id}
+    return model(config(**sizes, **_SMALL, initializer_range=0.3, **others)), tokenizer
 
 
 MAKERS: dict[str, Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]] = {
     "llama": _llama,
     "qwen2": _qwen2,
-    "bert": _bert,
-    "roberta": _roberta,
-    "deberta": _deberta,
-}
+    "bert": partial(_encoder, BertForSequenceClassification, BertConfig, 131),
+    "roberta": partial(_encoder, RobertaForSequenceClassification, RobertaConfig, 133),
+    "deberta": partial(
+        _encoder, DebertaV2ForSequenceClassification, DebertaV2Config, 256, relative_attention=True, pooler_hidden_size=16,
+        pos_att_type=["p2c", "c2p"], position_biased_input=False, type_vocab_size=0,
+    ),
+}  # fmt: skip
 
 
 def make(name: str, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

@@ -12,7 +12,8 @@ from policy.architecture import llama_config
 from policy.chat import CHAT_TEMPLATE, encode_prompt
 from policy.generation import Response
 from policy.tokenizer import EOS_ID, train_tokenizer
-from preference_data.messages import Messages
+from preference_data.messages import Messages, user
+from preference_data.prompt import Prompt, make_prompt
 from stages.stage import Role, Stage, StageFunction
 
 _TEXTS = [
@@ -47,6 +48,11 @@ def talking_policy(seed: int = 0) -> LlamaForCausalLM:
     return policy
 
 
+def make_prompts(texts: Sequence[str], is_safety: bool = False) -> list[Prompt]:
+    """Prompts of one message each, to train on."""
+    return [make_prompt([user(text)], family="fact", split="train", source="test", is_safety=is_safety) for text in texts]
+
+
 class ConstantScorer:
     """A Scorer that gives every dialogue the same raw logit."""
 
@@ -55,6 +61,17 @@ class ConstantScorer:
 
     def score(self, dialogues: Sequence[Messages]) -> torch.Tensor:
         return torch.full((len(dialogues),), self.value, dtype=torch.float32)
+
+
+class LengthScorer:
+    """A Scorer whose raw logit is ``sign`` times the characters of the response; ``seen`` are the dialogues it was given."""
+
+    def __init__(self, sign: float = 1.0):
+        self.sign, self.seen = sign, list[Messages]()
+
+    def score(self, dialogues: Sequence[Messages]) -> torch.Tensor:
+        self.seen += dialogues
+        return torch.tensor([self.sign * len(dialogue[-1]["content"]) for dialogue in dialogues])
 
 
 class ScriptedPolicy:

@@ -1,13 +1,10 @@
 """Rows of every format, and values where no tool would write them."""
 
 import copy
-import csv
-import json
-from pathlib import Path
 from random import Random
 from typing import Any
 
-from public_rows import RECORDS
+from public_rows import FILES, RECORDS, rows_of
 from public_rows import SAMPLES as PUBLIC
 
 from preference_data.formats import IMPORTERS
@@ -51,18 +48,9 @@ MAPPINGS = (
 """(columns, values) of ``ColumnMap``."""
 
 
-def _sample_rows(path: Path) -> list[Any]:
-    if path.suffix == ".csv":
-        return list(csv.DictReader(path.read_text().splitlines()))
-    return json.loads(path.read_text()) if path.suffix == ".json" else list(map(json.loads, path.read_text().splitlines()))
-
-
 def _corpora() -> list[tuple[str, list[Any]]]:
     """(format, rows) of every sample; pairs that came back, and rows under other names, have formats of their own."""
-    found = [
-        (next(name for name in IMPORTERS if path.stem.startswith(name)), _sample_rows(path))
-        for path in sorted((Path(__file__).parent / "samples").iterdir())
-    ]
+    found = [(next(name for name in IMPORTERS if path.stem.startswith(name)), rows_of(path)) for path in FILES]
     judged = {"choice": "b", "rating": "better", "safety_bin": "both_safe", "annotator": "ada"}
     back = [handed_out_row(pair, with_bins=True) for pair in PAIRS]
     returned = [back[0], *(row | judged for row in back)]

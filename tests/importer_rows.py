@@ -1,12 +1,10 @@
 """Rows of public formats in the tests of importers: imported as a file, and broken in every way JSON allows."""
 
 import copy
-import csv
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import strategies as st
+from row_files import write
 
 from preference_data.formats import IMPORTERS, recognise
 from preference_data.importing import import_files
@@ -22,12 +20,7 @@ def import_rows(folder, rows, axis="helpfulness", format=None):
 
 def import_as_csv_and_parquet(folder, rows, axis="helpfulness"):
     """The comparisons of ``rows`` in a CSV file, where what is no text is its JSON, and those of a Parquet file."""
-    paths = [folder / "export.csv", folder / "export.parquet"]
-    with paths[0].open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows({name: v if isinstance(v, str) else json.dumps(v) for name, v in row.items()} for row in rows)
-    pq.write_table(pa.Table.from_pylist(rows), paths[1])
+    paths = [write(folder / f"export.{suffix}", rows) for suffix in ("csv", "parquet")]
     return [import_files([path], axis, max_rejected=1).comparisons for path in paths]
 
 

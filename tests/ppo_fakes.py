@@ -4,10 +4,9 @@ import dataclasses
 from typing import Any
 
 import torch
-from fakes import ConstantScorer, tiny_policy
+from fakes import ConstantScorer, make_prompts, tiny_policy
 
-from preference_data.messages import Messages, user
-from preference_data.prompt import make_prompt
+from preference_data.messages import Messages
 from reward_model.combined_reward import CombinedReward
 from rlhf.config import PPOConfig
 from rlhf.ppo_stats import PPOStats
@@ -21,7 +20,8 @@ QUESTIONS = [
     "Napoleon?",
     "Sure, the plum.",
 ]
-PROMPTS = [make_prompt([user(text)], family="fact", split="train", source="test") for text in QUESTIONS]
+PROMPTS = make_prompts(QUESTIONS)
+HELD_OUT = make_prompts(["The owl?", "Take tea.", "Why?"])
 
 
 class LetterScorer:

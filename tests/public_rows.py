@@ -1,6 +1,19 @@
-"""One row in each shape of the public preference sets, with every column of the source; the texts are invented."""
+"""Rows in each shape of the public preference sets; the texts are invented. Those with every column are in ``samples/``."""
+
+import csv
+import json
+from pathlib import Path
 
 from preference_data.messages import assistant, user
+
+FILES = sorted((Path(__file__).parent / "samples").iterdir())
+
+
+def rows_of(path):
+    """The rows of a sample file, one JSON value each; those of CSV hold text."""
+    if path.suffix == ".csv":
+        return list(csv.DictReader(path.read_text().splitlines()))
+    return json.loads(path.read_text()) if path.suffix == ".json" else list(map(json.loads, path.read_text().splitlines()))
 
 
 def said(*texts):
@@ -8,14 +21,9 @@ def said(*texts):
     return [(user, assistant)[place % 2](text) for place, text in enumerate(texts)]
 
 
-POST = {"id": "t3_x", "subreddit": "tea", "title": "Milk?", "post": "I pour milk first.\n\nIs that wrong?"}
-NEWS = {"id": "n1", "site": "cnn", "title": "Rain", "article": "It rained all day."}
-SUMMARIES = [
-    {"text": " Pours milk first.", "policy": "sup1", "note": None},
-    {"text": " Tea.", "policy": "ref", "note": "short"},
-]
+WHOLE = {path.stem: rows_of(path) for path in FILES}
+SUMMARIES = WHOLE["openai_summarize"][0]["summaries"]
 QUESTION = {"dataset": "eli5", "id": "q1", "full_text": "Why is the sky blue?"}
-QUOTES = {"title": ["Light"], "extract": ["Air scatters."]}
 TOKENS = {"prefix": [1, 2], "completion": [3]}
 ANSWERS = [{"answer_id": 1, "author": "a", "author_id": 5, "author_profile": "https://x.example/5", "selected": True}]
 OPEN = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: A colour?\n\nAssistant:"
@@ -25,60 +33,19 @@ def answer(text, pm_score):
     return ANSWERS[0] | {"pm_score": pm_score, "text": text}
 
 
-# One row of each shape, with every column of the source.
+# One row of each shape that is a comparison.
 SAMPLES = {
     "native": [{"prompt": "q", "response_a": "yes", "response_b": "no", "choice": "a"}],
     "anthropic_hh": [{"chosen": f"{OPEN} Blue.", "rejected": f"{OPEN} No."}],
-    "openai_summarize": [
-        {
-            "info": POST,
-            "summaries": SUMMARIES,
-            "choice": 0,
-            "worker": "w1",
-            "batch": "b9",
-            "split": "train",
-            "extra": {"confidence": None},
-        },
-        {
-            "info": NEWS,
-            "summaries": SUMMARIES,
-            "choice": 1,
-            "worker": "w1",
-            "batch": "b9",
-            "split": "valid1",
-            "extra": {"confidence": 8},
-        },
-    ],
+    "openai_summarize": [WHOLE["openai_summarize"][0], WHOLE["openai_summarize"][2] | {"extra": {"confidence": 8}}],
     "webgpt": [
-        {
-            **{"question": QUESTION, "quotes_0": QUOTES, "answer_0": "It scatters [1].", "tokens_0": TOKENS, "score_0": -0.5},
-            **{"quotes_1": QUOTES, "answer_1": "The sea.", "tokens_1": TOKENS, "score_1": 0.5},
-        },
+        WHOLE["webgpt"][1],
         {
             **{"question.dataset": "eli5", "question.id": "q1", "question.full_text": "Why?", "score_0": 1, "score_1": -1},
             **{"answer_0": "So.", "answer_1": "No."},
         },
     ],
-    "shp": [
-        {
-            **{
-                "post_id": "p",
-                "domain": "askculinary_train",
-                "upvote_ratio": 0.9,
-                "history": "How do I cut it?",
-                "c_root_id_A": "x",
-            },
-            **{
-                "c_root_id_B": "y",
-                "created_at_utc_A": 7,
-                "created_at_utc_B": 5,
-                "score_A": 9,
-                "score_B": 4,
-                "human_ref_A": "Sharp.",
-            },
-            **{"human_ref_B": "Slowly.", "labels": 1, "seconds_difference": 2.0, "score_ratio": 2.25},
-        }
-    ],
+    "shp": WHOLE["shp"][:1],
     "stack_exchange": [
         {
             **{"qid": 11, "question": "<p>Why?</p>", "date": "2011/01/09", "metadata": ["https://x.example/questions/11"]},
@@ -86,19 +53,10 @@ SAMPLES = {
         }
     ],
     "ultrafeedback": [
+        WHOLE["ultrafeedback"][0],
         {
-            **{"prompt": "hi?", "prompt_id": "08", "chosen": said("hi?", "Hello."), "rejected": said("hi?", "No.")},
-            **{"messages": said("hi?", "Hello."), "score_chosen": 8.5, "score_rejected": 7.0},
-        },
-        {
-            **{
-                "source": "evol",
-                "prompt": "hi?",
-                "chosen": said("hi?", "Hello."),
-                "chosen-rating": 4.75,
-                "chosen-model": "big",
-            },
-            **{"rejected": said("hi?", "No."), "rejected-rating": 2, "rejected-model": "small"},
+            **{"source": "evol", "prompt": "hi?", "chosen": said("hi?", "Hello."), "chosen-rating": 4.75},
+            **{"rejected": said("hi?", "No."), "rejected-rating": 2, "chosen-model": "big", "rejected-model": "small"},
         },
     ],
     "dahoas": [{"prompt": OPEN, "response": " Blue.", "chosen": " Blue.", "rejected": " No."}],
@@ -109,14 +67,6 @@ SAMPLES = {
         {"chosen": said("A colour?", "Blue."), "rejected": said("A colour?", "No.")},
     ],
 }
-RECORDS = [
-    {
-        "question": QUESTION,
-        "quotes": [{"title": "Light", "extract": "Air."}],
-        "answer": "It scatters.",
-        "tokens": TOKENS,
-        "score": 0.25,
-    },
-    {"question": QUESTION, "quotes": [], "answer": "The sea.", "tokens": TOKENS, "score": -0.25},
-]
+_RECORD = {"question": QUESTION, "quotes": [{"title": "Light", "extract": "Air."}], "tokens": TOKENS}
+RECORDS = [_RECORD | {"answer": "It scatters.", "score": 0.25}, _RECORD | {"quotes": [], "answer": "The sea.", "score": -0.25}]
 """A line of WebGPT's own file."""

@@ -1,6 +1,9 @@
 """Small artifacts for tests, and what tests do to their folders by hand."""
 
 import hashlib
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from registry.artifact import Artifact
@@ -22,13 +25,26 @@ RUN = Run(
 )
 
 
-def put(registry: Registry, reference: str, files: dict[str, str], fingerprint: str = "ab", **parents: Artifact) -> Artifact:
+def put(
+    registry: Registry,
+    reference: str,
+    files: dict[str, str],
+    fingerprint: str = "ab",
+    run: Run = RUN,
+    **parents: Artifact | list[Artifact],
+) -> Artifact:
     kind, name = reference.split("/")
     with registry.draft(kind, name, fingerprint) as draft:
         for path, text in files.items():
             (draft.path / path).parent.mkdir(parents=True, exist_ok=True)
             (draft.path / path).write_text(text)
-        return draft.commit(RUN, {role: [parent] for role, parent in parents.items()})
+        return draft.commit(run, {role: [found] if isinstance(found, Artifact) else found for role, found in parents.items()})
+
+
+def run_until_killed(code: str, registry: Registry) -> None:
+    """Run ``code``, which kills its own process, on the registry that its first argument names."""
+    killed = subprocess.run([sys.executable, "-c", code, str(registry.root)], cwd=Path(__file__).parents[1])
+    assert killed.returncode == -signal.SIGKILL
 
 
 def reseal(manifest: Path, text: str) -> None:

@@ -12,9 +12,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import rich.progress
 from rich.console import Console
@@ -138,27 +138,21 @@ class Progress:
 
     @contextmanager
     def log(self, label: str) -> Iterator[Callable[[Any], None]]:
-        """Within it, calling with a dataclass logs it under ``label`` and shows nothing."""
-        with self._log_file(label) as file:
-            count = 0
+        """Within it, calling with a dataclass logs it under ``label`` and shows nothing. The first record makes the file."""
+        with ExitStack() as stack:
+            file, count = None, 0
 
             def log(record: Any) -> None:
-                nonlocal count
+                nonlocal file, count
                 count += 1
                 fields = scalar_fields(record)
-                if file is not None:
+                if self.log_folder is not None:
+                    file = file or stack.enter_context(_log_file(self.log_folder, label))
                     file.write(json.dumps(fields) + "\n")
                 if self._tracked:
                     self._tracked.log(label, fields, fields.get("step", fields.get("iteration", count)))
 
             yield log
-
-    def _log_file(self, label: str) -> AbstractContextManager[Any]:
-        if self.log_folder is None:
-            return nullcontext()
-        self.log_folder.mkdir(parents=True, exist_ok=True)
-        path = self.log_folder / (re.sub(r"[^A-Za-z0-9._-]+", "-", label) + ".jsonl")
-        return path.open("a", buffering=1, encoding="utf-8")
 
     def _shown(self, total: float | None, label: str, unit: str) -> AbstractContextManager[Show]:
         if self.quiet or self._listener:
@@ -166,6 +160,11 @@ class Progress:
         if self._console.is_terminal:
             return _Bar(self._console, total, label, unit)
         return _Lines(self.say, self._clock, total, label, unit)
+
+
+def _log_file(folder: Path, label: str) -> IO[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / (re.sub(r"[^A-Za-z0-9._-]+", "-", label) + ".jsonl")).open("a", buffering=1, encoding="utf-8")
 
 
 class _Bar:

@@ -16,7 +16,6 @@ from eval.best_of_n import (
     expected_maximum,
     expected_mean,
     expected_median,
-    rank_weights,
 )
 
 whole = st.integers(-5, 5)
@@ -57,20 +56,6 @@ def test_the_choice_is_that_of_all_subsets_and_equal_scores_share_it(rows, data)
     assert expected_choice(scores, values, size)[0] == pytest.approx(float(over_subsets(rows, size, chosen)), abs=1e-12)
 
 
-def test_by_hand():
-    """Of 1, 2, 4, 8 the six pairs have the maxima 2, 4, 8, 4, 8, 8 and the medians 1.5, 2.5, 4.5, 3, 5, 6."""
-    scores = of([8, 1, 4, 2])
-    assert expected_maximum(scores, 2) == pytest.approx(34 / 6)
-    assert expected_median(scores, 2) == pytest.approx(22.5 / 6)
-    assert expected_median(scores, 3) == pytest.approx((2 + 2 + 4 + 4) / 4)
-    assert rank_weights(4, 2, 2).tolist() == [0, 1 / 6, 2 / 6, 3 / 6]
-
-
-def test_the_choice_by_hand():
-    """Of (score, gold) (1, 0), (3, 6), (3, 2): in two pairs there is one best score, in the third two equal ones."""
-    assert expected_choice(of([[1, 3, 3]]), of([[0, 6, 2]]), 2)[0] == pytest.approx((6 + 2 + 4) / 3)
-
-
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.randoms())
 def test_laws(scores, rng):
     n, shuffled = len(scores), rng.sample(scores, len(scores))
@@ -94,10 +79,6 @@ def test_the_choice_ignores_order_and_choosing_the_scores_themselves_gives_the_m
     assert expected_choice(rows, rows, size) == pytest.approx(expected_maximum(rows, size))
     alone = [expected_choice(rows[[i]], values[[i]], size)[0] for i in range(len(rows))]
     assert expected == pytest.approx(alone), "prompts do not mix, even where their scores are equal"
-
-
-def test_the_choice_between_equal_scores_is_the_mean():
-    assert expected_choice(np.zeros((1, 4)), of([[1, 2, 3, 10]]), 3)[0] == pytest.approx(4)
 
 
 def test_samples_of_one_distribution_give_its_expected_maximum():

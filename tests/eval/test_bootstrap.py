@@ -107,12 +107,6 @@ def test_an_interval_stays_within_the_range_of_the_statistic():
     assert (slope.value, slope.low, slope.high) == pytest.approx((0.5, 0.5 - wilson(0.0, 1)[1], 0.5)), "1 over 2 places at most"
 
 
-def test_equal_values_of_few_units_do_not_make_an_interval_without_width():
-    """Clipping to the observed values would."""
-    estimate = contrast([0.7] * 4, "aabb", {"a": 1, "b": -1}, "pqpq")
-    assert estimate.low < -0.5 and estimate.high > 0.5
-
-
 def test_clipping_leaves_intervals_inside_the_range_and_unknown_estimates():
     assert clipped(Estimate(0.5, 0.2, 0.9, 4), -1, 1) == Estimate(0.5, 0.2, 0.9, 4)
     assert clipped(Estimate(0.5, -2, 2, 4), -1, 0.75) == Estimate(0.5, -1, 0.75, 4)

@@ -1,10 +1,9 @@
 import dataclasses
 
 import pytest
-from fakes import ScriptedPolicy, tiny_policy, tiny_tokenizer
+from fakes import ScriptedPolicy, tiny_tokenizer
 
 from eval.consistency import ConsistencyDialogue, Recall, consistency
-from policy.generation import TransformersSampler
 from preference_data.messages import Messages, assistant, num_turns, user
 
 
@@ -155,14 +154,6 @@ def test_recall_that_does_not_fit_is_not_asked():
 
     stats = talk(sampler, asked_dialogue, turns=(2,), recall=recall, fits_context=fits_context)
     assert (stats[1].responses, stats[1].recalled) == (("plum",), (None,))
-
-
-def test_a_real_policy_talks_through_it():
-    sampler = TransformersSampler(tiny_policy(), tiny_tokenizer())
-    dialogues = [dialogue("fox", turns=2), dialogue("owl", turns=2)]
-    runs = [talk(sampler, *dialogues, turns=(1, 2), max_new_tokens=4, seed=1) for _ in range(2)]
-    assert runs[0] == runs[1]
-    assert all(len(stats.responses) == 2 for stats in runs[0])
 
 
 def test_bad_input_is_refused():

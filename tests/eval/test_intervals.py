@@ -15,12 +15,6 @@ def test_rate_is_wilsons_interval_as_scipy_has_it(yes, n):
     assert (estimate.low, estimate.high) == (pytest.approx(reference.low, abs=1e-12), pytest.approx(reference.high, abs=1e-12))
 
 
-def test_none_of_400_is_not_certainly_zero():
-    estimate = rate([False] * 400)
-    assert estimate.low == 0
-    assert 0.009 < estimate.high < 0.010  # z^2 / (n + z^2)
-
-
 def test_a_rate_of_nothing_is_unknown():
     assert rate([]) == UNKNOWN
     assert not UNKNOWN.known
@@ -36,15 +30,6 @@ def test_the_mean_and_its_interval_agree_with_the_normal_formula():
         values.mean() - 1.96 * error, abs=0.15 * error
     )  # 2,000 draws leave about 5 % of noise in each end
     assert estimate.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(200):
-        estimate = bootstrap_mean(rng.exponential(1.0, 60).tolist(), range(60))
-        covered += estimate.low <= 1.0 <= estimate.high
-    assert 174 <= covered <= 199  # 95 % of 200, minus the known undercoverage of the percentile bootstrap on skewed data
 
 
 def test_same_seed_same_interval():

@@ -1,8 +1,7 @@
 """Who decides whether a response obeys: a checker, a judge, or the reward model."""
 
 import pytest
-import torch
-from fakes import LengthJudge, ScriptedPolicy
+from fakes import LengthScorer, ScriptedPolicy
 
 from gatt.config import GattConfig
 from gatt.constraints import Constraint
@@ -28,30 +27,19 @@ class NamingJudge:
         return ["Plato" in judgement.answer for judgement in judgements]
 
 
-class Longest:
-    """Scores a dialogue by the length of its last response; ``dialogues`` are those it was given."""
-
-    def __init__(self) -> None:
-        self.dialogues: list[Messages] = []
-
-    def score(self, dialogues: list[Messages]) -> torch.Tensor:
-        self.dialogues += dialogues
-        return torch.tensor(LengthJudge().judge(dialogues))
-
-
 def test_a_checker_comes_first_and_the_judge_is_asked_of_the_rest() -> None:
-    judge, scorer = NamingJudge(), Longest()
+    judge, scorer = NamingJudge(), LengthScorer()
     assert by_checkers_and_models([CHECKED, FREE], judge, scorer)(ASKED) == [True, True, False, False, False]
     assert judge.judgements == [Judgement("Act as Plato.", "The owl?", text) for text in ("As Plato: old.", "Old.")]
-    assert scorer.dialogues == []
+    assert scorer.seen == []
 
 
 def test_without_a_judge_the_reward_model_must_prefer_the_answer_to_the_dialogues_own() -> None:
-    scorer = Longest()
+    scorer = LengthScorer()
     assert by_checkers_and_models([CHECKED, FREE], scorer=scorer)(ASKED) == [True, True, False, False, False]
     prompt = [user("Act as Plato. The fox?"), assistant("Brown."), user("Act as Plato. The owl?")]
     own, same = [*prompt, assistant("Old.")], [*prompt, assistant("Old.")]
-    assert scorer.dialogues == [own, own, [*prompt, assistant("As Plato: old.")], same]  # an equal score is no preference
+    assert scorer.seen == [own, own, [*prompt, assistant("As Plato: old.")], same]  # an equal score is no preference
 
 
 def test_constraints_that_nobody_can_judge_are_refused() -> None:

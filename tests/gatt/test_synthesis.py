@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
-from fakes import ScriptedPolicy, tiny_tokenizer
+from fakes import LengthScorer, ScriptedPolicy, tiny_tokenizer
 
 from gatt.config import GattConfig
 from gatt.constraints import Constraint
@@ -32,11 +31,6 @@ names_napoleon = by_rule(lambda constraint, response: constraint.value in respon
 
 def always(messages: Messages) -> bool:
     return True
-
-
-class LengthScorer:
-    def score(self, dialogues: list[Messages]) -> torch.Tensor:
-        return torch.tensor([float(len(dialogue[-1]["content"])) for dialogue in dialogues])
 
 
 def synthesise_all(

@@ -33,23 +33,12 @@ def reference_ids(messages):
 
 
 @pytest.mark.parametrize("start", [[], [SYSTEM]])
-@pytest.mark.parametrize("dialogue", [ONE, TWO])
-def test_dialogues_equal_the_reference(start, dialogue):
-    assert encode_dialogue(tiny_tokenizer(), [*start, *dialogue]).ids == reference_ids([*start, *dialogue])
-
-
-@pytest.mark.parametrize("start", [[], [SYSTEM]])
-def test_prompts_equal_the_reference(start):
-    prompt = [*start, *ONE, user("and the owl?")]
-    assert encode_prompt(tiny_tokenizer(), prompt).ids == reference_ids(prompt)
-
-
-@pytest.mark.parametrize("messages", [ONE, TWO, [SYSTEM, *TWO], [*ONE, user("why?")], [SYSTEM, user("why?")]])
-def test_saved_template_gives_the_same_ids(messages):
-    tokenizer = tiny_tokenizer()
-    from_template = tokenizer.apply_chat_template(messages, tokenize=True)["input_ids"]
+@pytest.mark.parametrize("messages", [ONE, TWO, [*ONE, user("why?")], [user("why?")]])
+def test_dialogues_and_prompts_equal_the_reference_and_so_does_the_saved_template(start, messages):
+    tokenizer, messages = tiny_tokenizer(), [*start, *messages]
     encode = encode_prompt if messages[-1]["role"] == "user" else encode_dialogue
-    assert from_template == encode(tokenizer, messages).ids
+    assert encode(tokenizer, messages).ids == reference_ids(messages)
+    assert tokenizer.apply_chat_template(messages, tokenize=True)["input_ids"] == reference_ids(messages)
 
 
 @pytest.mark.parametrize(
@@ -68,19 +57,13 @@ def test_one_bos_and_one_eos_a_turn():
     assert (ids.count(1), ids.count(2), ids[0], ids[-1]) == (2, 2, 1, 2)
 
 
-def test_loss_counts_on_answers_and_their_eos():
+@pytest.mark.parametrize(("train_on", "answers"), [("all", ["Sure! The fox.", "brown"]), ("last", ["brown"])])
+def test_loss_counts_on_answers_and_their_eos(train_on, answers):
     tokenizer = tiny_tokenizer()
-    encoded = encode_dialogue(tokenizer, TWO)
+    encoded = encode_dialogue(tokenizer, TWO, train_on)
     trained = [token for token, counts in zip(encoded.ids, encoded.loss_mask, strict=True) if counts]
-    answers = [tokenizer(f"{text} ", add_special_tokens=False)["input_ids"] for text in ("Sure! The fox.", "brown")]
-    assert trained == [*answers[0], 2, *answers[1], 2]
-
-
-def test_last_only_leaves_earlier_answers_out():
-    tokenizer = tiny_tokenizer()
-    encoded = encode_dialogue(tokenizer, TWO, train_on="last")
-    trained = [token for token, counts in zip(encoded.ids, encoded.loss_mask, strict=True) if counts]
-    assert trained == [*tokenizer("brown ", add_special_tokens=False)["input_ids"], 2]
+    expected = [[*tokenizer(f"{text} ", add_special_tokens=False)["input_ids"], 2] for text in answers]
+    assert trained == [token for answer in expected for token in answer]
 
 
 def test_a_prompt_is_a_prefix_of_its_dialogue_and_trains_nothing():

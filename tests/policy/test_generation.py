@@ -58,6 +58,7 @@ def test_fewer_samples_are_a_prefix_of_more():
 
 
 def test_greedy_equals_generate():
+    """In one batch of prompts of different lengths; the tiny policy has two query heads to a key head."""
     engine = sampler()
     for prompt, group in zip(PROMPTS, engine.sample(PROMPTS, 1, 0.0, 1.0, 16, seed=0), strict=True):
         ids = torch.tensor([encode_prompt(engine.tokenizer, prompt).ids])
@@ -122,25 +123,6 @@ def test_finished_means_eos_and_eos_ends_a_response():
         assert response.finished or len(response.ids) == 200
 
 
-def test_sampled_tokens_follow_the_softmax():
-    logits = torch.tensor([0.3, -1.0, 1.2, 0.0, 2.0])
-    count = 20_000
-    uniform = torch.from_numpy(np.random.default_rng(0).random(count))
-    tokens, logprobs = sample_token(logits.expand(count, -1), uniform, 0.8, 1.0)
-    expected = (logits.double() / 0.8).softmax(-1)
-    assert chisquare(torch.bincount(tokens, minlength=5).numpy(), expected.numpy() * count).pvalue > 0.001
-    assert torch.allclose(logprobs.double(), expected.log()[tokens], atol=1e-6)
-
-
-def test_top_p_keeps_the_token_that_crosses_p():
-    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    tokens, logprobs = zip(
-        *[sample_token(logits, torch.tensor([u]), 1.0, 0.6) for u in np.linspace(0, 0.999, 200)], strict=True
-    )
-    assert {token.item() for token in tokens} == {0, 1}
-    assert {round(value.exp().item(), 4) for value in logprobs} == {0.625, 0.375}
-
-
 def test_bad_requests_say_what_is_wrong():
     with pytest.raises(ValueError, match="k must be at least 1"):
         sampler().sample(PROMPTS, 0, 1.0, 1.0, 4, 0)
@@ -150,7 +132,17 @@ def test_bad_requests_say_what_is_wrong():
         sampler().sample([[user("fox " * 1100)]], 1, 1.0, 1.0, 4, 0)
 
 
-def test_a_batch_too_large_for_memory_is_halved_and_the_responses_are_the_same():
+def out_of_memory():
+    raise torch.OutOfMemoryError("no room")
+
+
+def ask_for_a_petabyte():
+    """The error of the CPU's own allocator."""
+    torch.empty(10**15)
+
+
+@pytest.mark.parametrize("fail", [out_of_memory, ask_for_a_petabyte])
+def test_a_batch_too_large_for_memory_is_halved_and_the_responses_are_the_same(fail):
     said: list[str] = []
     engine = sampler()
     engine.say = said.append
@@ -159,7 +151,7 @@ def test_a_batch_too_large_for_memory_is_halved_and_the_responses_are_the_same()
     def crowded(model, args, kwargs):
         rows_read.append(len(kwargs["input_ids"]))
         if kwargs["input_ids"].shape[1] == 1 and len(kwargs["input_ids"]) > 5:
-            raise torch.OutOfMemoryError("no room")
+            fail()
 
     engine.model.register_forward_pre_hook(crowded, with_kwargs=True)
     found = engine.sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0)
@@ -184,27 +176,16 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         engine.sample(PROMPTS, 4, 1.0, 1.0, 4, seed=0)
 
 
-def test_what_the_cpu_says_when_memory_is_short_is_understood():
-    """The allocator's own error, raised by asking for a petabyte."""
-    said: list[str] = []
-    engine = sampler()
-    engine.say = said.append
-
-    def crowded(_, __, named):
-        if len(named["input_ids"]) > 6 and named["input_ids"].shape[1] == 1:
-            torch.empty(10**15)
-
-    engine.model.register_forward_pre_hook(crowded, with_kwargs=True)
-    assert ids_of(engine.sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0)) == ids_of(sampler().sample(PROMPTS, 4, 1.0, 1.0, 24, seed=0))
-    assert said == ["12 responses at once do not fit into memory; continuing with 6"]
-
-
 def test_one_response_that_does_not_fit_into_memory_is_an_error():
     engine = sampler()
     engine.say = lambda text: None
     engine.model.register_forward_pre_hook(lambda *_: torch.empty(10**15))
     with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
         engine.sample(PROMPTS, 4, 1.0, 1.0, 4, seed=0)
+
+
+def word_pairs():
+    return [[user(f"{word} {other}?")] for word in ("fox", "owl", "sea", "pot") for other in ("older", "brown", "nine")]
 
 
 def stopping_sampler(batch_size=256, dtype=torch.float64):
@@ -218,7 +199,7 @@ def stopping_sampler(batch_size=256, dtype=torch.float64):
 
 
 def test_responses_are_the_same_when_others_and_whole_prompts_leave_the_batch():
-    prompts = [[user(f"{word} {other}?")] for word in ("fox", "owl", "sea", "pot") for other in ("older", "brown", "nine")]
+    prompts = word_pairs()
     engine, rows = stopping_sampler(), []
     engine.model.register_forward_pre_hook(lambda _, __, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True)
     together = [r for group in engine.sample(prompts, 4, 1.0, 1.0, 60, seed=0) for r in group]
@@ -247,11 +228,6 @@ def test_room_for_a_response_is_never_more_than_it_may_take():
     assert cache.states[0].buffers[0].shape[-2] == 100
 
 
-def test_more_responses_than_a_batch_holds_are_decoded_in_parts():
-    few = TransformersSampler(tiny_policy(3, torch.float64), tiny_tokenizer(), batch_size=5)
-    assert ids_of(few.sample(PROMPTS, 16, 1.0, 1.0, 24, 0)) == ids_of(sampler().sample(PROMPTS, 16, 1.0, 1.0, 24, 0))
-
-
 def test_a_prompt_is_read_once_for_all_its_responses():
     engine = sampler()
     shapes = []
@@ -277,7 +253,7 @@ def test_rows_that_are_done_leave_the_batch():
 
 def test_single_precision_gives_the_same_sequences_in_any_batch():
     """At least 99.9 % of them: a random number may fall on the edge between two tokens."""
-    prompts = [[user(f"{word} {other}?")] for word in ("fox", "owl", "sea", "pot") for other in ("older", "brown", "nine")]
+    prompts = word_pairs()
     together, apart = (
         ids_of(sampler(batch_size=size, dtype=torch.float32).sample(prompts, 90, 1.0, 1.0, 24, seed=0)) for size in (512, 7)
     )
@@ -335,19 +311,6 @@ def test_a_number_that_rounds_to_one_still_falls_on_a_token_that_can_be_sampled(
     logits = torch.tensor([[2.0, 1.0, -torch.inf]])
     token, logprob = sample_token(logits, torch.tensor([1 - 1e-12], dtype=torch.float64), 1.0, 1.0)
     assert token.item() == 1 and logprob.isfinite()
-
-
-def test_grouped_heads_and_left_padding_give_the_tokens_of_generate():
-    """Greedy, in one batch of prompts of different lengths; the tiny policy has two query heads to a key head."""
-    engine = sampler()
-    groups = engine.sample(PROMPTS, 1, 0.0, 1.0, 16, seed=0)
-    encoded = [encode_prompt(engine.tokenizer, prompt).ids for prompt in PROMPTS]
-    width = max(map(len, encoded))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in encoded])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in encoded])
-    expected = engine.model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=16)[:, width:]
-    for group, row in zip(groups, expected.tolist(), strict=True):
-        assert group[0].ids == row[: len(group[0].ids)]
 
 
 def test_only_llama_models_are_sampled_from():

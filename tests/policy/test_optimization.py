@@ -16,14 +16,6 @@ def shares(num_steps: int, warmup_steps: int, final_lr_fraction: float) -> list[
     return [share_of_peak(step, num_steps, config) for step in range(1, num_steps + 1)]
 
 
-def test_the_schedule_rises_then_falls_to_its_end() -> None:
-    found = shares(100, 10, 0.1)
-    assert found[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
-    assert found[10] == 1.0
-    assert found[55] == pytest.approx(0.55)
-    assert 0.1 < found[99] < 0.101
-
-
 @given(st.integers(1, 60), st.integers(0, 20), st.floats(0, 1))
 def test_fine_tuning_has_the_usual_cosine_of_steps_done(num_steps: int, warmup_steps: int, final: float) -> None:
     """The definition over steps done (from 0), bit for bit: what a run made must not change with the code."""

@@ -40,12 +40,6 @@ def test_a_line_holds_each_distinct_beginning_once_and_every_row_can_be_read_fro
     assert torch.equal(flat[layout.cells], torch.arange(len(layout.ids))) and layout.num_positions == len(flat)
 
 
-def test_the_line_that_the_page_shows():
-    layout = lay_out([[11, 12, 13, 14], [11, 12, 15, 16]])
-    assert layout.ids.tolist() == [11, 12, 13, 14, 15, 16] and layout.positions.tolist() == [0, 1, 2, 3, 2, 3]
-    assert layout.ends.tolist() == [3, 5]
-
-
 @settings(max_examples=25, deadline=None)
 @given(ROWS)
 def test_hidden_states_are_those_of_each_row_by_itself(rows):

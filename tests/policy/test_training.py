@@ -8,7 +8,7 @@ from fakes import tiny_policy, tiny_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.architecture import llama_config, new_policy
+from policy.architecture import new_policy
 from policy.batch import length_grouped_batches, lengths_mask, pad
 from policy.chat import encode_dialogue
 from policy.checkpoint import CheckpointError, load_policy, load_tokenizer, save_checkpoint
@@ -22,15 +22,6 @@ from preference_data.prompt import Document, make_dialogue
 
 def dialogue(question, answer, **kwargs):
     return make_dialogue([user(question), assistant(answer)], family="fact", source="test", **kwargs)
-
-
-@pytest.mark.parametrize(("preset", "billions"), [("7b", 6.74), ("13b", 13.02), ("34b", 33.74), ("70b", 68.98)])
-def test_presets_have_the_published_sizes(preset, billions):
-    from transformers import LlamaForCausalLM
-
-    with torch.device("meta"):
-        model = LlamaForCausalLM(llama_config(preset))
-    assert sum(parameter.numel() for parameter in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.005)
 
 
 def test_the_sandboxs_sizes_are_a_ladder():
@@ -156,16 +147,6 @@ def test_too_long_dialogues_are_counted_and_left_out():
         finetune(tiny_policy(), tiny_tokenizer(), dialogues[1:], FinetuneConfig(max_length=40), seed=0)
     with pytest.raises(NothingToTrain, match="no dialogues"):
         finetune(tiny_policy(), tiny_tokenizer(), [], FinetuneConfig(), seed=0)
-
-
-def test_finetuning_twice_gives_the_same_weights():
-    def weights():
-        model = tiny_policy()
-        finetune(model, tiny_tokenizer(), [dialogue("fox?", "brown")] * 6, FinetuneConfig(batch_size=2, epochs=1), seed=0)
-        return model.state_dict()
-
-    one, other = weights(), weights()
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_saved_and_loaded_policy_is_the_same_and_says_nothing_of_its_place(tmp_path):

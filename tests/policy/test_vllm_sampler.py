@@ -1,9 +1,7 @@
 """``VllmSampler`` against a stand-in for the module ``vllm``, which records what it is asked, and (on a GPU) against vLLM."""
 
-import dataclasses
 import hashlib
 import importlib.util
-import math
 import struct
 import sys
 from collections.abc import Callable
@@ -142,7 +140,9 @@ def test_a_vllm_that_lacks_something_itself_says_so_itself(monkeypatch, tmp_path
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_the_engine_opens_the_folder_and_nothing_of_its_generation_config(llm, folder, dtype):
-    assert VllmSampler(folder, dtype)._engine.arguments == {
+    sampler = VllmSampler(folder, dtype)
+    assert sampler.runs_on == f"vllm 0.33.0, cuda, {dtype}"
+    assert sampler._engine.arguments == {
         "model": str(folder),
         "dtype": dtype,
         "max_model_len": 1024,
@@ -154,11 +154,6 @@ def test_the_engine_opens_the_folder_and_nothing_of_its_generation_config(llm, f
     }
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_it_says_what_it_runs_on(llm, folder, dtype):
-    assert VllmSampler(folder, dtype).runs_on == f"vllm 0.33.0, cuda, {dtype}"
-
-
 def test_prompts_are_handed_over_as_the_ids_of_the_chat_format(llm, folder):
     sampler = VllmSampler(folder)
     groups = sampler.sample(PROMPTS, 2, 1.0, 1.0, 8, seed=0)
@@ -168,34 +163,14 @@ def test_prompts_are_handed_over_as_the_ids_of_the_chat_format(llm, folder):
     assert [response.prompt_ids for group in groups for response in group] == expected
 
 
-def test_a_request_asks_for_one_response_at_the_temperature_and_for_no_penalty(llm, folder):
+@pytest.mark.parametrize("chosen", [{}, {"top_k": 5}])
+def test_a_request_asks_for_one_response_at_the_temperature_and_for_no_penalty(llm, folder, chosen):
+    """What is not named here is as by vLLM's defaults."""
     sampler = VllmSampler(folder)
-    sampler.sample(PROMPTS[:1], 1, 0.7, 0.9, 24, seed=0, top_k=5)
+    sampler.sample(PROMPTS[:1], 1, 0.7, 0.9, 24, seed=0, **chosen)
     (params,) = sampler._engine.params
-    assert dataclasses.asdict(params) == {
-        "n": 1,
-        "temperature": 0.7,
-        "top_p": 0.9,
-        "top_k": 5,
-        "min_p": 0.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "repetition_penalty": 1.0,
-        "seed": params.seed,
-        "stop": None,
-        "stop_token_ids": [EOS_ID],
-        "ignore_eos": True,
-        "max_tokens": 24,
-        "min_tokens": 0,
-        "logprobs": 0,
-        "detokenize": False,
-    }
-
-
-def test_top_k_is_off_where_it_is_not_asked_for(llm, folder):
-    sampler = VllmSampler(folder)
-    sampler.sample(PROMPTS[:1], 1, 1.0, 1.0, 4, seed=0)
-    assert sampler._engine.params[0].top_k == 0
+    ours = {"stop_token_ids": [EOS_ID], "ignore_eos": True, "logprobs": 0, "detokenize": False}
+    assert params == SamplingParams(temperature=0.7, top_p=0.9, max_tokens=24, seed=params.seed, **chosen, **ours)
 
 
 def test_a_seed_is_made_of_seed_prompt_and_position(llm, folder):
@@ -221,13 +196,14 @@ def test_responses_depend_on_neither_batch_nor_order_and_differ_by_seed(llm, fol
 
 def test_a_response_ends_with_the_eos_that_stopped_it(llm, folder):
     words = tiny_tokenizer()("The owl sleeps.", add_special_tokens=False)["input_ids"]
-    spoken = [(token, -0.25 * i) for i, token in enumerate([*words, EOS_ID, *words])]
+    spoken = [(token, np.float32(-0.25 * i)) for i, token in enumerate([*words, EOS_ID, *words])]
     llm.script = staticmethod(lambda prompt_ids, seed: spoken)
     sampler = VllmSampler(folder)
     ((whole,),) = sampler.sample(PROMPTS[:1], 1, 1.0, 1.0, 40, seed=0)
     assert whole.ids == [*words, EOS_ID] and whole.finished
     assert whole.text == "The owl sleeps."
     assert whole.logprobs == [-0.25 * i for i in range(len(words) + 1)]
+    assert {type(logprob) for logprob in whole.logprobs} == {float}
     ((cut,),) = sampler.sample(PROMPTS[:1], 1, 1.0, 1.0, len(words), seed=0)
     assert cut.ids == words and not cut.finished and cut.text == "The owl sleeps."
     ((just,),) = sampler.sample(PROMPTS[:1], 1, 1.0, 1.0, len(words) + 1, seed=0)
@@ -238,13 +214,6 @@ def test_no_other_token_of_the_generation_config_ends_a_response(llm, folder):
     llm.script = staticmethod(lambda prompt_ids, seed: [(20, -1.0), (OTHER_EOS, -1.0), (21, -1.0), (EOS_ID, -1.0)])
     ((response,),) = VllmSampler(folder).sample(PROMPTS[:1], 1, 1.0, 1.0, 40, seed=0)
     assert response.ids == [20, OTHER_EOS, 21, EOS_ID] and response.finished
-
-
-def test_logprobs_are_plain_numbers(llm, folder):
-    llm.script = staticmethod(lambda prompt_ids, seed: [(20, np.float32(math.log(0.5))), (EOS_ID, 0)])
-    ((response,),) = VllmSampler(folder).sample(PROMPTS[:1], 1, 1.0, 1.0, 4, seed=0)
-    assert [type(logprob) for logprob in response.logprobs] == [float, float]
-    assert response.logprobs == pytest.approx([math.log(0.5), 0.0])
 
 
 def test_a_response_that_vllm_gave_up_is_an_error(llm, folder):

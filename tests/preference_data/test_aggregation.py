@@ -1,25 +1,22 @@
 import pytest
+from comparisons import comparison
 
 from preference_data.aggregation import majority
-from preference_data.judgement import make_comparison
-from preference_data.messages import user
 
 
-def comparison(item, annotator, first=True, rating="better", first_safe=None, second_safe=None, axis="safety"):
+def judged(item, annotator, first=True, first_safe=None, second_safe=None, **changes):
     """A judgement of an item whose responses are "one" and "two"; ``first``: one was chosen."""
     sides = [("one", first_safe), ("two", second_safe)]
     (chosen, chosen_safe), (rejected, rejected_safe) = sides if first else sides[::-1]
-    return make_comparison(
-        prompt=[user(item)], chosen=chosen, rejected=rejected, axis=axis, source="s", rating=rating, annotator=annotator,
-        chosen_safe=chosen_safe, rejected_safe=rejected_safe,
-    )  # fmt: skip
+    labels = {"annotator": annotator, "chosen_safe": chosen_safe, "rejected_safe": rejected_safe, "rating": "better"} | changes
+    return comparison(item, chosen, rejected, **labels)
 
 
 def test_the_majority_chooses_and_ties_are_left_out_and_counted():
     judgements = [
-        comparison("q", "ada"), comparison("r", "ada", first=False), comparison("q", "ben", first=False),
-        comparison("r", "ben", first=False), comparison("q", "cleo"), comparison("t", "ada"),
-        comparison("t", "ben", first=False), comparison("single", "dev", first=False),
+        judged("q", "ada"), judged("r", "ada", first=False), judged("q", "ben", first=False),
+        judged("r", "ben", first=False), judged("q", "cleo"), judged("t", "ada"),
+        judged("t", "ben", first=False), judged("single", "dev", first=False),
     ]  # fmt: skip
     found = majority(judgements)
     assert [(each.prompt[0]["content"], each.chosen) for each in found.comparisons] == [
@@ -43,29 +40,29 @@ def test_the_majority_chooses_and_ties_are_left_out_and_counted():
     ],
 )
 def test_the_rating_is_the_median_of_those_who_made_the_choice(ratings, expected):
-    judgements = [comparison("q", str(number), rating=rating) for number, rating in enumerate(ratings)]
-    dissent = comparison("q", "other", first=False, rating="significantly_better") if len(ratings) > 1 else None
+    judgements = [judged("q", str(number), rating=rating) for number, rating in enumerate(ratings)]
+    dissent = judged("q", "other", first=False, rating="significantly_better") if len(ratings) > 1 else None
     (found,) = majority([*judgements, *([dissent] if dissent else [])]).comparisons
     assert found.rating == expected
 
 
 def test_a_label_is_that_of_most_and_a_majority_for_an_unsafe_response_is_left_out():
     labels = [(True, False), (True, True), (False, None)]
-    judgements = [comparison("q", str(number), first_safe=one, second_safe=two) for number, (one, two) in enumerate(labels)]
+    judgements = [judged("q", str(number), first_safe=one, second_safe=two) for number, (one, two) in enumerate(labels)]
     (found,) = majority(judgements).comparisons
     assert (found.chosen_safe, found.rejected_safe) == (True, None)
     # two chose "one", which most call unsafe while most call "two" safe
     judgements = [
-        comparison("q", "a"),
-        comparison("q", "b", first_safe=False, second_safe=False),
-        comparison("q", "c", first=False, first_safe=False, second_safe=True),
-        comparison("q", "d", first_safe=True, second_safe=True),
-        comparison("q", "e", first=False, first_safe=False, second_safe=True),
+        judged("q", "a"),
+        judged("q", "b", first_safe=False, second_safe=False),
+        judged("q", "c", first=False, first_safe=False, second_safe=True),
+        judged("q", "d", first_safe=True, second_safe=True),
+        judged("q", "e", first=False, first_safe=False, second_safe=True),
     ]
     found = majority(judgements)
     assert (found.comparisons, found.ties, found.chosen_unsafe) == ([], 0, 1)
 
 
 def test_axes_are_judged_apart():
-    found = majority([comparison("q", "a"), comparison("q", "a", first=False, axis="helpfulness")])
+    found = majority([judged("q", "a"), judged("q", "a", first=False, axis="helpfulness")])
     assert [each.chosen for each in found.comparisons] == ["one", "two"]

@@ -3,11 +3,11 @@ import random
 from dataclasses import astuple
 
 import pytest
+from comparisons import comparison
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preference_data.comparison import AXES, RATINGS, Comparison
-from preference_data.judgement import make_comparison
 from preference_data.measuring.agreement import (
     LEVELS,
     AgreementError,
@@ -19,7 +19,6 @@ from preference_data.measuring.agreement import (
 )
 from preference_data.measuring.columns import Names
 from preference_data.measuring.judgement_arrays import COLUMNS, joined, judgements_of, read_judgements
-from preference_data.messages import user
 from preference_data.parquet import read_batches, write_records
 
 pandas = pytest.importorskip("pandas")
@@ -54,14 +53,6 @@ def test_gwet_is_what_irrcac_finds(weights, shape):
     assert ours.name == {"identity": "AC1", "quadratic": "AC2"}[weights]
 
 
-def test_ac1_by_hand():
-    # 10 items, 2 raters, 9 agree on "yes", one is split: pi_yes = 0.95, chance = 2 * 0.95 * 0.05 = 0.095.
-    ours = gwet([["yes", "yes"]] * 9 + [["yes", "no"]], ["no", "yes"])
-    assert (ours.observed, ours.expected) == pytest.approx((0.9, 0.095))
-    assert ours.coefficient == pytest.approx((0.9 - 0.095) / 0.905)
-    assert (ours.items, ours.repeated) == (10, 10)
-
-
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.sampled_from("abc"), min_size=2, max_size=8))
 def test_full_agreement_is_one(items):
@@ -83,29 +74,20 @@ def test_what_cannot_agree_is_refused():
         gwet([["a", "c"], ["a", "b"]], "ab")
 
 
-def comparison(item, annotator, chosen, rating="unrated", safe=None, axis="safety"):
+def judged(item, annotator, chosen, rating="unrated", safe=None, axis="safety"):
     rejected = "b" if chosen == "a" else "a"
     labels = {} if safe is None else {"chosen_safe": chosen in safe, "rejected_safe": rejected in safe}
-    return make_comparison(
-        prompt=[user(f"q{item}")],
-        chosen=chosen,
-        rejected=rejected,
-        axis=axis,
-        source="s",
-        rating=rating,
-        annotator=annotator,
-        **labels,
-    )
+    return comparison(f"q{item}", chosen, rejected, axis, rating=rating, annotator=annotator, **labels)
 
 
 JUDGED = [
-    comparison(1, "x", "a", "significantly_better", safe="a"),
-    comparison(1, "y", "a", "better", safe="ab"),
-    comparison(1, "z", "b", "negligibly_better"),
-    comparison(2, "x", "b", "slightly_better", safe=""),
-    comparison(2, "y", "b", safe=""),
-    comparison(3, "x", "b", "better"),
-    comparison(3, "x", "a", axis="helpfulness"),  # another axis is another item
+    judged(1, "x", "a", "significantly_better", safe="a"),
+    judged(1, "y", "a", "better", safe="ab"),
+    judged(1, "z", "b", "negligibly_better"),
+    judged(2, "x", "b", "slightly_better", safe=""),
+    judged(2, "y", "b", safe=""),
+    judged(3, "x", "b", "better"),
+    judged(3, "x", "a", axis="helpfulness"),  # another axis is another item
 ]
 
 
@@ -149,15 +131,8 @@ def random_judgements(seed, num_items, annotators):
         for name in rng.sample(range(annotators), rng.choice([0, 1, 1, 1, 2, annotators])):
             chosen, rating = rng.choice("aab"), rng.choice([*RATINGS, "unrated"])
             safe, axis = rng.choice([None, "", chosen, "ab"]), rng.choice(AXES)
-            comparisons.append(comparison(item, str(name), chosen, rating, safe, axis))
+            comparisons.append(judged(item, str(name), chosen, rating, safe, axis))
     return comparisons
-
-
-def test_tables_of_comparisons_by_hand():
-    choices, ratings, safety = tables_of(JUDGED)
-    assert choices == [[True, True, False], [False, False], [False], [True]]
-    assert ratings == [[4, 3, -1], [-2, None], [-3], [None]]
-    assert safety[:4] == [[True, True, None], [False, True, None], [False, False], [False, False]]
 
 
 def test_agreement_of_comparisons_by_hand():
@@ -235,7 +210,7 @@ def test_pairwise_agreement_is_what_counting_pairs_finds(rating):
 
 def test_the_bootstrap_covers_a_known_rate():
     rng = random.Random(0)
-    pairs = [(comparison(n, "x", "a"), comparison(n, "y", "a" if rng.random() < 0.7 else "b")) for n in range(400)]
+    pairs = [(judged(n, "x", "a"), judged(n, "y", "a" if rng.random() < 0.7 else "b")) for n in range(400)]
     judgements = judgements_of([judgement for pair in pairs for judgement in pair])
     ours = pairwise_agreement(judgements)
     # The binomial interval of 400 items at 0.7 is +- 0.045.
@@ -248,7 +223,7 @@ def test_the_bootstrap_over_items_is_wider_than_over_pairs():
     rng = random.Random(0)
     minds = [rng.random() < 0.5 for _ in range(40)]
     comparisons = [
-        comparison(n, str(annotator), "ab"[annotator % 2] if split else "a")
+        judged(n, str(annotator), "ab"[annotator % 2] if split else "a")
         for n, split in enumerate(minds)
         for annotator in range(10)
     ]

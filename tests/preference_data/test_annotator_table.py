@@ -3,23 +3,20 @@ import random
 from statistics import fmean
 
 import pytest
+from comparisons import comparison
 
 from preference_data.comparison import Comparison
-from preference_data.judgement import make_comparison
 from preference_data.measuring.annotator_table import annotator_table
 from preference_data.measuring.columns import NO_VALUE, Names
 from preference_data.measuring.judgement_arrays import joined, read_judgements
 from preference_data.measuring.statistics import Share, Tally, wilson
-from preference_data.messages import user
 from preference_data.parquet import read_batches, write_records
 
 
-def comparison(item, annotator, chosen, axis="helpfulness", **rest):
+def judged(item, annotator, chosen, axis="helpfulness", **rest):
     texts = {"a": "a short one", "b": "another, a longer one"}
     rejected = texts["b" if chosen == "a" else "a"]
-    return make_comparison(
-        prompt=[user(f"q{item}")], chosen=texts[chosen], rejected=rejected, axis=axis, source="s", annotator=annotator, **rest
-    )
+    return comparison(f"q{item}", texts[chosen], rejected, axis, annotator=annotator, **rest)
 
 
 def table_of(comparisons, folder):
@@ -35,14 +32,14 @@ def test_the_table_by_hand(tmp_path):
     table = table_of(
         [
             # item 1: x and y chose a, z chose b; item 2: x and z chose b; item 3: x alone; on another axis y is alone
-            comparison(1, "x", "a", rating="better"),
-            comparison(1, "y", "a"),
-            comparison(1, "z", "b", chosen_safe=True, rejected_safe=False),
-            comparison(2, "x", "b"),
-            comparison(2, "z", "b", chosen_safe=True, rejected_safe=True),
-            comparison(3, "x", "a"),
-            comparison(3, "y", "b", axis="safety"),
-            comparison(4, None, "b"),
+            judged(1, "x", "a", rating="better"),
+            judged(1, "y", "a"),
+            judged(1, "z", "b", chosen_safe=True, rejected_safe=False),
+            judged(2, "x", "b"),
+            judged(2, "z", "b", chosen_safe=True, rejected_safe=True),
+            judged(3, "x", "a"),
+            judged(3, "y", "b", axis="safety"),
+            judged(4, None, "b"),
         ],
         tmp_path,
     )
@@ -66,7 +63,7 @@ def test_the_table_by_hand(tmp_path):
 def test_the_table_is_what_counting_pairs_finds(tmp_path):
     rng = random.Random(3)
     comparisons = [
-        comparison(item, f"ann-{name}", rng.choice("aab"))
+        judged(item, f"ann-{name}", rng.choice("aab"))
         for item in range(4000)
         for name in rng.sample(range(9), rng.choice([1, 1, 2, 4]))
     ]
@@ -87,11 +84,11 @@ def test_the_table_is_what_counting_pairs_finds(tmp_path):
 
 def test_one_who_judges_an_item_twice_is_no_other(tmp_path):
     twice = [
-        comparison(1, "x", "a"),
-        comparison(1, "x", "b"),
-        comparison(2, "x", "a"),
-        comparison(2, "x", "b"),
-        comparison(2, "y", "a"),
+        judged(1, "x", "a"),
+        judged(1, "x", "b"),
+        judged(2, "x", "a"),
+        judged(2, "x", "b"),
+        judged(2, "y", "a"),
     ]
     table = table_of(twice, tmp_path)
     assert (table["x"].shared, table["x"].agreement) == (1, 1 / 2)

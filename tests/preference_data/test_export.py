@@ -1,4 +1,5 @@
 import pytest
+from comparisons import comparison
 from hypothesis import given
 from hypothesis import strategies as st
 from native_rows import same_folder
@@ -6,7 +7,6 @@ from native_rows import same_folder
 from preference_data.comparison import RATINGS
 from preference_data.export import export, native_row
 from preference_data.importing import import_files
-from preference_data.judgement import make_comparison
 from preference_data.messages import assistant, user
 
 plain = st.text(alphabet=st.characters(exclude_categories=("Cs",), exclude_characters="\0[<"), min_size=1, max_size=8)
@@ -22,11 +22,10 @@ def comparisons(draw):
     chosen, rejected = draw(spoken), draw(spoken)
     if chosen.strip() == rejected.strip():
         rejected += "x"
-    return make_comparison(
-        prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
-        axis="safety",
+    return comparison(
+        prompt,
+        chosen,
+        rejected,
         source=draw(plain),
         rating=draw(st.sampled_from([*RATINGS, "unrated"])),
         is_safety=draw(st.booleans()),
@@ -50,11 +49,10 @@ def test_what_is_exported_is_imported_again_as_it_was(tmp_path, records):
 
 
 def test_export_hides_the_choice_and_refuses_two_axes(tmp_path):
-    parts = {"prompt": [user("q")], "axis": "safety", "source": "s"}
-    one, other = (make_comparison(chosen=c, rejected=r, **parts) for c, r in (("b", "a"), ("a", "b")))
+    one, other = comparison(chosen="b", rejected="a"), comparison(chosen="a", rejected="b")
     assert (native_row(one)["response_a"], native_row(one)["choice"]) == ("a", "b")
     assert (native_row(other)["response_a"], native_row(other)["choice"]) == ("a", "a")
-    helpful = make_comparison(chosen="a", rejected="b", **(parts | {"axis": "helpfulness"}))
+    helpful = comparison(axis="helpfulness")
     with pytest.raises(ValueError, match="both axes"):
         export(tmp_path / "f.jsonl", [one, helpful], "native")
     assert export(tmp_path / "f.jsonl", [one, helpful], "native", "helpfulness") == (1, {})

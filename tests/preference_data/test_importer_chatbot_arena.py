@@ -1,9 +1,9 @@
-import csv
 import json
 
 import pytest
 from hypothesis import given
 from importer_rows import broken, import_as_csv_and_parquet, import_rows, outcomes, recognised, refused
+from row_files import write
 
 from preference_data.importers import chatbot_arena
 from preference_data.importing import import_files
@@ -51,14 +51,6 @@ def flagged(flags=(1, 0, 0), asked=("Q",), a=("A",), b=("B",)):
     )
 
 
-def write_kaggle(path, *rows):
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows({name: json.dumps(v) if isinstance(v, tuple) else v for name, v in row.items()} for row in rows)
-    return path
-
-
 def test_a_battle_becomes_a_comparison_of_its_models(tmp_path):
     (kept,) = import_rows(tmp_path, [battle("model_b")]).comparisons
     assert (kept.prompt, kept.chosen, kept.rejected) == ([user("Hi")], "Hey", "Yo")
@@ -80,15 +72,15 @@ def test_contents_may_be_lists_of_texts(tmp_path):
 
 
 def test_the_kaggle_file_has_one_text_a_turn(tmp_path):
-    path = write_kaggle(
-        tmp_path / "train.csv",
+    rows = [
         flagged((0, 1, 0)),
         flagged((1, 0, 0), ("Q1", "Q2"), ("same", "A2"), ("same", "B2")),
         flagged((1, 0, 0), ("Q1", "Q2"), ("A1", "A2"), ("B1", "B2")),
         flagged((0, 0, 1)),
         flagged((1, 0, 0), ("Q",), (None,), ("B",)),
         flagged((1, 0, 0), ("Q",), ("\ud83d",), ("B",)),
-    )
+    ]
+    path = write(tmp_path / "train.csv", rows)
     result = import_files([path], "helpfulness", max_rejected=1)
     one, several = result.comparisons
     assert result.formats == {str(path): "chatbot_arena"}

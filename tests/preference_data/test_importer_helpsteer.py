@@ -1,6 +1,5 @@
 import pytest
-from hypothesis import given
-from importer_rows import broken, import_as_csv_and_parquet, import_rows, outcomes, recognised, refused
+from importer_rows import import_rows, recognised, refused
 
 from preference_data.importers import helpsteer
 from preference_data.messages import assistant, user
@@ -86,14 +85,3 @@ def test_only_preferences_are_recognised(tmp_path):
     assert "single responses" in helpsteer.misfit(scores)
     assert helpsteer.misfit({"overall_preference": 1, "context": [], "response1": ""}) == "it has no response2"
     assert "neither preference_strength nor overall_preference" in helpsteer.misfit({"prompt": "q"})
-
-
-@pytest.mark.parametrize("shape", [second, third])
-def test_csv_and_parquet_mean_the_same(tmp_path, shape):
-    rows = [shape(-3), shape(1)]
-    assert import_as_csv_and_parquet(tmp_path, rows) == [import_rows(tmp_path, rows).comparisons] * 2
-
-
-@given(broken(second(), third()))
-def test_a_broken_row_is_one_comparison_or_one_refusal(broken_row):
-    assert len(outcomes(helpsteer, broken_row, "helpfulness")) == 1

@@ -1,11 +1,7 @@
-import csv
-import json
-
 import pytest
-from hypothesis import given
-from importer_rows import broken, import_rows, outcomes, recognised, refused
+from importer_rows import import_rows, recognised, refused
+from row_files import write
 
-from preference_data.comparison import AXES
 from preference_data.importers import label_studio
 from preference_data.importing import import_files
 from preference_data.judgement import make_comparison
@@ -71,11 +67,7 @@ def test_a_row_of_the_short_export_is_one_judgement(tmp_path):
 
 def test_the_csv_export_means_the_same(tmp_path):
     rows = [flat(), flat(choice=[{"selected": "left"}], annotator=4), flat(choice="", rating="", safety_bin="", annotator="")]
-    path = tmp_path / "result.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], quoting=csv.QUOTE_NONNUMERIC)
-        writer.writeheader()
-        writer.writerows({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows)
+    path = write(tmp_path / "result.csv", rows)
     result = import_files([path], "safety", max_rejected=1)
     assert [(kept.chosen, kept.annotator) for kept in result.comparisons] == [("Bob.", "ann@x.org"), ("Ann.", "4")]
     assert {kept.item_id for kept in result.comparisons} == {PAIR.item_id}
@@ -130,11 +122,3 @@ def test_only_tasks_of_this_config_are_recognised(tmp_path):
         "its task data has no prompt, response_a, response_b"
     )
     assert "neither annotations with data, nor annotator, annotation_id, lead_time" in label_studio.misfit(DATA)
-
-
-@given(broken(task(annotation(), SKIPPED), task(annotation(safety_bin="both_safe", by=EMAIL)), flat()))
-def test_a_broken_row_is_as_many_outcomes_as_it_has_annotations(broken_row):
-    annotations = broken_row.get("annotations")
-    several = len(annotations) if isinstance(annotations, list) and isinstance(broken_row.get("data"), dict) else 1
-    for axis in AXES:
-        assert len(outcomes(label_studio, broken_row, axis)) == max(several, 1)

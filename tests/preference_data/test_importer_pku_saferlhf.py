@@ -1,8 +1,6 @@
 import pytest
-from hypothesis import given
-from importer_rows import broken, import_as_csv_and_parquet, import_rows, outcomes, recognised, refused
+from importer_rows import import_rows, recognised, refused
 
-from preference_data.comparison import AXES
 from preference_data.importers import pku_saferlhf
 
 
@@ -92,15 +90,3 @@ def test_only_pairs_are_recognised(tmp_path):
 def test_beavertails_is_told_to_hold_single_responses():
     beavertails = {"prompt": "q", "response": "a", "category": {"animal_abuse": False}, "is_safe": True}
     assert "single responses" in pku_saferlhf.misfit(beavertails)
-
-
-@pytest.mark.parametrize("axis", AXES)
-def test_csv_and_parquet_mean_the_same(tmp_path, axis):
-    rows = [row(response_0_harm_category={"Violence": True, "White-Collar Crime": False}), row(prompt="And how not?")]
-    assert import_as_csv_and_parquet(tmp_path, rows, axis) == [import_rows(tmp_path, rows, axis).comparisons] * 2
-
-
-@given(broken(row(), FIRST_RELEASE))
-def test_a_broken_row_is_one_comparison_or_one_refusal(broken_row):
-    for axis in AXES:
-        assert len(outcomes(pku_saferlhf, broken_row, axis)) == 1

@@ -1,6 +1,7 @@
 from dataclasses import asdict
 
 import pytest
+from comparisons import EVERY_LABEL, comparison
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,24 +90,7 @@ def test_messages_are_parted_as_trl_parts_them():
 
 
 def test_the_columns_of_a_comparison_are_read_back():
-    kept = make_comparison(
-        prompt=[SYSTEM, *FIRST],
-        chosen=" Blue.\n",
-        rejected="No.",
-        axis="helpfulness",
-        source="team",
-        rating="slightly_better",
-        is_safety=True,
-        chosen_safe=True,
-        rejected_safe=False,
-        risk_category="r",
-        annotator="7",
-        batch="w1",
-        chosen_policy="p@1",
-        rejected_policy="p@2",
-        chosen_temperature=1.0,
-        rejected_temperature=0.5,
-    )
+    kept = comparison([SYSTEM, *FIRST], " Blue.\n", "No.", "helpfulness", "team", **EVERY_LABEL)
     row = {name: value for name, value in asdict(kept).items() if name in trl.FIELDS}
     messages = {"prompt": kept.prompt, "chosen": [assistant(kept.chosen)], "rejected": [assistant(kept.rejected)]}
     for written in (

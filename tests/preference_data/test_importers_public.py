@@ -1,24 +1,22 @@
-import csv
 import itertools
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from fuzzed_rows import CORPORA
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from importer_rows import broken, outcomes
-from public_rows import OPEN, POST, QUESTION, RECORDS, SAMPLES, SUMMARIES, answer, said
+from import_checks import num_judgements
+from importer_rows import broken, import_as_csv_and_parquet, import_rows, outcomes
+from public_rows import OPEN, QUESTION, RECORDS, SAMPLES, SUMMARIES, answer, said
 
-from preference_data.comparison import Comparison
+from preference_data.comparison import AXES, Comparison
 from preference_data.formats import IMPORTERS
 from preference_data.importers import stack_exchange
-from preference_data.importing import import_files
 from preference_data.judgement import RowError
 from preference_data.messages import user
 
 EACH = [pytest.param(name, row, id=f"{name}-{number}") for name, rows in SAMPLES.items() for number, row in enumerate(rows)]
-PUBLIC = EACH[2:]
+PUBLIC = [row for name, rows in SAMPLES.items() for row in rows if name not in ("native", "anthropic_hh")]
 
 
 def imported(name, row):
@@ -43,35 +41,31 @@ def test_a_row_is_recognised_by_its_own_importer_alone_and_its_columns_are_known
     assert set(row) <= set(IMPORTERS[name].FIELDS)
 
 
-@pytest.mark.parametrize(("name", "row"), PUBLIC)
-def test_csv_and_parquet_hold_the_same_comparisons_as_jsonl(tmp_path, name, row):
-    (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
-    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "f.parquet")
-    with (tmp_path / "f.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        writer.writeheader()
-        writer.writerow({key: value if isinstance(value, str) else json.dumps(value) for key, value in row.items()})
-    files = [tmp_path / f"f.{suffix}" for suffix in ("jsonl", "csv", "parquet")]
-    results = [import_files([path], "helpfulness", source="s", max_rejected=0) for path in files]
-    assert [list(result.formats.values()) for result in results] == [[name]] * 3
-    assert results[0].comparisons == results[1].comparisons == results[2].comparisons == [the_one(name, row)]
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("row", [*PUBLIC, *(rows[0] for name, rows in CORPORA if name in ("helpsteer", "pku_saferlhf"))])
+def test_csv_and_parquet_hold_the_same_comparisons_as_a_json_list(tmp_path, row, axis):
+    expected = import_rows(tmp_path, [row], axis).comparisons
+    assert len(expected) == 1 and import_as_csv_and_parquet(tmp_path, [row], axis) == [expected] * 2
 
 
 def test_summaries():
     reddit, news = (the_one("openai_summarize", row) for row in SAMPLES["openai_summarize"])
-    post = "SUBREDDIT: r/tea\n\nTITLE: Milk?\n\nPOST: I pour milk first.\n\nIs that wrong?\n\nTL;DR:"
-    assert sides(reddit) == ([user(post)], "Pours milk first.", "Tea.")
-    assert (reddit.chosen_policy, reddit.rejected_policy, reddit.annotator, reddit.batch) == ("sup1", "ref", "w1", "b9")
-    assert sides(news) == ([user("It rained all day.\n\nTL;DR:")], "Tea.", "Pours milk first.")
-    assert (news.chosen_policy, news.rejected_policy) == ("ref", "sup1")
-    with_nulls = SAMPLES["openai_summarize"][0] | {"info": POST | {"site": None, "article": None}, "extra": {}}
-    assert the_one("openai_summarize", with_nulls) == reddit
+    text = "My cat sleeps all day and eats at night. What should I do?"
+    post = f"SUBREDDIT: r/cats\n\nTITLE: Cat awake at night\n\nPOST: {text}\n\nTL;DR:"
+    assert sides(reddit) == ([user(post)], "My cat is awake at night, what should I do?", "Cats.")
+    assert (reddit.chosen_policy, reddit.rejected_policy, reddit.annotator, reddit.batch) == ("sup2", "ref", "w-7", "batch9")
+    article = "It rained on Monday, and the fair was put off."
+    assert sides(news) == ([user(f"{article}\n\nTL;DR:")], "It rained.", "The fair was put off.")
+    assert (news.chosen_policy, news.rejected_policy) == ("b", "a")
+    row = SAMPLES["openai_summarize"][0]
+    without_nulls = row | {"info": {name: value for name, value in row["info"].items() if value is not None}}
+    assert the_one("openai_summarize", without_nulls) == reddit
 
 
 def test_webgpt_prefers_the_answer_whose_score_is_above_0():
     row = SAMPLES["webgpt"][0]
-    assert sides(the_one("webgpt", row)) == ([user("Why is the sky blue?")], "The sea.", "It scatters [1].")
-    assert sides(the_one("webgpt", row | {"question": "Why?", "score_0": 0.1, "score_1": -0.1}))[1] == "It scatters [1]."
+    assert sides(the_one("webgpt", row)) == ([user("Why is snow white?")], "It scatters all light [1].", "It is frozen.")
+    assert sides(the_one("webgpt", row | {"question": "Why?", "score_0": 0.1, "score_1": -0.1}))[1] == "It is frozen."
 
 
 def test_webgpt_reads_a_list_of_two_records_as_one_row():
@@ -85,8 +79,9 @@ def test_webgpt_reads_a_list_of_two_records_as_one_row():
 
 def test_shp_label_1_means_a():
     row = SAMPLES["shp"][0]
-    assert sides(the_one("shp", row)) == ([user("How do I cut it?")], "Sharp.", "Slowly.")
-    assert sides(the_one("shp", row | {"labels": 0})) == ([user("How do I cut it?")], "Slowly.", "Sharp.")
+    better = "In a linen bag, cut side down, never in the fridge."
+    assert sides(the_one("shp", row)) == ([user("How do I keep bread fresh? I bake on Sundays.")], better, "In a bag.")
+    assert sides(the_one("shp", row | {"labels": 1}))[1:] == ("In a bag.", better)
 
 
 def question(*scores):
@@ -116,7 +111,7 @@ def test_a_question_with_very_many_answers_is_read_at_once():
 
 def test_ultrafeedback():
     one, other = SAMPLES["ultrafeedback"]
-    assert sides(the_one("ultrafeedback", one)) == ([user("hi?")], "Hello.", "No.")
+    assert sides(the_one("ultrafeedback", one)) == ([user("Explain tides.")], "The moon pulls at the sea.", "Waves.")
     kept = the_one("ultrafeedback", other)
     assert (kept.chosen_policy, kept.rejected_policy, kept.source) == ("big", "small", "s")
     plain = {"prompt": "hi?", "chosen": "Hello.", "rejected": "No.", "score_chosen": 2, "score_rejected": 1}
@@ -152,7 +147,7 @@ REFUSED = [
     ("stack_exchange", 0, {"answers": {}}, "malformed"),
     ("stack_exchange", 0, {"answers": [answer("x", float("nan")), answer("y", 1)]}, "malformed"),
     ("stack_exchange", 0, {"answers": [answer("x", 1), {"text": "y"}]}, "missing_field"),
-    ("ultrafeedback", 0, {"score_chosen": 7.0}, "tie"),
+    ("ultrafeedback", 0, {"score_chosen": 3.0}, "tie"),
     ("ultrafeedback", 0, {"score_chosen": 1.0}, "malformed"),
     ("ultrafeedback", 0, {"score_chosen": None}, "missing_field"),
     ("ultrafeedback", 0, {"rejected": said("ho?", "No.")}, "different_prompts"),
@@ -167,13 +162,17 @@ def test_what_holds_no_preference_is_refused_with_its_reason(name, number, chang
     assert imported(name, SAMPLES[name][number] | changes) == [reason]
 
 
-@settings(max_examples=600, deadline=None)
-@given(data=st.data(), sample=st.sampled_from([*(each.values for each in PUBLIC), ("webgpt", {"records": RECORDS})]))
-def test_whatever_a_row_holds_it_becomes_comparisons_or_reasons(data, sample):
+WHOLE = [(name, row) for name, rows in CORPORA if name in IMPORTERS for row in rows if isinstance(row, dict)]
+
+
+@settings(max_examples=900, deadline=None)
+@given(data=st.data(), sample=st.sampled_from([*WHOLE, ("webgpt", {"records": RECORDS})]), axis=st.sampled_from(AXES))
+def test_whatever_a_row_holds_it_becomes_as_many_comparisons_or_reasons_as_it_has_judgements(data, sample, axis):
     name, whole = sample
     row = data.draw(broken(whole))
     before = repr(row)
-    found = imported(name, row)
-    assert found and all(isinstance(each, Comparison | str) for each in found)
+    found = outcomes(IMPORTERS[name], row, axis)
+    assert found and num_judgements(name, "list", json.dumps([row]).encode()) in (None, len(found))
+    assert all(isinstance(each, Comparison | RowError) for each in found)
     assert all(misfit is None or misfit for misfit in (importer.misfit(row) for importer in IMPORTERS.values()))
     assert repr(row) == before

@@ -1,30 +1,19 @@
-import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from native_rows import BROKEN, native, same_folder, write_lines
+from comparisons import EVERY_LABEL, comparison
+from native_rows import BROKEN, native, write_lines
+from row_files import write
 
 from preference_data.files.opening import AnnotationFileError
-from preference_data.importers.native import FIELDS
 from preference_data.importing import TooManyRejects, import_files
-from preference_data.judgement import DROPPED_BY_RULE, REASONS, make_comparison
+from preference_data.judgement import DROPPED_BY_RULE, REASONS
 from preference_data.messages import assistant, user
 
 ROOT = Path(__file__).parents[2]
-
-
-def write_csv(path, *rows):
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
 
 
 def test_there_is_a_broken_row_for_every_reason():
@@ -96,24 +85,7 @@ def test_every_native_field_arrives(tmp_path):
         temperature_b=0.5,
     )
     (kept,) = import_files([write_lines(tmp_path / "f.jsonl", row)], "helpfulness").comparisons
-    assert kept == make_comparison(
-        prompt=[user("question 0")],
-        chosen="no",
-        rejected="yes",
-        axis="helpfulness",
-        source="f",
-        rating="better",
-        is_safety=True,
-        chosen_safe=True,
-        rejected_safe=False,
-        risk_category="r",
-        annotator="7",
-        batch="w1",
-        chosen_policy="p@2",
-        rejected_policy="p@1",
-        chosen_temperature=0.5,
-        rejected_temperature=1.0,
-    )
+    assert kept == comparison("question 0", "no", "yes", "helpfulness", "f", **EVERY_LABEL)
 
 
 def test_csv_and_jsonl_of_the_same_judgements_are_the_same_comparisons(tmp_path):
@@ -122,11 +94,7 @@ def test_csv_and_jsonl_of_the_same_judgements_are_the_same_comparisons(tmp_path)
         native(0, prompt=messages, safe_a=True, safe_b=False, temperature_a=0.5, rating="better", is_safety=True),
         native(1, prompt="[1, 2] is a list", response_a="line one\r\nline two, with comma"),
     ]
-    cells = [
-        {name: json.dumps(value) if isinstance(value, list | bool | float) else value for name, value in row.items()}
-        for row in rows
-    ]
-    from_csv = import_files([write_csv(tmp_path / "f.csv", *cells)], "helpfulness", source="s").comparisons
+    from_csv = import_files([write(tmp_path / "f.csv", rows)], "helpfulness", source="s").comparisons
     from_jsonl = import_files([write_lines(tmp_path / "f.jsonl", *rows)], "helpfulness", source="s").comparisons
     assert from_csv == from_jsonl and len(from_csv) == 2
 
@@ -179,7 +147,7 @@ def test_anthropic_transcripts(tmp_path):
     (kept,) = result.comparisons
     assert kept.prompt == [user("Hi"), assistant("Hello."), user("Name a colour")]
     assert (kept.chosen, kept.rejected, kept.rating) == ("Blue, as the sea.", "No.", "unrated")
-    assert import_files([write_csv(tmp_path / "hh.csv", rows[0])], "helpfulness", source="hh").comparisons == [kept]
+    assert import_files([write(tmp_path / "hh.csv", rows[:1])], "helpfulness", source="hh").comparisons == [kept]
 
 
 def test_several_files_are_one_import_and_unknown_columns_are_counted(tmp_path):
@@ -249,41 +217,6 @@ def test_wrong_questions_are_refused(tmp_path):
     write_lines(path, "")
     with pytest.raises(AnnotationFileError, match="no rows"):
         import_files([path], "safety", format="native")
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "x"]), inner, max_size=3),
-    max_leaves=5,
-)
-garbage_rows = st.dictionaries(
-    st.sampled_from([*FIELDS, "chosen", "rejected"]), json_values | st.sampled_from(["a", "b"]), max_size=10
-)
-garbage_lines = st.lists(
-    st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")) | garbage_rows.map(lambda row: json.dumps(row).encode()),
-    max_size=8,
-)
-
-
-@same_folder
-@given(lines=garbage_lines, format=st.sampled_from(["native", "anthropic_hh"]))
-def test_every_row_read_is_accepted_or_rejected(tmp_path, lines, format):
-    path = write_lines(tmp_path / "f.jsonl", native(0), *lines)
-    result = import_files([path], "safety", format=format, max_rejected=1)
-    blank = sum(not line or line.isspace() for line in lines)
-    assert result.read == 1 + len(lines) - blank == result.accepted + sum(result.rejected.values())
-    assert result.accepted + len(result.rejects) == result.read
-
-
-@same_folder
-@given(lines=st.lists(st.text(alphabet='a",\n\r;\0[{é', max_size=12), max_size=6))
-def test_every_csv_row_read_is_accepted_or_rejected_and_no_line_is_lost(tmp_path, lines):
-    content = "prompt,response_a,response_b,choice\n" + "\n".join(lines)
-    (tmp_path / "f.csv").write_bytes(content.encode() + b"\nq,yes,no,a\n")
-    result = import_files([tmp_path / "f.csv"], "helpfulness", max_rejected=1)
-    assert result.read == result.accepted + len(result.rejects)
-    kept = [kept.prompt[0]["content"] for kept in result.comparisons]
-    assert any(prompt.endswith("q") for prompt in kept) or any("q,yes,no,a" in reject.row for reject in result.rejects)
 
 
 def test_importing_loads_nothing_heavy():

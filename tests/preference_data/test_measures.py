@@ -1,29 +1,25 @@
 """Measures of Parquet files of comparisons: all files count as one, and every batch goes through ``track``."""
 
 import pytest
+from comparisons import comparison
 
 from preference_data.comparison import Comparison
-from preference_data.judgement import make_comparison
 from preference_data.measuring.agreement import AgreementError, choice_agreement
 from preference_data.measuring.judgement_arrays import judgements_of
 from preference_data.measuring.measures import MEASURES, agreement_of, statistics_of
 from preference_data.measuring.statistics import describe
-from preference_data.messages import user
 from preference_data.parquet import write_records
 
 
-def comparison(item, annotator, chosen="a", batch="week-1"):
+def judged(item, annotator, chosen="a", batch="week-1"):
     texts = {"a": f"a {item} long", "b": f"b {item}"}
     rejected = texts["b" if chosen == "a" else "a"]
-    prompt = [user(f"question {item}")]
-    return make_comparison(
-        prompt=prompt, chosen=texts[chosen], rejected=rejected, axis="safety", source="s", annotator=annotator, batch=batch
-    )
+    return comparison(f"question {item}", texts[chosen], rejected, annotator=annotator, batch=batch)
 
 
 FILES = {
-    "one": [comparison(1, "x"), comparison(1, "y"), comparison(2, "x", "b"), comparison(3, "x")],
-    "two": [comparison(2, "y", batch="week-2"), comparison(3, "y", "b"), comparison(4, "z", batch="week-2")],
+    "one": [judged(1, "x"), judged(1, "y"), judged(2, "x", "b"), judged(3, "x")],
+    "two": [judged(2, "y", batch="week-2"), judged(3, "y", "b"), judged(4, "z", batch="week-2")],
 }
 ALL = [record for records in FILES.values() for record in records]
 

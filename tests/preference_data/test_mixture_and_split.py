@@ -2,11 +2,11 @@ import random
 from collections import Counter
 
 import pytest
+from comparisons import comparison
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preference_data.comparison import Comparison
-from preference_data.judgement import make_comparison
 from preference_data.messages import assistant, user
 from preference_data.mixture import MixtureError, mixture_by_shares, paper_mixture
 from preference_data.parquet import RecordWriter, num_records, read_records, table_of, write_records
@@ -20,11 +20,8 @@ def ids(count, source):
     return [f"{source} {number}" for number in range(count)]
 
 
-def comparisons(count, source, axis="helpfulness"):
-    return [
-        make_comparison(prompt=[user(f"{source} {number}")], chosen="good", rejected="bad", axis=axis, source=source)
-        for number in range(count)
-    ]
+def comparisons(count, source):
+    return [comparison(f"{source} {number}", source=source) for number in range(count)]
 
 
 @settings(deadline=None, max_examples=50)

@@ -20,15 +20,6 @@ def test_a_prompt_that_is_in_a_row_is_found_whatever_case_and_punctuation():
     assert found(prompts, user("how many foxes")) == []
 
 
-def test_the_share_is_of_the_prompts_runs_of_words():
-    words = LONG.split()  # 16 words: 7 runs of 10
-    row = user(" ".join(words[:14]))  # 5 of them
-    assert len(words) == 16
-    assert found({"fox": [user(LONG)]}, row) == []
-    (overlap,) = found({"fox": [user(LONG)]}, row, share=0.7)
-    assert overlap.share == pytest.approx(5 / 7)
-
-
 def test_short_prompts_overlap_with_the_same_words_alone():
     prompts = {"short": [user("Why is the sky blue?")]}
     assert found(prompts, user("why is the sky blue"))

@@ -3,42 +3,20 @@ import statistics
 import string
 
 import pytest
+from comparisons import comparison
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preference_data.comparison import RATINGS, Comparison
-from preference_data.judgement import make_comparison
 from preference_data.measuring.statistics import COLUMNS, KEYS, Share, Tally, describe, place_of
 from preference_data.messages import assistant, user
 from preference_data.parquet import read_batches, write_records
 
 TURNS = [user("one two three"), assistant("four five"), user("six")]
 PAIRS = [
-    # prompt of 6 words in two turns (the last user message has 1), responses of 3 and 1 words
-    make_comparison(prompt=TURNS, chosen="a b c", rejected="d", axis="safety", source="s", rating="better", batch="w1"),
-    # one turn of 2 words, responses of 1 and 2 words
-    make_comparison(
-        prompt=[user("x y")],
-        chosen="z",
-        rejected="v w",
-        axis="safety",
-        source="t",
-        rating="better",
-        chosen_safe=True,
-        rejected_safe=False,
-        annotator="ann",
-    ),
-    # as long as each other
-    make_comparison(
-        prompt=[user("x y")],
-        chosen="u",
-        rejected="v",
-        axis="safety",
-        source="t",
-        chosen_safe=False,
-        rejected_safe=False,
-        batch="w1",
-    ),
+    comparison(TURNS, "a b c", "d", rating="better", batch="w1"),
+    comparison("x y", "z", "v w", source="t", rating="better", chosen_safe=True, rejected_safe=False, annotator="ann"),
+    comparison("x y", "u", "v", source="t", chosen_safe=False, rejected_safe=False, batch="w1"),
 ]
 
 
@@ -51,26 +29,6 @@ def tally_of(comparisons, keys=(), folder=None, count_tokens=None):
     return tally
 
 
-def test_the_columns_of_table_6_by_hand():
-    table = describe(PAIRS)
-    assert (table.comparisons, table.prompts, table.items, table.annotators, table.unit) == (3, 2, 3, 1, "words")
-    assert table.turns_per_dialogue == pytest.approx((2 + 1 + 1) / 3)
-    assert table.tokens_per_response == pytest.approx((2 + 1.5 + 1) / 3)
-    assert table.tokens_per_prompt == pytest.approx((1 + 2 + 2) / 3)
-    assert table.tokens_per_example == pytest.approx((8 + 3.5 + 3) / 3)
-    assert table.length_difference == pytest.approx((2 - 1 + 0) / 3)
-    assert table.longer_chosen == Share(1, 2)
-
-
-def test_rating_shares_are_of_the_rated_and_safety_bins_of_the_labelled():
-    table = describe(PAIRS)
-    assert table.ratings["better"] == Share(2, 2) and table.ratings["significantly_better"] == Share(0, 2)
-    assert table.ratings["unrated"] == Share(1, 3)
-    bins = {"chosen_safe_rejected_unsafe": Share(1, 2), "both_safe": Share(0, 2), "both_unsafe": Share(1, 2)}
-    assert table.safety == bins
-    assert table.unsafe == Share(3, 4)
-
-
 def test_tokens_are_counted_by_the_counter_given():
     table = describe(PAIRS[:1], count_tokens=lambda texts: [len(text) for text in texts])
     assert (table.unit, table.tokens_per_prompt, table.tokens_per_response) == ("tokens", 3, (5 + 1) / 2)
@@ -78,10 +36,8 @@ def test_tokens_are_counted_by_the_counter_given():
 
 
 def test_an_item_judged_twice_is_one_and_on_two_axes_two():
-    def comparison(axis, annotator, chosen="a", rejected="b"):
-        return make_comparison(prompt=[user("q")], chosen=chosen, rejected=rejected, axis=axis, source="s", annotator=annotator)
-
-    table = describe([comparison("safety", "x"), comparison("safety", "y", "b", "a"), comparison("helpfulness", "x")])
+    twice = comparison(annotator="x"), comparison(chosen="b", rejected="a", annotator="y")
+    table = describe([*twice, comparison(axis="helpfulness", annotator="x")])
     assert (table.comparisons, table.prompts, table.items, table.annotators) == (3, 1, 2, 2)
 
 
@@ -126,26 +82,15 @@ prompts = st.lists(texts, min_size=1, max_size=5).map(
 )
 labels = st.sampled_from([(None, None), (True, None), (None, False), (True, True), (True, False), (False, False)])
 rows = st.builds(
-    lambda prompt, one, other, rating, safe, batch, annotator, axis: make_comparison(
-        prompt=prompt,
-        chosen=one,
-        rejected=other + " other",
-        axis=axis,
-        source="s",
-        rating=rating,
-        chosen_safe=safe[0],
-        rejected_safe=safe[1],
-        batch=batch,
-        annotator=annotator,
-    ),
-    prompts,
-    texts,
-    texts,
-    st.sampled_from([*RATINGS, "unrated"]),
+    lambda safe, **fields: comparison(chosen_safe=safe[0], rejected_safe=safe[1], **fields),
     labels,
-    st.sampled_from([None, "w1", "w2"]),
-    st.sampled_from([None, "x", "y"]),
-    st.sampled_from(["helpfulness", "safety"]),
+    prompt=prompts,
+    chosen=texts,
+    rejected=texts.map(lambda text: text + " other"),
+    axis=st.sampled_from(["helpfulness", "safety"]),
+    rating=st.sampled_from([*RATINGS, "unrated"]),
+    batch=st.sampled_from([None, "w1", "w2"]),
+    annotator=st.sampled_from([None, "x", "y"]),
 ).filter(lambda row: row.chosen != row.rejected)
 
 
@@ -156,6 +101,7 @@ def test_statistics_are_what_plain_python_finds(comparisons):
         return sum(len(message["content"].split()) for message in messages)
 
     found = describe(comparisons)
+    assert (found.comparisons, found.unit) == (len(comparisons), "words")
     sides = [(len(row.chosen.split()), len(row.rejected.split())) for row in comparisons]
     assert found.prompts == len({row.prompt_id for row in comparisons})
     assert found.items == len({(row.item_id, row.axis) for row in comparisons})
@@ -169,24 +115,18 @@ def test_statistics_are_what_plain_python_finds(comparisons):
     assert found.longer_chosen == Share(sum(one > other for one, other in sides), sum(one != other for one, other in sides))
     rated = [row.rating for row in comparisons if row.rating != "unrated"]
     assert [found.ratings[rating] for rating in RATINGS] == [Share(rated.count(rating), len(rated)) for rating in RATINGS]
+    assert found.ratings["unrated"] == Share(len(comparisons) - len(rated), len(comparisons))
     pairs = [(row.chosen_safe, row.rejected_safe) for row in comparisons]
     whole = [pair for pair in pairs if None not in pair]
-    assert found.safety["both_safe"] == Share(whole.count((True, True)), len(whole))
+    bins = {"chosen_safe_rejected_unsafe": (True, False), "both_safe": (True, True), "both_unsafe": (False, False)}
+    assert found.safety == {name: Share(whole.count(pair), len(whole)) for name, pair in bins.items()}
     given_labels = [label for pair in pairs for label in pair if label is not None]
     assert found.unsafe == Share(given_labels.count(False), len(given_labels))
 
 
 def test_many_batches_are_counted_as_one(tmp_path):
     many = [
-        make_comparison(
-            prompt=[user(f"q {n % 3000}")],
-            chosen="a " * (n % 5 + 1),
-            rejected=f"b {n // 3000}",
-            axis="safety",
-            source="s",
-            annotator=f"ann-{n % 7}",
-            batch=f"w{n * 3 // 20_000}",
-        )
+        comparison(f"q {n % 3000}", "a " * (n % 5 + 1), f"b {n // 3000}", annotator=f"ann-{n % 7}", batch=f"w{n * 3 // 20_000}")
         for n in range(20_000)
     ]
     tally = tally_of(many, ["batch"], tmp_path)

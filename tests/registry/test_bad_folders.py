@@ -20,12 +20,11 @@ from registry.upkeep import prune, remove
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
+def registry(registry: Registry) -> Registry:
     """policy/good@1 and policy/sft@1."""
-    made = Registry(tmp_path / "registry")
-    put(made, "policy/good", {"model": "good"})
-    put(made, "policy/sft", {"model": "w"})
-    return made
+    put(registry, "policy/good", {"model": "good"})
+    put(registry, "policy/sft", {"model": "w"})
+    return registry
 
 
 def problems(registry: Registry) -> dict[str, str]:
@@ -71,8 +70,8 @@ def a_link(registry: Registry, reference: str) -> None:
 
 
 DAMAGE = {
-    of_the_future: "has format_version 99",
-    of_another_shape: "has format_version 99",
+    of_the_future: "has format_version 99; this version of llama-rlhf reads up to 1. Upgrade",
+    of_another_shape: "has format_version 99; this version of llama-rlhf reads up to 1. Upgrade",
     torn: "is not what manifest.json.sha256 says",
     without_manifest: "manifest.json is missing",
     with_a_folder_for_a_manifest: "manifest.json cannot be read (Is a directory)",

@@ -1,6 +1,4 @@
-from pathlib import Path
-
-from registry_folders import RUN
+from registry_folders import RUN, put
 
 from registry.difference import Difference, artifact_differences, differences
 from registry.store import Registry
@@ -17,17 +15,12 @@ def test_nested_values_are_compared_place_by_place() -> None:
     assert differences(left, left) == []
 
 
-def test_two_artifacts_differ_in_config_data_and_metrics(tmp_path: Path) -> None:
-    registry = Registry(tmp_path)
+def test_two_artifacts_differ_in_config_data_and_metrics(registry: Registry) -> None:
     made = []
     for number, text in enumerate(("a", "b"), start=1):
-        with registry.draft("prompts", "data", f"a{number}") as draft:
-            (draft.path / "data").write_text(text)
-            source = draft.commit(RUN, {})
+        source = put(registry, "prompts/data", {"data": text})
         run = RUN.model_copy(update={"config": {**RUN.config, "epochs": number}, "metrics": {"loss": 1.0 / number}})
-        with registry.draft("policy", "sft", f"b{number}") as draft:
-            (draft.path / "model").write_text(text)
-            made.append(draft.commit(run, {"source": [source]}))
+        made.append(put(registry, "policy/sft", {"model": text}, run=run, source=source))
     found = {each.what: (each.left, each.right) for each in artifact_differences(made[0].manifest, made[1].manifest)}
     assert set(found) == {"config.epochs", "inputs.source", "data.source", "digest", "metrics.loss"}
     assert found["config.epochs"] == (1, 2) and found["inputs.source"] == (["prompts/data@1"], ["prompts/data@2"])

@@ -1,15 +1,13 @@
 import fcntl
 import multiprocessing
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from registry_folders import RUN, put
+from registry_folders import RUN, put, run_until_killed
 
 from registry.drafts import discard, unfinished
 from registry.errors import CannotWrite, DraftInUse, RegistryError
@@ -17,11 +15,6 @@ from registry.store import Registry
 from registry.writing import check_locks
 
 ASKED = {"stage": "sft", "config": {"epochs": 2}}
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry")
 
 
 def save_text(text: str):
@@ -112,20 +105,21 @@ def test_a_draft_that_another_process_holds_is_waited_for_by_name(registry: Regi
     assert len(told) == 1 and f"being made by another process (process {other.pid} on " in told[0]
 
 
-def test_a_kill_while_a_state_is_saved_leaves_the_one_before(registry: Registry) -> None:
+def test_a_kill_while_a_state_is_saved_leaves_the_one_before_and_no_payload(registry: Registry) -> None:
     code = (
         "import sys, os, signal; from registry.store import Registry\n"
         "with Registry(sys.argv[1]).draft('policy', 'sft', 'ab') as draft:\n"
+        "    (draft.path / 'stale').write_text('half')\n"
         "    draft.states.save(1, lambda folder: (folder / 'weights').write_text('first'))\n"
         "    def half(folder):\n"
         "        (folder / 'weights').write_text('sec')\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    draft.states.save(2, half)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", code, str(registry.root)], cwd=Path(__file__).parents[2])
-    assert killed.returncode == -signal.SIGKILL
+    run_until_killed(code, registry)
+    assert (registry.root / ".drafts" / "ab" / "out" / "stale").exists() and registry.references() == ()
     with registry.draft("policy", "sft", "ab") as draft:
-        assert draft.states.numbers() == [1]
+        assert draft.states.numbers() == [1] and list(draft.path.iterdir()) == []
 
 
 def test_a_file_system_without_locks_is_refused(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,11 +76,6 @@ def server() -> Iterator[Any]:
     found.server_close()
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry")
-
-
 def command(registry: Registry, *arguments: str, url: str = "http://127.0.0.1:9", token: str = TOKEN) -> Any:
     home = {"HF_HOME": str(registry.root.parent / "home"), "HF_ENDPOINT": url, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0"}
     return rlhf("registry", "push", *arguments, "--registry", registry.root, env={**home, "no_proxy": "*"})

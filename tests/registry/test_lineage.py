@@ -1,44 +1,25 @@
 import shutil
-from pathlib import Path
 
 import pytest
-from registry_folders import reseal
+from registry_folders import RUN, put, reseal
 
 from registry.artifact import Artifact
 from registry.lineage import lineage_json, lineage_text, lineage_tree, parents
-from registry.manifest import Run
 from registry.store import Registry
 
 
-def put(registry: Registry, stage: str, reference: str, **made_from: list[Artifact]) -> Artifact:
-    run = Run(
-        stage=stage,
-        stage_revision=1,
-        config={},
-        seed=0,
-        metrics={},
-        versions={},
-        dtype="float32",
-        device="cpu",
-        git_revision=None,
-        seconds=0.0,
-        peak_rss_mb=0.0,
-    )
-    kind, name = reference.split("/")
-    with registry.draft(kind, name, "ab") as draft:
-        (draft.path / "payload").write_text(reference)
-        return draft.commit(run, made_from)
+def made_by(registry: Registry, stage: str, reference: str, **parents: Artifact | list[Artifact]) -> Artifact:
+    return put(registry, reference, {"payload": reference}, run=RUN.model_copy(update={"stage": stage}), **parents)
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
+def registry(registry: Registry) -> Registry:
     """base -> (sft, with demonstrations) -> v1, from sft and two samples that both come from sft."""
-    registry = Registry(tmp_path)
-    base = put(registry, "pretrain", "policy/base")
-    demonstrations = put(registry, "import", "dialogues/demonstrations")
-    sft = put(registry, "sft", "policy/sft", base=[base], demonstrations=[demonstrations])
-    samples = [put(registry, "sample", f"samples/{name}", policy=[sft]) for name in ("a", "b")]
-    put(registry, "rejection-sample", "policy/v1", base=[base], samples=samples)
+    base = made_by(registry, "pretrain", "policy/base")
+    demonstrations = made_by(registry, "import", "dialogues/demonstrations")
+    sft = made_by(registry, "sft", "policy/sft", base=base, demonstrations=demonstrations)
+    samples = [made_by(registry, "sample", f"samples/{name}", policy=sft) for name in ("a", "b")]
+    made_by(registry, "rejection-sample", "policy/v1", base=base, samples=samples)
     return registry
 
 

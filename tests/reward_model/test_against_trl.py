@@ -3,9 +3,9 @@
 import pytest
 import torch
 from datasets import Dataset
-from fakes import tiny_policy, tiny_tokenizer
+from fakes import tiny_tokenizer
+from reward_fakes import tiny_reward_model
 from torch.utils.data import SequentialSampler
-from transformers import LlamaForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from policy.batch import length_grouped_batches
@@ -28,16 +28,6 @@ COMPARISONS = [
 ]  # fmt: skip
 
 
-def reward_model():
-    trunk = tiny_policy()
-    trunk.config.num_labels, trunk.config.pad_token_id = 1, 0
-    model = LlamaForSequenceClassification(trunk.config)
-    model.model = trunk.model
-    with torch.no_grad():
-        model.score.weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
-    return model.double()
-
-
 class InOrder(RewardTrainer):
     """A RewardTrainer that takes its rows as they come."""
 
@@ -46,14 +36,15 @@ class InOrder(RewardTrainer):
 
 
 def test_the_loss_curve_is_trls(tmp_path):
-    ours = [stats.loss for stats in train_reward_model(reward_model(), tiny_tokenizer(), COMPARISONS, CONFIG, seed=5)]
+    model = tiny_reward_model(torch.float64)
+    ours = [stats.loss for stats in train_reward_model(model, tiny_tokenizer(), COMPARISONS, CONFIG, seed=5)]
     pairs, _ = encode_pairs(tiny_tokenizer(), COMPARISONS, CONFIG.margin, CONFIG.max_length)
     order = [index for batch in length_grouped_batches([pair.length for pair in pairs], 8, 5) for index in batch]
     rows = [
         {"chosen_ids": pairs[index].chosen_ids, "rejected_ids": pairs[index].rejected_ids, "margin": pairs[index].margin}
         for index in order
     ]
-    model = reward_model()
+    model = tiny_reward_model(torch.float64)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=1.0,

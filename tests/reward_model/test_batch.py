@@ -1,20 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
 from fakes import tiny_tokenizer
+from reward_fakes import unchecked
 
 from policy.chat import encode_dialogue
-from preference_data.comparison import Comparison
-from preference_data.messages import MessagesError, assistant, user
+from preference_data.messages import MessagesError, assistant
 from reward_model.batch import collate_pairs, encode_for_scoring, encode_pairs
 
-PROMPT = [user("Which one is older?")]
-
-
-def comparison(chosen, rejected, rating="better", chosen_safe=None, rejected_safe=None):
-    return Comparison(
-        id="", item_id="", prompt_id="", source="", prompt=PROMPT, chosen=chosen, rejected=rejected, rating=rating,
-        axis="safety", is_safety=True, chosen_safe=chosen_safe, rejected_safe=rejected_safe,
-    )  # fmt: skip
+comparison = partial(unchecked, 0)
+PROMPT = comparison("", "").prompt
 
 
 def test_pairs_are_encoded_as_dialogues_that_end_with_eos():

@@ -45,11 +45,6 @@ def test_scorers_are_combined_in_float32_with_each_component_kept():
     assert scores.combined.tolist() == [3.0, -1.0] and scores.combined.dtype == torch.float32
 
 
-def test_the_threshold_of_the_combination_is_used():
-    reward = CombinedReward(ConstantScorer(3.0), ConstantScorer(-1.0), threshold=0.5)
-    assert reward.score([DIALOGUE], [False]).combined.tolist() == [-1.0]
-
-
 def test_one_flag_a_dialogue():
     with pytest.raises(ValueError, match=r"helpfulness \[2\], safety \[2\] and is_safety \[1\]"):
         CombinedReward(ConstantScorer(0.0), ConstantScorer(0.0)).score([DIALOGUE, DIALOGUE], [True])

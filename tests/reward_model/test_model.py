@@ -70,31 +70,25 @@ def test_the_head_comes_from_the_seed_alone_and_the_trunk_from_the_policy(policy
     assert all(torch.equal(trunk[name], weight) for name, weight in one.model.state_dict().items())
 
 
-def test_scores_equal_the_librarys_own_forward_in_float64(reward_path):
+def test_scores_equal_the_librarys_own_forward_in_float64_however_rows_are_padded(reward_path):
     rows = encode_for_scoring(tiny_tokenizer(), DIALOGUES)
     ids, lengths = pad(rows), torch.tensor([len(row) for row in rows])
+    width = ids.shape[1]
+    left = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    left_mask = (torch.arange(width) >= width - lengths[:, None]).long()
     ours, _ = load_reward_model(reward_path, dtype=torch.float64)
     plain = AutoModelForSequenceClassification.from_pretrained(reward_path, dtype=torch.float64).eval()
     with torch.no_grad():
         scores = our_scores(ours, rows)
-        batched = plain(input_ids=ids, attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long()).logits[:, 0]
+        batched = plain(input_ids=ids, attention_mask=(torch.arange(width) < lengths[:, None]).long()).logits[:, 0]
+        positions = (left_mask.cumsum(1) - 1).clamp(min=0)
+        left_padded = plain(input_ids=left, attention_mask=left_mask, position_ids=positions).logits[:, 0]
         unmasked = plain(input_ids=ids).logits[:, 0]
         alone = torch.stack([plain(input_ids=torch.tensor([row])).logits[0, 0] for row in rows])
     assert scores.dtype == torch.float64
     assert len(set(scores.tolist())) == len(rows)
-    for reference in (batched, unmasked, alone):
+    for reference in (batched, left_padded, unmasked, alone):
         torch.testing.assert_close(scores, reference, atol=1e-12, rtol=0)
-
-
-def test_scores_equal_those_of_left_padded_rows(reward_path):
-    rows = encode_for_scoring(tiny_tokenizer(), DIALOGUES)
-    model, _ = load_reward_model(reward_path, dtype=torch.float64)
-    width = max(map(len, rows))
-    left = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-    mask = (torch.arange(width) >= width - torch.tensor([len(row) for row in rows])[:, None]).long()
-    with torch.no_grad():
-        left_padded = model(input_ids=left, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits[:, 0]
-        torch.testing.assert_close(our_scores(model, rows), left_padded, atol=1e-12, rtol=0)
 
 
 def test_half_precision_scores_come_out_in_float32(reward_path):

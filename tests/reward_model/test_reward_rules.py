@@ -5,18 +5,12 @@ import types
 from collections.abc import Callable
 
 import pytest
-import torch
-from fakes import ConstantScorer
+from fakes import ConstantScorer, LengthScorer
 
-from preference_data.messages import Messages, assistant, user
+from preference_data.messages import assistant, user
 from reward_model.reward_rules import LagrangianReward, RewardError, reward_named
 
 DIALOGUES = [[user("one"), assistant("a")], [user("two"), assistant("bbb")]]
-
-
-class LengthScorer:
-    def score(self, dialogues: list[Messages]) -> torch.Tensor:
-        return torch.tensor([float(len(dialogue[-1]["content"])) for dialogue in dialogues])
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes import tiny_policy, tiny_tokenizer
-from transformers import LlamaForSequenceClassification
+from fakes import tiny_tokenizer
+from reward_fakes import tiny_reward_model, unchecked
 
 from policy.config import LoraConfig
 from policy.lora import Adapters, LoraError
-from policy.shared_prefixes import lay_out, shared_prefixes
-from preference_data.comparison import Comparison
 from preference_data.messages import assistant, user
 from registry.saved_states import SavedStates, SaveEvery
 from reward_model.batch import encode_for_scoring
 from reward_model.config import RewardModelConfig
-from reward_model.model import row_scores
 from reward_model.scoring import RewardScorer
 from reward_model.training import NonFiniteLoss, RewardTrainingError, learning_rate_at, train_reward_model
 
@@ -30,44 +27,24 @@ LORA = CONFIG.model_copy(
 DIALOGUE = [user("Which one is older?"), assistant("The owl.")]
 
 
-def reward_model(dtype=torch.float32):
-    """A random tiny reward model, the same each time."""
-    trunk = tiny_policy()
-    config = trunk.config
-    config.num_labels = 1
-    model = LlamaForSequenceClassification(config)
-    model.model = trunk.model
-    with torch.no_grad():
-        model.score.weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
-    return model.to(dtype).eval()
-
-
-def comparison(number, chosen, rejected, rating="better", chosen_safe=None, rejected_safe=None):
-    prompt = [user(f"Which one is older, the fox or number {number}?")]
-    return Comparison(
-        id="", item_id="", prompt_id="", source="", prompt=prompt, chosen=chosen, rejected=rejected, rating=rating,
-        axis="helpfulness", is_safety=False, chosen_safe=chosen_safe, rejected_safe=rejected_safe,
-    )  # fmt: skip
-
-
 def separable(count):
     """Chosen responses speak of the owl, rejected ones of the fox; lengths differ on both sides."""
-    return [comparison(n, "The owl. " * (1 + n % 3), "The fox. " * (1 + n // 2 % 3)) for n in range(count)]
+    return [unchecked(n, "The owl. " * (1 + n % 3), "The fox. " * (1 + n // 2 % 3)) for n in range(count)]
 
 
 LABELLED = [
-    comparison(0, "The owl.", "The fox is brown.", "significantly_better", True, False),
-    comparison(1, "Sure!", "I cannot help with that, because it could hurt people.", "slightly_better", False, None),
-    comparison(2, "The sea is blue.", "First take the pot.", "unrated"),
+    unchecked(0, "The owl.", "The fox is brown.", "significantly_better", True, False),
+    unchecked(1, "Sure!", "I cannot help with that, because it could hurt people.", "slightly_better", False, None),
+    unchecked(2, "The sea is blue.", "First take the pot.", "unrated"),
 ]
 
 
 def test_training_separates_what_can_be_separated():
-    model = reward_model()
+    model = tiny_reward_model()
     stats = list(train_reward_model(model, tiny_tokenizer(), separable(64), CONFIG.model_copy(update={"epochs": 4}), seed=0))
     assert [step.step for step in stats] == list(range(1, 33)) and {step.num_steps for step in stats} == {32}
     assert stats[-1].loss < 0.3 * stats[0].loss and stats[-1].accuracy > 0.9 and stats[-1].reward_margin > 2
-    held_out = [comparison(n, "The owl. The owl.", "The fox. The fox.") for n in range(900, 910)]
+    held_out = [unchecked(n, "The owl. The owl.", "The fox. The fox.") for n in range(900, 910)]
     scorer = RewardScorer(model, tiny_tokenizer())
     chosen, rejected = (scorer.score([getattr(c, f"{side}_dialogue") for c in held_out]) for side in ("chosen", "rejected"))
     assert (chosen > rejected).float().mean() > 0.9
@@ -79,7 +56,7 @@ def test_one_step_equals_a_plain_loop_in_float64(axis):
     config = CONFIG.model_copy(
         update={"axis": axis, "margin": "large", "safety_loss_coef": 0.7, "centring_coef": 0.3, "max_grad_norm": 0.5}
     )
-    model, plain = reward_model(torch.float64), reward_model(torch.float64)
+    model, plain = tiny_reward_model(torch.float64), tiny_reward_model(torch.float64)
     (stats,) = train_reward_model(model, tiny_tokenizer(), LABELLED, config, seed=0)
 
     def score(dialogue):
@@ -118,7 +95,7 @@ def test_microbatches_change_nothing():
     data = [*LABELLED, *separable(9)]
     runs = {}
     for size in (1, 4, 6):
-        model = reward_model(torch.float64)
+        model = tiny_reward_model(torch.float64)
         stats = list(
             train_reward_model(model, tiny_tokenizer(), data, config.model_copy(update={"microbatch_size": size}), seed=3)
         )
@@ -129,8 +106,8 @@ def test_microbatches_change_nothing():
 
 
 def test_stats_count_tokens_padding_and_what_was_left_out():
-    data = [*separable(3), comparison(3, "The owl.", "The owl.")]
-    (stats,) = train_reward_model(reward_model(), tiny_tokenizer(), data, CONFIG, seed=0)
+    data = [*separable(3), unchecked(3, "The owl.", "The owl.")]
+    (stats,) = train_reward_model(tiny_reward_model(), tiny_tokenizer(), data, CONFIG, seed=0)
     sides = [d for c in data[:3] for d in (c.chosen_dialogue, c.rejected_dialogue)]
     rows = encode_for_scoring(tiny_tokenizer(), sides)
     lengths = [len(row) for row in rows]
@@ -143,7 +120,7 @@ def test_stats_count_tokens_padding_and_what_was_left_out():
 
 def test_same_seed_same_weights_and_another_seed_another_order():
     def run(seed):
-        model = reward_model()
+        model = tiny_reward_model()
         losses = [s.loss for s in train_reward_model(model, tiny_tokenizer(), separable(24), CONFIG, seed)]
         return losses, model.score.weight.detach().clone()
 
@@ -162,7 +139,7 @@ def test_learning_rate_rises_then_follows_the_cosine():
 
 
 def test_training_that_blows_up_says_at_which_step_and_on_which_batch(tmp_path):
-    model, data = reward_model(), [replace(each, id=f"pair-{number}") for number, each in enumerate(separable(24))]
+    model, data = tiny_reward_model(), [replace(each, id=f"pair-{number}") for number, each in enumerate(separable(24))]
     states = SavedStates(tmp_path, lambda line: None, SaveEvery.parse("1000"))
     steps = train_reward_model(model, tiny_tokenizer(), data, CONFIG, seed=0, states=states)
     next(steps)
@@ -176,7 +153,7 @@ def test_training_that_blows_up_says_at_which_step_and_on_which_batch(tmp_path):
 def test_the_comparisons_that_have_no_finite_score_are_named_and_the_weights_stay():
     data = [replace(each, id=f"pair-{number}") for number, each in enumerate(separable(8))]
     data[3] = replace(data[3], rejected="漢")
-    model, before = reward_model(), reward_model()
+    model, before = tiny_reward_model(), tiny_reward_model()
     token = tiny_tokenizer()("漢").input_ids[-1]
     for each in (model, before):
         with torch.no_grad():
@@ -189,7 +166,7 @@ def test_the_comparisons_that_have_no_finite_score_are_named_and_the_weights_sta
 
 def test_adapters_that_blow_up_say_so_too():
     config = LORA.model_copy(update={"learning_rate": 1e30, "min_warmup_steps": 0})
-    model = reward_model()
+    model = tiny_reward_model()
     with pytest.raises(NonFiniteLoss, match=r"at step \d of 24 the loss is (nan|inf)"):
         list(train_reward_model(model, tiny_tokenizer(), separable(64), config, seed=0))
     assert not any("lora" in name for name, _ in model.named_parameters())
@@ -198,7 +175,7 @@ def test_adapters_that_blow_up_say_so_too():
 def test_scoring_with_the_model_between_steps_changes_nothing():
     config, losses = LORA.model_copy(update={"lora": LORA.lora.model_copy(update={"dropout": 0.5})}), []
     for between in (lambda model: None, lambda model: RewardScorer(model, tiny_tokenizer()).score([DIALOGUE])):
-        model = reward_model()
+        model = tiny_reward_model()
         torch.manual_seed(0)
         losses.append([])
         for stats in train_reward_model(model, tiny_tokenizer(), separable(24), config, seed=0):
@@ -209,7 +186,7 @@ def test_scoring_with_the_model_between_steps_changes_nothing():
 
 def test_where_every_score_is_finite_the_whole_batch_is_named():
     data = [replace(each, id=f"pair-{number}") for number, each in enumerate(separable(2))]
-    model = reward_model()
+    model = tiny_reward_model()
     model.score.weight.register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(NonFiniteLoss, match=r"gradient norm (nan|inf)\. The batch's comparisons are: pair-[01], pair-[01];"):
         list(train_reward_model(model, tiny_tokenizer(), data, CONFIG, seed=0))
@@ -217,38 +194,36 @@ def test_where_every_score_is_finite_the_whole_batch_is_named():
 
 def test_nothing_to_train_on_is_an_error():
     with pytest.raises(RewardTrainingError, match=r"no comparison is left to train on \(1 identical\)"):
-        next(train_reward_model(reward_model(), tiny_tokenizer(), [comparison(0, "Sure!", "Sure!")], CONFIG, 0))
+        next(train_reward_model(tiny_reward_model(), tiny_tokenizer(), [unchecked(0, "Sure!", "Sure!")], CONFIG, 0))
     with pytest.raises(RewardTrainingError, match="there were none"):
-        next(train_reward_model(reward_model(), tiny_tokenizer(), [], CONFIG, 0))
+        next(train_reward_model(tiny_reward_model(), tiny_tokenizer(), [], CONFIG, 0))
     too_short = CONFIG.model_copy(update={"max_length": 5})
     with pytest.raises(RewardTrainingError, match=r"3 too_long.*max_length = 5"):
-        next(train_reward_model(reward_model(), tiny_tokenizer(), separable(3), too_short, 0))
+        next(train_reward_model(tiny_reward_model(), tiny_tokenizer(), separable(3), too_short, 0))
 
 
 def test_a_safety_loss_without_labels_is_an_error():
     safety = CONFIG.model_copy(update={"axis": "safety"})
     with pytest.raises(RewardTrainingError, match="none of the 3 pairs has a safety label"):
-        next(train_reward_model(reward_model(), tiny_tokenizer(), separable(3), safety, 0))
+        next(train_reward_model(tiny_reward_model(), tiny_tokenizer(), separable(3), safety, 0))
     unlabelled = [replace(c, chosen_safe=None, rejected_safe=None) for c in LABELLED]
     without = safety.model_copy(update={"safety_loss_coef": 0.0})
-    assert next(train_reward_model(reward_model(), tiny_tokenizer(), unlabelled, without, 0)).safety_loss is None
+    assert next(train_reward_model(tiny_reward_model(), tiny_tokenizer(), unlabelled, without, 0)).safety_loss is None
 
 
 def test_margins_without_ratings_are_an_error():
-    unrated = [replace(c, rating="unrated") for c in separable(3)]
+    small, unrated = CONFIG.model_copy(update={"margin": "small"}), [replace(c, rating="unrated") for c in separable(3)]
     with pytest.raises(RewardTrainingError, match=r"margin is 'small', but none of the 3 pairs is rated.*set margin to none"):
-        next(train_reward_model(reward_model(), tiny_tokenizer(), unrated, CONFIG.model_copy(update={"margin": "small"}), 0))
-    one_rated = [*unrated, comparison(3, "The owl.", "The fox.")]
-    assert next(
-        train_reward_model(reward_model(), tiny_tokenizer(), one_rated, CONFIG.model_copy(update={"margin": "small"}), 0)
-    )
+        next(train_reward_model(tiny_reward_model(), tiny_tokenizer(), unrated, small, 0))
+    one_rated = [*unrated, unchecked(3, "The owl.", "The fox.")]
+    assert next(train_reward_model(tiny_reward_model(), tiny_tokenizer(), one_rated, small, 0))
 
 
 def test_what_is_told_of_a_batch_is_what_a_plain_count_finds():
     swapped = [replace(c, chosen=c.rejected, rejected=c.chosen) if n % 2 else c for n, c in enumerate(separable(6))]
     ratings = ["better", "slightly_better", "better"] * 2
     data = [replace(c, source=s, rating=r) for c, s, r in zip(swapped, "xxyyyx", ratings, strict=True)]
-    model, before = reward_model(torch.float64), reward_model(torch.float64)
+    model, before = tiny_reward_model(torch.float64), tiny_reward_model(torch.float64)
     (stats,) = train_reward_model(model, tiny_tokenizer(), data, CONFIG, seed=0)
     sides = [[getattr(c, f"{side}_dialogue") for c in data] for side in ("chosen", "rejected")]
     encoded = [encode_for_scoring(tiny_tokenizer(), side) for side in sides]
@@ -269,7 +244,7 @@ def test_what_is_told_of_a_batch_is_what_a_plain_count_finds():
 
 
 def test_a_tie_is_no_right_answer():
-    model = reward_model()
+    model = tiny_reward_model()
     with torch.no_grad():
         model.score.weight.zero_()
     (stats,) = train_reward_model(model, tiny_tokenizer(), separable(4), CONFIG, seed=0)
@@ -280,7 +255,7 @@ def test_a_tie_is_no_right_answer():
 def test_checkpointing_activations_changes_nothing():
     runs = []
     for checkpointing in (False, True):
-        model = reward_model(torch.float64)
+        model = tiny_reward_model(torch.float64)
         config = CONFIG.model_copy(update={"gradient_checkpointing": checkpointing})
         losses = [stats.loss for stats in train_reward_model(model, tiny_tokenizer(), separable(24), config, seed=1)]
         runs.append((losses, model.score.weight.detach()))
@@ -290,7 +265,7 @@ def test_checkpointing_activations_changes_nothing():
 
 
 def test_adapters_train_what_they_say_and_are_merged_at_the_end():
-    model, before = reward_model(torch.float64), reward_model(torch.float64)
+    model, before = tiny_reward_model(torch.float64), tiny_reward_model(torch.float64)
     stats = list(train_reward_model(model, tiny_tokenizer(), separable(64), LORA, seed=0))
     assert stats[-1].loss < 0.7 * stats[0].loss
     assert [name for name, _ in model.named_parameters()] == [name for name, _ in before.named_parameters()]
@@ -303,29 +278,9 @@ def test_adapters_train_what_they_say_and_are_merged_at_the_end():
         assert torch.linalg.matrix_rank(update, rtol=1e-9) <= 4
 
 
-def test_merged_adapters_score_as_the_adapters_did():
-    model = reward_model(torch.float64)
-    adapters = Adapters(model, LORA.lora, seed=0, trained=["score"])
-
-    def score(model):
-        with shared_prefixes(model):
-            return row_scores(model, lay_out([[5, 6, 7, 8]]))
-
-    untouched = score(reward_model(torch.float64))
-    assert torch.equal(score(model), untouched)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(0, 0.2)
-    adapted = score(model)
-    adapters.merge()
-    assert not torch.allclose(adapted, untouched, atol=1e-3)
-    torch.testing.assert_close(score(model), adapted, atol=1e-12, rtol=0)
-
-
 def test_adapters_come_from_their_seed_alone():
     def drawn(seed, noise):
-        model = reward_model()
+        model = tiny_reward_model()
         torch.manual_seed(noise)
         before = torch.get_rng_state()
         Adapters(model, LORA.lora, seed=seed)
@@ -339,12 +294,12 @@ def test_adapters_come_from_their_seed_alone():
 def test_adapters_for_matrices_that_are_not_there_are_refused():
     config = CONFIG.model_copy(update={"lora": LoraConfig(target_modules=("q_proj", "qkv"))})
     with pytest.raises(LoraError, match="adapters were asked for in qkv, which no layer of LlamaForSequenceClassification has"):
-        next(train_reward_model(reward_model(), tiny_tokenizer(), separable(3), config, 0))
+        next(train_reward_model(tiny_reward_model(), tiny_tokenizer(), separable(3), config, 0))
 
 
 def test_training_with_adapters_goes_on_after_a_stop(tmp_path):
     def run(states, take=None):
-        model = reward_model()
+        model = tiny_reward_model()
         steps = train_reward_model(model, tiny_tokenizer(), separable(32), LORA, seed=2, states=states)
         losses = [stats.loss for stats in itertools.islice(steps, take)]
         return losses, model

@@ -44,20 +44,6 @@ def test_whitening_equal_numbers_gives_zeros() -> None:
     assert (whiten(torch.full((4,), 3.7), torch.ones(4, dtype=torch.bool)) == 0).all()
 
 
-def test_token_rewards_by_hand() -> None:
-    kl = torch.tensor([[0.5, -1.0, 2.0], [1.0, math.nan, math.nan]])
-    mask = torch.tensor([[True, True, True], [True, False, False]])
-    rewards = token_rewards(torch.tensor([10.0, -3.0]), kl, mask, kl_coef=0.1)
-    torch.testing.assert_close(rewards, torch.tensor([[-0.05, 0.1, 9.8], [-3.1, 0.0, 0.0]]))
-
-
-def test_where_the_policy_is_the_reference_the_rewards_sum_to_the_score() -> None:
-    scores = torch.tensor([1.5, -0.5, 0.25])
-    rewards = token_rewards(scores, torch.zeros(MASK.shape), MASK, kl_coef=0.3)
-    torch.testing.assert_close(rewards.sum(dim=1), scores)
-    assert [row.nonzero().item() for row in rewards] == [length - 1 for length in LENGTHS]
-
-
 @pytest.mark.parametrize(("gamma", "gae_lambda"), [(1.0, 0.95), (0.9, 0.7), (1.0, 1.0), (0.99, 0.0)])
 def test_gae_is_the_double_sum(gamma: float, gae_lambda: float) -> None:
     rewards, values = draw(0), draw(1)

@@ -1,8 +1,7 @@
 """Context distillation: the preprompt is sampled with and not trained with, and only what is safer is kept."""
 
 import pytest
-import torch
-from fakes import ScriptedPolicy
+from fakes import LengthScorer, ScriptedPolicy
 
 from preference_data.messages import Messages, assistant, user
 from preference_data.prompt import Prompt, make_prompt
@@ -31,15 +30,6 @@ def answer(messages: Messages, position: int) -> str:
         "tagged": ("sure", "[/INST] there"),
     }
     return texts[messages[-1]["content"]][guarded]
-
-
-class LengthScorer:
-    def __init__(self) -> None:
-        self.seen: list[Messages] = []
-
-    def score(self, dialogues: list[Messages]) -> torch.Tensor:
-        self.seen += dialogues
-        return torch.tensor([float(len(dialogue[-1]["content"])) for dialogue in dialogues])
 
 
 def test_only_safer_answers_that_can_be_learnt_are_kept() -> None:

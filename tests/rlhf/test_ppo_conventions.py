@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fakes import ScriptedPolicy, talking_policy, tiny_policy, tiny_tokenizer
+from fakes import ScriptedPolicy, make_prompts, talking_policy, tiny_policy, tiny_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ppo_fakes import value_model
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
@@ -17,7 +18,6 @@ from policy.generation import Response, Sampler, TransformersSampler
 from policy.logprobs import response_logits, token_logprobs
 from policy.tokenizer import EOS_ID, PAD_ID
 from preference_data.messages import Messages, assistant, user
-from preference_data.prompt import Prompt, make_prompt
 from reward_model.combined_reward import CombinedReward
 from rlhf.advantage import gae, policy_loss, token_rewards, value_loss, whiten
 from rlhf.config import PPOConfig
@@ -36,15 +36,6 @@ class ListScorer:
 
     def score(self, dialogues: Sequence[Messages]) -> Tensor:
         return torch.tensor(self.scores)
-
-
-def prompts(questions: Sequence[str] = QUESTIONS) -> list[Prompt]:
-    return [make_prompt([user(text)], family="fact", split="train", source="test") for text in questions]
-
-
-def value_model() -> ValueModel:
-    torch.manual_seed(7)
-    return ValueModel(tiny_policy(seed=3).model, nn.Linear(32, 1, bias=False)).double()
 
 
 def ref_policy() -> LlamaForCausalLM:
@@ -67,7 +58,7 @@ def roll(
     """A rollout in float64 of as many prompts as there are scores."""
     config = PPOConfig.model_validate({"microbatch_size": 2, "max_new_tokens": 8, **changes})
     reward = CombinedReward(ListScorer(scores), ListScorer([5.0] * len(scores)))
-    models = ref or ref_policy(), critic or value_model(), prompts(QUESTIONS[: len(scores)])
+    models = ref or ref_policy(), critic or value_model(torch.float64), make_prompts(QUESTIONS[: len(scores)])
     return rollout(sampler, *models, reward, config, kl_coef=config.kl_coef, seed=0, policy=policy)
 
 
@@ -152,7 +143,7 @@ class Spelled:
 
 def test_eos_in_a_prompt_is_a_token_like_any_other() -> None:
     """To models in which EOS and a letter look alike, a prompt with the one or the other gives the same of everything."""
-    ref, critic = ref_policy(), value_model()
+    ref, critic = ref_policy(), value_model(torch.float64)
     with torch.no_grad():
         for backbone in (ref.get_submodule("model"), critic.backbone):
             embeddings = backbone.get_parameter("embed_tokens.weight")
@@ -208,7 +199,7 @@ def untied(policy: LlamaForCausalLM) -> LlamaForCausalLM:
 
 def from_logprobs_to_gradients(garbage: float, padding: float) -> dict[str, Tensor]:
     """All numbers of an update, with ``garbage`` at masked places and ``padding`` all over the embedding of the padding."""
-    policy, ref, critic = untied(tiny_policy()), untied(tiny_policy(seed=4)), value_model()
+    policy, ref, critic = untied(tiny_policy()), untied(tiny_policy(seed=4)), value_model(torch.float64)
     with torch.no_grad():
         for backbone in (policy.get_submodule("model"), ref.get_submodule("model"), critic.backbone):
             backbone.get_parameter("embed_tokens.weight")[PAD_ID] = padding

@@ -97,17 +97,22 @@ class Plain:
     logprobs: list[list[float]]
     policy_losses: list[float]
     value_losses: list[float]
+    diagnostics: list[tuple[float, float, float]]  # approximate KL, share of ratios clipped, entropy
     gradients: list[list[Tensor]]  # clipped; the policy's first step, the critic's first step, the policy's second, ...
     clipped: Counter[str]  # how many ratios, values and gradients a clip changed
 
 
-def plain_logprobs(model: nn.Module, response: Response) -> Tensor:
-    """(T,) log-probabilities of the response's tokens at the temperature."""
+def plain_distributions(model: nn.Module, response: Response) -> Tensor:
+    """(T, V) log-probabilities at the temperature of all tokens that might have stood at each place of the response."""
     start = len(response.prompt_ids)
     logits = model(torch.tensor([response.prompt_ids + response.ids])).logits[0, start - 1 : -1] / CONFIG.temperature
     shifted = logits - logits.max(dim=1, keepdim=True).values
-    every = shifted - shifted.exp().sum(dim=1, keepdim=True).log()
-    return torch.stack([every[t, token] for t, token in enumerate(response.ids)])
+    return shifted - shifted.exp().sum(dim=1, keepdim=True).log()
+
+
+def plain_logprobs(distributions: Tensor, response: Response) -> Tensor:
+    """(T,) log-probabilities of the response's tokens."""
+    return torch.stack([distributions[t, token] for t, token in enumerate(response.ids)])
 
 
 def plain_values(critic: ValueModel, response: Response) -> Tensor:
@@ -145,10 +150,11 @@ def plain_rollout(
     penalties = [0.0 if response.ids[-1] == EOS_ID else CONFIG.missing_eos_penalty for response in responses]
     final = [score - penalty for score, penalty in zip(plain_whiten(scores), penalties, strict=True)]
     # A sampler writes float32 down, which is the one rounding in all this.
-    logprobs = [plain_logprobs(policy, response).float().tolist() for response in responses]
+    logprobs = [plain_logprobs(plain_distributions(policy, each), each).float().tolist() for each in responses]
     kl, rewards, values, advantages, returns = [], [], [], [], []
     for response, score, row in zip(responses, final, logprobs, strict=True):
-        token_kl = [p - q for p, q in zip(row, plain_logprobs(ref_policy, response).tolist(), strict=True)]
+        ref_logprobs = plain_logprobs(plain_distributions(ref_policy, response), response).tolist()
+        token_kl = [p - q for p, q in zip(row, ref_logprobs, strict=True)]
         kl.append(sum(token_kl))
         rewards.append([-CONFIG.kl_coef * each for each in token_kl])
         rewards[-1][-1] += score
@@ -157,7 +163,7 @@ def plain_rollout(
         returns.append([a + v for a, v in zip(advantages[-1], values[-1], strict=True)])
     whitened = iter(plain_whiten([advantage for row in advantages for advantage in row]))
     advantages = [[next(whitened) for _ in row] for row in advantages]
-    return Plain(scores, kl, rewards, advantages, returns, values, logprobs, [], [], [], Counter())
+    return Plain(scores, kl, rewards, advantages, returns, values, logprobs, [], [], [], [], Counter())
 
 
 def plain_clip(x: Tensor, low: float, high: float) -> Tensor:
@@ -167,10 +173,11 @@ def plain_clip(x: Tensor, low: float, high: float) -> Tensor:
 def plain_losses(
     policy: nn.Module, critic: ValueModel, plain: Plain, responses: list[Response], rows: list[int]
 ) -> list[Tensor]:
-    """Both clipped losses, means over the tokens of ``rows``."""
-    policy_terms, value_terms, reach = [], [], CONFIG.value_clip_range
+    """Both clipped losses, means over the tokens of ``rows``; notes the diagnostics of the same tokens."""
+    policy_terms, value_terms, diagnostics, reach = [], [], [], CONFIG.value_clip_range
     for row in rows:
-        new_logprobs, new_values = plain_logprobs(policy, responses[row]), plain_values(critic, responses[row])
+        distributions, new_values = plain_distributions(policy, responses[row]), plain_values(critic, responses[row])
+        new_logprobs = plain_logprobs(distributions, responses[row])
         for t, advantage in enumerate(plain.advantages[row]):
             ratio = (new_logprobs[t] - plain.logprobs[row][t]).exp()
             near_1 = plain_clip(ratio, 1 - CONFIG.clip_range, 1 + CONFIG.clip_range)
@@ -179,6 +186,9 @@ def plain_losses(
             near = value + plain_clip(new_values[t] - value, -reach, reach)
             value_terms.append(max((new_values[t] - goal) ** 2, (near - goal) ** 2) / 2)
             plain.clipped.update(ratios=int(near_1 is not ratio), values=int(near != new_values[t]))
+            entropy = -sum(math.exp(each) * each for each in distributions[t].tolist())
+            diagnostics.append((ratio.item() - 1 - math.log(ratio.item()), float(near_1 is not ratio), entropy))
+    plain.diagnostics.append(tuple(sum(column) / len(column) for column in zip(*diagnostics, strict=True)))
     return [torch.stack(terms).sum() / len(terms) for terms in (policy_terms, value_terms)]
 
 
@@ -304,9 +314,13 @@ def test_rewards_advantages_and_returns(both: Both) -> None:
     assert both.stats.reward == pytest.approx(sum(map(sum, both.plain.rewards)) / 8, abs=ATOL, rel=0)
 
 
-def test_losses(both: Both) -> None:
+def test_losses_and_diagnostics(both: Both) -> None:
     assert both.stats.policy_loss == pytest.approx(sum(both.plain.policy_losses) / 4, abs=ATOL, rel=0)
     assert both.stats.value_loss == pytest.approx(sum(both.plain.value_losses) / 4, abs=ATOL, rel=0)
+    found = both.stats.approx_kl, both.stats.clip_fraction, both.stats.entropy
+    assert found == pytest.approx([sum(column) / 4 for column in zip(*both.plain.diagnostics, strict=True)], abs=ATOL, rel=0)
+    assert both.stats.num_tokens == sum(len(response.ids) for response in both.record.responses)
+    assert both.stats.eos_fraction == 7 / 8
 
 
 def test_gradients_of_every_step(both: Both) -> None:

@@ -11,17 +11,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from fakes import talking_policy, tiny_policy, tiny_tokenizer
-from ppo_fakes import PROMPTS, REWARD, config, value_model
+from ppo_fakes import HELD_OUT, PROMPTS, REWARD, config, value_model
 
-from preference_data.messages import user
-from preference_data.prompt import make_prompt
 from rlhf.ppo import ppo
 from rlhf.processes import Processes, ProcessesError
 
 SETTINGS = config(
     iterations=2, minibatch_size=3, microbatch_size=1, ppo_epochs=2, kl_coef=0.3, validation={"every": 1}, batch_size=6
 )
-HELD_OUT = [make_prompt([user(text)], family="fact", split="train", source="") for text in ("The owl?", "Take tea.", "Why?")]
 
 
 def trained(out: Path) -> None:

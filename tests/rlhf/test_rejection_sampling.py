@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from fakes import ConstantScorer, ScriptedPolicy
+from fakes import ConstantScorer, LengthScorer, ScriptedPolicy
 
 from preference_data.messages import Messages, user
 from preference_data.prompt import Prompt, make_prompt
@@ -31,16 +31,6 @@ ANSWERS = {
     "four": ["", CUT, "cc", "ccccc"],
 }
 CONFIG = RejectionSamplingConfig(k=4, prompts_per_batch=2)
-
-
-class LengthScorer:
-    """A raw logit of ``sign`` times the characters of the response."""
-
-    def __init__(self, sign: float = 1.0):
-        self.sign = sign
-
-    def score(self, dialogues: list[Messages]) -> torch.Tensor:
-        return torch.tensor([self.sign * len(dialogue[-1]["content"]) for dialogue in dialogues])
 
 
 class Warm(ScriptedPolicy):

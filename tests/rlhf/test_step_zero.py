@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import ConstantScorer, ScriptedPolicy, tiny_policy, tiny_tokenizer
+from fakes import ConstantScorer, tiny_policy, tiny_tokenizer
+from ppo_fakes import config, value_model
 from transformers import LlamaForCausalLM
 
 from policy.chat import encode_prompt
@@ -16,12 +17,10 @@ from preference_data.messages import Messages, user
 from preference_data.prompt import make_prompt
 from registry.saved_states import SavedStates, SaveEvery
 from reward_model.combined_reward import CombinedReward
-from rlhf.config import PPOConfig
 from rlhf.ppo import ppo
 from rlhf.ratio_causes import first_difference, prompt_cause, ratio_cause, ref_cause
 from rlhf.rollout import rollout
 from rlhf.step_zero import forward_logprobs, ratio_errors, sample_as_ppo, step_zero, tolerance
-from rlhf.value_model import ValueModel
 
 QUESTIONS = [
     "What is the sea?",
@@ -46,8 +45,7 @@ def lively(dtype: torch.dtype = torch.float32, kind: type[LlamaForCausalLM] = Ll
 
 
 def sampled(sampler, temperature: float = 1.0, seed: int = 0, max_new_tokens: int = 16):
-    config = PPOConfig(temperature=temperature, max_new_tokens=max_new_tokens)
-    return sample_as_ppo(sampler, PROMPTS, config, seed)
+    return sample_as_ppo(sampler, PROMPTS, config(temperature=temperature, max_new_tokens=max_new_tokens), seed)
 
 
 # Faulty samplers and policies
@@ -325,20 +323,7 @@ def test_the_cause_of_a_kl_to_the_reference_is_named() -> None:
 
 REWARD = CombinedReward(ConstantScorer(1.0), ConstantScorer(5.0))
 TASKS = [make_prompt(messages, family="fact", split="train", source="test") for messages in PROMPTS]
-CONFIG = PPOConfig(
-    iterations=3,
-    batch_size=8,
-    minibatch_size=8,
-    microbatch_size=4,
-    max_new_tokens=6,
-    learning_rate=1e-3,
-    value_learning_rate=1e-3,
-)
-
-
-def value_model() -> ValueModel:
-    torch.manual_seed(7)
-    return ValueModel(tiny_policy(seed=3).model, torch.nn.Linear(32, 1, bias=False))
+CONFIG = config(iterations=3, batch_size=8, minibatch_size=8, microbatch_size=4, max_new_tokens=6)
 
 
 def rolled(sampler, policy: LlamaForCausalLM | None):
@@ -360,11 +345,6 @@ def test_log_probabilities_beyond_tolerance_are_recomputed_and_the_kl_is_0_again
     recorded = torch.tensor([sum(response.logprobs) for response in record.responses])
     assert ((record.logprobs.sum(dim=1) - recorded).abs() > 0.01).any()
     assert (record.logprobs[~record.response_mask] == 0).all()
-
-
-def test_invented_log_probabilities_are_recomputed() -> None:
-    record = rolled(ScriptedPolicy(lambda messages, position: "Sure!"), lively())
-    assert record.recomputed and not torch.equal(record.logprobs, -record.response_mask.float())
 
 
 def run(kind: type[LlamaForCausalLM], states: SavedStates | None = None, stop: int = 9):

@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import ConstantScorer, ScriptedPolicy, tiny_policy, tiny_tokenizer
-from ppo_fakes import PROMPTS, REWARD, LetterScorer, config, value_model
+from ppo_fakes import HELD_OUT, PROMPTS, REWARD, LetterScorer, config, value_model
 
 from policy.generation import TransformersSampler
-from preference_data.messages import user
-from preference_data.prompt import make_prompt
 from registry.saved_states import SavedStates, SaveEvery
 from reward_model.combined_reward import CombinedReward
 from reward_model.reward_rules import LagrangianReward
@@ -21,10 +19,6 @@ from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats, validated
 from rlhf.rollout import PPOError
 from rlhf.validation import Validation, Validator, best_validation, validate
-
-HELD_OUT = [
-    make_prompt([user(text)], family="fact", split="train", source="test") for text in ("The owl?", "Take tea.", "Why?")
-]
 
 
 def validating(every: int, patience: int | None = None, **changes: object) -> PPOConfig:

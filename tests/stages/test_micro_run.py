@@ -1,6 +1,7 @@
 """What a whole run leaves behind: outcomes, not survival."""
 
 import json
+import shutil
 
 import pytest
 from command_line import ROOT, rlhf
@@ -201,7 +202,8 @@ def test_scores_of_a_file(micro, tmp_path):
     path = tmp_path / "answers.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"prompt": "hi"}\nnot json\n', encoding="utf-8")
     models = ("--model", "reward_model/helpfulness", "--model", "reward_model/safety")
-    done = rlhf("score", path, *models, "--registry", micro[0] / "registry", "--json", "--quiet")
+    shutil.copytree(micro[0] / "registry", tmp_path / "registry")
+    done = rlhf("score", path, *models, "--registry", tmp_path / "registry", "--json", "--quiet")
     told = json.loads(done.stdout)
     assert (told["read"], told["scored"], told["rejected"]) == (5, 3, 2)
     scored = [json.loads(line) for line in (tmp_path / "answers.scored.jsonl").read_text().splitlines()]
