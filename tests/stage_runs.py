@@ -11,7 +11,7 @@ from registry_folders import RUN
 from transformers import LlamaForCausalLM
 
 from policy.checkpoint import save_checkpoint
-from preference_data.comparison import Comparison
+from preference_data.comparison import AXES, Comparison
 from preference_data.parquet import read_records, write_records
 from preference_data.prompt import Dialogue, Prompt
 from registry.artifact import Artifact
@@ -22,6 +22,7 @@ from stages.stage import Stage
 from stages.terminal.progress import Progress
 
 Row = TypeVar("Row")
+REWARD_MODELS = {axis: [f"reward_model/{axis}"] for axis in AXES}
 
 
 def put(
@@ -55,6 +56,13 @@ def put_reward_model(
         model.get_parameter("score.weight").mul_(scale)
     config = {"axis": axis} if axis else {}
     return put(registry, f"reward_model/{name}", lambda path: save_checkpoint(model, tokenizer, path), config, "train-reward")
+
+
+def put_models(registry: Registry, name: str, policy: LlamaForCausalLM | None = None, scale: float = 1.0) -> None:
+    """A policy, and a reward model of each axis on it."""
+    put_policy(registry, name, policy=policy)
+    for seed, axis in enumerate(AXES):
+        put_reward_model(registry, axis, f"policy/{name}", seed, scale, axis)
 
 
 def put_rows(registry: Registry, reference: str, file: str, rows: Sequence[Row], of: type[Row], **made: Any) -> Artifact:

@@ -1,12 +1,11 @@
 """``rlhf import`` and what changes preferences, through the command line, over a sample file of every format."""
 
-import csv
 import json
-import shutil
 
 import pytest
 from command_line import ROOT, plain, run_here
 from fakes import tiny_tokenizer
+from row_files import write
 from stage_runs import prompts_in, put, put_policy
 
 from policy.chat import encode_dialogue
@@ -62,12 +61,14 @@ def everything(reference):
 
 
 def native_file(path, count, prefix="question", **changes):
-    rows = [
-        {"prompt": f"{prefix} {number}", "response_a": "yes", "response_b": "no", "choice": "a"} | changes
-        for number in range(count)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    row = {"response_a": "yes", "response_b": "no", "choice": "a"} | changes
+    return write(path, [{"prompt": f"{prefix} {number}"} | row for number in range(count)])
+
+
+def imported(here, name, count, prefix="question", axis="helpfulness"):
+    """``count`` comparisons as preferences/``name``, none of them held out."""
+    native_file(here / f"{name}.jsonl", count, prefix)
+    return made("import", f"{name}.jsonl", "--axis", axis, "--heldout-share", "0")
 
 
 def test_there_is_a_sample_of_every_format():
@@ -157,8 +158,7 @@ def test_columns_and_words_of_ones_own(here):
 
 
 def test_holding_out_another_share_moves_whole_dialogues(here):
-    native_file(here / "f.jsonl", 60)
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
+    imported(here, "f", 60)
     told = made("data", "split", "preferences/f", "--heldout-share", "50%", "--name", "half")
     assert told["metrics"]["train"] + told["metrics"]["test"] == 60 and 15 < told["metrics"]["test"] < 45
     assert everything("preferences/half") == everything("preferences/f")
@@ -173,8 +173,7 @@ def test_holding_out_another_share_moves_whole_dialogues(here):
 
 def test_the_papers_mix_and_one_by_shares(here):
     for name, count in (("help", 20), ("safe", 90), ("open", 40)):
-        native_file(here / f"{name}.jsonl", count, name)
-        made("import", f"{name}.jsonl", "--axis", "safety" if name == "safe" else "helpfulness", "--heldout-share", "0")
+        imported(here, name, count, name, "safety" if name == "safe" else "helpfulness")
     rest = ["--rest", "preferences/help", "--rest", "preferences/open"]
     told = made("data", "mix", "--paper", "safety", "--own", "preferences/safe", *rest, "--name", "safety")
     assert (told["metrics"]["drawn"], told["metrics"]["train"]) == ([90, 10], 100)
@@ -204,23 +203,19 @@ def test_the_papers_mix_and_one_by_shares(here):
     ],
 )
 def test_wrong_mixes(here, arguments, message):
-    native_file(here / "f.jsonl", 3)
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
+    imported(here, "f", 3)
     assert message in plain(run_here("data", "mix", *arguments, code=2).output)
 
 
 def test_a_mix_of_nothing_is_refused(here):
-    native_file(here / "f.jsonl", 3)
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
+    imported(here, "f", 3)
     made("data", "split", "preferences/f", "--heldout-share", "99.9999%", "--name", "held")
     assert "would be empty" in run_here("data", "mix", "preferences/held=1", code=2).output
 
 
 def test_an_export_to_a_file_that_is_there_and_of_both_axes(here):
-    native_file(here / "f.jsonl", 3)
-    native_file(here / "g.jsonl", 3, "other")
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
-    made("import", "g.jsonl", "--axis", "safety", "--heldout-share", "0")
+    imported(here, "f", 3)
+    imported(here, "g", 3, "other", "safety")
     made("data", "mix", "preferences/f=0.5", "preferences/g=0.5", "--name", "both")
     assert "both axes" in run_here("data", "export", "preferences/both", code=2).output
     told = made("data", "export", "preferences/both", "--axis", "safety", "--out", "s.jsonl")
@@ -244,19 +239,6 @@ def test_the_example_exports_to_what_trl_reads(here):
     )
     assert len(rows) == 5 and is_conversational(rows[0])
     assert rows[0]["chosen"][0]["role"] == "assistant" and rows[0]["rating"] == "significantly_better"
-
-
-def test_csv_of_the_example_is_the_same(here):
-    rows = [json.loads(line) for line in (ROOT / "docs" / "annotation-example.jsonl").read_text().splitlines()]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with (here / "f.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, delimiter=";")
-        writer.writeheader()
-        writer.writerows({k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()} for row in rows)
-    shutil.copy(ROOT / "docs" / "annotation-example.jsonl", here / "f.jsonl")
-    made("import", "f.csv", "--axis", "helpfulness", "--name", "csv")
-    made("import", "f.jsonl", "--axis", "helpfulness", "--name", "jsonl")
-    assert everything("preferences/csv") == everything("preferences/jsonl")
 
 
 def put_prompts(name, texts):
@@ -320,7 +302,7 @@ def test_dialogues_that_are_too_long_for_a_model_are_left_out(here):
     registry = Registry("registry")
     put_policy(registry, "tiny")
     rows = [{"prompt": "q", "response_a": "a " * words, "response_b": "b", "choice": "b"} for words in (1, 30, 60)]
-    (here / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(here / "f.jsonl", rows)
     lengths = [len(encode_dialogue(tiny_tokenizer(), [user("q"), assistant(row["response_a"])]).ids) for row in rows]
     options = ["--axis", "helpfulness", "--model", "policy/tiny", "--heldout-share", "0"]
     told = made("import", "f.jsonl", *options, "--max-tokens", lengths[1])
@@ -337,7 +319,7 @@ def test_a_dialogue_held_out_in_one_source_is_not_trained_on_out_of_another(here
     longer = [user("x"), assistant("so"), user("and?")]
     second = [row | {"prompt": [user(row["prompt"]), *longer[1:]]} for row in first]
     for name, rows, share in (("t1", first, "5%"), ("t2", second, "50%")):
-        (here / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write(here / f"{name}.jsonl", rows)
         made("import", f"{name}.jsonl", "--axis", "helpfulness", "--heldout-share", share)
     told = made("data", "mix", "preferences/t1=0.5", "preferences/t2=0.5", "--name", "both")
     asked = {side: {each.prompt[0]["content"] for each in comparisons("preferences/both", side)} for side in ("train", "test")}
@@ -352,7 +334,7 @@ def test_transcripts_hold_a_pair_once_and_say_what_they_leave_behind(here):
         {"prompt": "q", "response_a": "yes", "response_b": "no", "choice": choice, "annotator": annotator}
         for choice, annotator in (("a", "ada"), ("a", "ben"), ("b", "cleo"))
     ]
-    (here / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(here / "f.jsonl", rows)
     made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
     said = run_here("data", "export", "preferences/f", "--to", "anthropic_hh", "--out", "hh.jsonl", "--quiet").output
     assert "left out: 2, because the pair is in the file already" in said
@@ -361,8 +343,7 @@ def test_transcripts_hold_a_pair_once_and_say_what_they_leave_behind(here):
 
 
 def test_an_export_of_nothing_leaves_no_file(here):
-    native_file(here / "f.jsonl", 3)
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
+    imported(here, "f", 3)
     result = run_here("data", "export", "preferences/f", "--axis", "safety", "--out", "s.jsonl", code=2)
     assert "no comparison can be written (there are none)" in result.output and not list(here.glob("s.jsonl*"))
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import rlhf
-from fakes import tiny_policy, tiny_tokenizer
+from command_line import plain, run_here
+from fakes import make_prompts, tiny_policy, tiny_tokenizer
 from rich.console import Console
-from stage_runs import make, put_dialogues, put_policy, put_prompts, put_reward_model
+from stage_runs import REWARD_MODELS, make, put_dialogues, put_models, put_policy, put_prompts
 from tokenizers import AddedToken
 from transformers import LlamaForSequenceClassification, LlamaTokenizer
 from typer.testing import CliRunner
@@ -22,9 +22,8 @@ from typer.testing import CliRunner
 from commands.cli import app
 from policy.chat import CHAT_TEMPLATE, encode_dialogue
 from policy.generation import TransformersSampler
-from preference_data.comparison import AXES
 from preference_data.messages import assistant, user
-from preference_data.prompt import Dialogue, make_dialogue, make_prompt
+from preference_data.prompt import Dialogue, make_dialogue
 from registry.store import Registry
 from reward_model.model import build_reward_model, save_reward_model
 from rlhf.config import PPOConfig
@@ -40,7 +39,6 @@ from stages.recipe import load_recipe
 from stages.sections import PPOStageConfig
 from stages.terminal.progress import Progress
 
-RUNNER = CliRunner()
 WORDS = ["fox", "owl", "plum", "sea", "pot", "garden", "kitchen", "Napoleon"]
 
 
@@ -50,11 +48,8 @@ def _made(tmp_path_factory) -> Path:
     registry = Registry(tmp_path_factory.mktemp("doctor") / "registry")
     policy = tiny_policy()
     policy.lm_head.weight.data *= 6
-    put_policy(registry, "sft", policy=policy)
-    for seed, axis in enumerate(AXES):
-        put_reward_model(registry, axis, "policy/sft", seed, scale=30)
-    prompts = [make_prompt([user(f"The {word}?")], family="fact", split="train", source="test") for word in WORDS]
-    put_prompts(registry, "tuning", prompts)
+    put_models(registry, "sft", policy, scale=30)
+    put_prompts(registry, "tuning", make_prompts([f"The {word}?" for word in WORDS]))
     put_dialogues(registry, "demonstrations", dialogues())
     return registry.root
 
@@ -80,7 +75,7 @@ def dialogues() -> list[Dialogue]:
 
 def run(*arguments):
     """(exit code, checks by name, everything said)."""
-    done = RUNNER.invoke(app, ["doctor", *map(str, arguments), "--json"])
+    done = CliRunner().invoke(app, ["doctor", *map(str, arguments), "--json"])
     found = json.loads(done.stdout) if done.stdout.startswith("{") else {"checks": []}
     if found["checks"]:
         assert found["healthy"] == (done.exit_code == 0) == all(check["state"] != "wrong" for check in found["checks"])
@@ -127,9 +122,8 @@ def test_a_sound_registry_is_healthy(root) -> None:
 
 
 def test_people_read_one_line_a_check_and_what_to_do_next(root) -> None:
-    done = RUNNER.invoke(app, ["doctor", "--registry", str(root), "--recipe", "micro"])
-    lines = done.stdout.splitlines()
-    assert done.exit_code == 0 and lines[0].startswith("ok       python: ")
+    lines = run_here("doctor", "--registry", root, "--recipe", "micro").stdout.splitlines()
+    assert lines[0].startswith("ok       python: ")
     assert lines[-2:] == ["nothing is wrong", "next: rlhf plan --recipe micro"]
 
 
@@ -145,8 +139,8 @@ def test_people_read_one_line_a_check_and_what_to_do_next(root) -> None:
     ],
 )
 def test_bad_usage_is_refused(root, arguments, message) -> None:
-    done = RUNNER.invoke(app, ["doctor", "--registry", str(root), *arguments])
-    assert done.exit_code == 2 and message in " ".join(done.output.split()) and "ok       " not in done.output
+    said = run_here("doctor", "--registry", root, *arguments, code=2).output
+    assert message in plain(said) and "ok       " not in said
 
 
 def test_a_folder_from_outside_is_looked_at_with_what_there_is(folder, tmp_path) -> None:
@@ -174,8 +168,8 @@ def test_a_pad_token_that_is_eos_is_named(folder, root) -> None:
     assert "pad is EOS (id 2)" in checks["special tokens"]["found"] and "unk_token" in checks["special tokens"]["advice"]
     assert "the pad token is EOS" in checks["step 0"]["found"]
     assert set(wrong(checks)) == {"special tokens", "step 0"}
-    done = RUNNER.invoke(app, ["doctor", "--policy", str(folder), "--registry", str(root)])
-    assert "WRONG    special tokens: pad is EOS" in done.stdout and "checks found something wrong" in done.stdout
+    said = run_here("doctor", "--policy", folder, "--registry", root, code=1).stdout
+    assert "WRONG    special tokens: pad is EOS" in said and "checks found something wrong" in said
 
 
 def test_a_tensor_that_the_folder_lacks_shows_as_a_kl(folder, root) -> None:
@@ -221,11 +215,9 @@ def test_a_teams_recipe_names_the_checkpoint_to_look_at(folder, tmp_path) -> Non
 
 
 def test_a_micro_run_is_healthy(micro) -> None:
-    done = rlhf("doctor", "--recipe", "micro", "--registry", micro[0] / "registry", "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert told["healthy"]
-    states = {check["name"]: check["state"] for check in told["checks"]}
+    code, checks, said = run("--recipe", "micro", "--registry", micro[0] / "registry")
+    assert code == 0, said
+    states = {name: check["state"] for name, check in checks.items()}
     assert "skipped" not in states.values()
     assert states["step 0 ratio"] == states["step 0 KL"] == states["template refusals"] == "ok"
     assert {step.makes for step in steps(load_recipe("micro"))} >= {"prompts/tuning", "dialogues/demonstrations"}
@@ -543,7 +535,7 @@ def test_ppo_says_when_it_recomputes_and_what_to_run(root, tmp_path) -> None:
         reward="sum",
     )  # fmt: skip
     output = io.StringIO()
-    inputs = {"policy": ["policy/stretched"], "prompts": ["prompts/tuning"]} | {axis: [f"reward_model/{axis}"] for axis in AXES}
+    inputs = {"policy": ["policy/stretched"], "prompts": ["prompts/tuning"], **REWARD_MODELS}
     progress = Progress(console=Console(file=output))
     made = make(registry, STAGES["ppo"], config, inputs, "stretched-ppo", progress, seed=0)
     assert "the log-probabilities of the forward pass are used. rlhf doctor looks for the cause" in output.getvalue()

@@ -8,6 +8,8 @@ import pytest
 import torch
 from command_line import plain, run_here
 from external_models import LLAMA_TEMPLATE, llama_tokenizer, make, publish, written
+from fakes import make_prompts
+from row_files import write
 from safetensors.torch import load_file, save_file
 from stage_runs import put_policy, put_prompts, put_reward_model
 from transformers import pipeline
@@ -15,7 +17,6 @@ from transformers import pipeline
 from policy.checkpoint import load_policy
 from preference_data.messages import assistant, user
 from preference_data.parquet import read_records
-from preference_data.prompt import make_prompt
 from registry.artifact import Artifact
 from registry.store import Registry
 from reward_model.scoring import RewardScorer
@@ -42,10 +43,8 @@ def registry(tmp_path_factory, folder):
     registry = Registry(tmp_path_factory.mktemp("registry"))
     put_policy(registry, "tiny")
     put_reward_model(registry, "safety", "policy/tiny", seed=1, scale=100)
-    prompts = [
-        make_prompt([user(f"Question {n}?")], family="fact", split="train", source="test", is_safety=n < 3) for n in range(9)
-    ]
-    put_prompts(registry, "tuning", prompts)
+    texts = [f"Question {number}?" for number in range(9)]
+    put_prompts(registry, "tuning", make_prompts(texts[:3], is_safety=True) + make_prompts(texts[3:]))
     run_here("add-reward-model", folder, "--axis", "helpfulness", "--name", "theirs", "--registry", registry.root, "--quiet")
     return registry
 
@@ -133,7 +132,7 @@ def test_rows_get_their_scores_and_those_that_the_template_refuses_are_rejected(
     dialogues = [[user(f"Question {n}?"), assistant("the owl " * n + "sleeps.")] for n in range(5)]
     rows = [{"messages": each, "id": number} for number, each in enumerate(dialogues)]
     rows.insert(2, {"messages": [{"role": "system", "content": "Be brief."}, *dialogues[0]], "id": "with a system message"})
-    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(tmp_path / "answers.jsonl", rows)
     told = json.loads(
         run_here(
             "score", tmp_path / "answers.jsonl", "--model", "reward_model/theirs", "--model", "reward_model/safety",
@@ -210,7 +209,7 @@ def test_the_doctor_looks_at_it(registry):
 def preferences(registry: Registry, tmp_path) -> Artifact:
     judged = {"response_a": "Yes.", "response_b": "No.", "choice": "a", "annotator": "ada"}
     rows = [{"prompt": f"Question {n}?", **judged} for n in range(4)]
-    (tmp_path / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(tmp_path / "judged.jsonl", rows)
     words = ("--axis", "helpfulness", "--registry", registry.root, "--quiet", "--rejects", tmp_path / "rejects.jsonl")
     run_here("import", tmp_path / "judged.jsonl", *words)
     return registry.resolve("preferences/judged")

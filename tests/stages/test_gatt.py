@@ -12,6 +12,7 @@ import yaml
 from click.testing import Result
 from command_line import run_here
 from fakes import tiny_tokenizer
+from row_files import write
 from stage_runs import make, put, put_dialogues
 from stopped_runs import Killed, Stopping, change_records, states_in
 from transformers import LlamaForCausalLM
@@ -56,11 +57,6 @@ def turns(number: int, name: str) -> Messages:
         for turn in range(number)
         for message in (user(f"The fox {name}{turn}?"), assistant(f"The owl {name}{turn} sleeps."))
     ]
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def save_policy(folder: Path) -> None:

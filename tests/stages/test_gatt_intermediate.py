@@ -12,10 +12,10 @@ from preference_data.messages import assistant, user
 from preference_data.prompt import Dialogue, make_dialogue
 from registry.artifact import Artifact
 from registry.store import Registry
-from stages.recipe import RecipeError, SandboxRecipe, load_recipe
+from stages.recipe import SandboxRecipe, load_recipe
 from stages.study_catalog import STUDIES
 from stages.study_sections import GattIntermediateStudyConfig
-from stages.study_steps import both_readings, planned_study, study_steps
+from stages.study_steps import both_readings, study_steps
 
 
 def dialogue(first: str, *answers: str, source: str = "gatt") -> Dialogue:
@@ -114,13 +114,3 @@ def test_the_recipes_study_makes_both_readings_from_one_policy_and_measures_both
         assert tuned.inputs == {"policy": ("policy/v3",), "dialogues": (f"dialogues/gatt-{reading}",)}
         assert talk.inputs["policy"] == (tuned.makes,) and talk.config.model_dump()["instruction_in"] == "system"
     assert len(both_readings(recipe, {}, ())[0]) == 8
-
-
-def test_a_recipe_without_ghost_attention_has_no_such_study() -> None:
-    without = load_recipe("micro", ("rounds=[{version: v1}]",))
-    assert isinstance(without, SandboxRecipe) and study_steps(without, ["gatt-intermediate"]) == []
-    for recipe in (without, load_recipe("llama2-7b")):
-        with pytest.raises(
-            RecipeError, match=f"the recipe {recipe.name} cannot make the study gatt-intermediate: it .*--recipe nano"
-        ):
-            planned_study(STUDIES["gatt-intermediate"], recipe)

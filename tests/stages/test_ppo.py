@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 import torch
 from command_line import plain, run_here
-from fakes import talking_policy
-from stage_runs import put_policy, put_prompts, put_reward_model
+from fakes import make_prompts, talking_policy
+from stage_runs import put_models, put_prompts
 
 from policy.checkpoint import load_policy
 from preference_data.comparison import AXES
-from preference_data.messages import user
-from preference_data.prompt import Prompt, make_prompt
 from registry.store import Registry
 from reward_model.opening import open_scorer
 from rlhf.value_model import load_value_model
@@ -30,19 +28,13 @@ IDS = [[1, 17, 40, 99]], [[300, 5, 2]]
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """A policy, a reward model an axis, and prompts: 12 of which 4 are tagged, 12 untagged, and some for evaluation."""
     found = Registry(tmp_path_factory.mktemp("registry"))
-    put_policy(found, "start", policy=talking_policy())
-    for seed, axis in enumerate(AXES):
-        put_reward_model(found, axis, "policy/start", seed, scale=50)
+    put_models(found, "start", talking_policy(), scale=50)
     texts = [f"Question {number}?" for number in range(12)]
-    put_prompts(found, "tuning", [prompt(text, number < 4) for number, text in enumerate(texts)])
-    put_prompts(found, "untagged", [prompt(f"Other {number}?") for number in range(12)])
-    put_prompts(found, "evaluation", [prompt("Question 5?"), prompt("Other 3?")])
-    put_prompts(found, "elsewhere", [prompt("Nobody asked?")])
+    put_prompts(found, "tuning", make_prompts(texts[:4], is_safety=True) + make_prompts(texts[4:]))
+    put_prompts(found, "untagged", make_prompts([f"Other {number}?" for number in range(12)]))
+    put_prompts(found, "evaluation", make_prompts(["Question 5?", "Other 3?"]))
+    put_prompts(found, "elsewhere", make_prompts(["Nobody asked?"]))
     return found
-
-
-def prompt(text: str, is_safety: bool = False) -> Prompt:
-    return make_prompt([user(text)], family="fact", split="train", source="test", is_safety=is_safety)
 
 
 def ppo(registry: Registry, *changes: str, name: str = "mine", words: tuple[str, ...] = (), code: int = 0) -> Any:

@@ -9,11 +9,24 @@ from typing import Any
 import pytest
 from command_line import run_here
 from fakes import talking_policy, tiny_policy, tiny_tokenizer
-from stage_runs import by_arm, cells, make, prompts_in, put, put_policy, put_prompts, put_reward_model, put_rows, told
+from stage_runs import (
+    REWARD_MODELS,
+    by_arm,
+    cells,
+    make,
+    prompts_in,
+    put,
+    put_policy,
+    put_prompts,
+    put_reward_model,
+    put_rows,
+    told,
+)
 from stopped_runs import Killed, Stopping, Told
 
 from eval.answers import Answer
 from policy.checkpoint import save_checkpoint
+from preference_data.comparison import AXES
 from preference_data.messages import assistant
 from preference_data.parquet import read_records
 from preference_data.prompt import Prompt
@@ -36,7 +49,6 @@ from stages.study_sections import GoodhartStudyConfig, VersionsStudyConfig, Whit
 from stages.study_steps import study_steps
 
 SEED = 3
-AXES = ("helpfulness", "safety")
 
 
 @pytest.fixture(scope="module")
@@ -276,8 +288,7 @@ PPO = PPOStageConfig(
     value_learning_rate=1e-3, kl_coef=2.0, max_new_tokens=8,
 )  # fmt: skip
 EVALUATION = EvaluationConfig(max_new_tokens=6, temperature=1.0)
-MODELS = {axis: [f"reward_model/{axis}"] for axis in AXES}
-TRAINED = {"policy": ["policy/v5"], **MODELS, "prompts": ["prompts/tuning"]}
+TRAINED = {"policy": ["policy/v5"], **REWARD_MODELS, "prompts": ["prompts/tuning"]}
 WHITENED = {**TRAINED, "evaluation_prompts": ["prompts/evaluation"]}
 
 
@@ -303,7 +314,7 @@ def test_an_arm_answers_as_the_policy_that_ppo_makes(registry: Registry, whitene
         (run,) = [run for run in told(whitened)["facts"]["runs"] if run["arm"] == arm]
         assert run["metrics"] == policy.manifest.metrics
         assert f"KL {run['metrics']['kl']:.2f} nats a response" in " ".join(told(whitened)["notes"])
-    asked = {"policy": [str(policy.reference)], **MODELS, "prompts": ["prompts/evaluation"]}
+    asked = {"policy": [str(policy.reference)], **REWARD_MODELS, "prompts": ["prompts/evaluation"]}
     alone = make(registry, STAGES["evaluate-policy"], EVALUATION, asked, f"alone-{arm}")
     expected = read_records(alone.file("answers.parquet"), Answer)
     names = ("prompt_id", "response", "finished", "helpfulness_score", "safety_score", "gold_helpfulness")

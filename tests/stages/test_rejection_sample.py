@@ -5,26 +5,24 @@ import json
 import re
 import shutil
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pytest
-from command_line import plain, rlhf, run_here
-from stage_runs import prompts_in, put_prompts
+from command_line import plain, run_here
+from row_files import write
+from stage_runs import make, prompts_in, put_prompts
+from stopped_runs import Stopping
 
 from policy.generation import ContextOverflow
-from preference_data.messages import user
+from preference_data.messages import assistant, user
 from preference_data.parquet import read_records
 from preference_data.prompt import Prompt, make_prompt
 from registry.store import Registry
 from rlhf.samples import Sample
 from stages.catalog import STAGES
 from stages.engine.prompts import TooFewPrompts, draw_prompts, evaluation_prompts_in, held_out_prompts
-from stages.engine.run import run_stage
 from stages.sections import SamplingConfig
-from stages.terminal.progress import Progress
 from stages.train.rejection_sample import draw
 
 REJECTION_SAMPLE = STAGES["rejection-sample"]
@@ -171,13 +169,11 @@ def test_other_reward_models_and_other_batches_score_the_same_texts(registry: Re
     assert metrics["newly_selected"] == len(moved) > 0
     # scored in a file, by another command
     path = registry.root / "answers.jsonl"
-    rows = [
-        {"messages": [*each.prompt, {"role": "assistant", "content": each.response}]} for each in new if each.response.strip()
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rlhf("score", path, "--model", "reward_model/safety", "--registry", registry.root, "--quiet")
+    spoken = [each for each in new if each.response.strip()]
+    write(path, [{"messages": [*each.prompt, assistant(each.response)]} for each in spoken])
+    run_here("score", path, "--model", "reward_model/safety", "--registry", registry.root, "--quiet")
     scored = [json.loads(line)["scores"] for line in path.with_name("answers.scored.jsonl").read_text().splitlines()]
-    assert [each.safety_score for each in new if each.response.strip()] == pytest.approx(
+    assert [each.safety_score for each in spoken] == pytest.approx(
         [scores["reward_model/safety@2"]["logit"] for scores in scored], abs=1e-5
     )
 
@@ -198,34 +194,15 @@ def test_prompts_for_evaluation_are_refused_unless_they_are_allowed(registry: Re
     assert (manifest.metrics["overlapping"], manifest.config["allow_overlap"]) == (40, True)
 
 
-def test_prompts_of_another_set_are_refused_by_the_evaluation_prompts_that_are_given(registry: Registry) -> None:
-    given = ("rejection-sample", "--name", "other", "--evaluation-prompts", "prompts/tuning")
-    refused = plain(run(registry, *given, code=2).output)
-    assert "40 of the 40 drawn prompts are for evaluation, the first " in refused
-    assert "prompts/none" in run(registry, *given[:3], "--evaluation-prompts", "prompts/none", code=2).output
-
-
 def test_another_batch_is_advised_where_some_prompts_are_not_for_evaluation(registry: Registry) -> None:
     put_prompts(registry, "some", prompts_in(registry, "prompts/tuning")[::2])
     given = ("rejection-sample", "--name", "mixed", "--evaluation-prompts", "prompts/some")
     refused = plain(run(registry, *given, code=2).output)
     assert re.search(r"error: [1-3]?\d of the 40 drawn prompts are for evaluation", refused)
     assert "give other prompts, draw others of these (--set rejection_sampling.batch=NAME), or say --allow-overlap" in refused
+    assert "prompts/none" in run(registry, *given[:3], "--evaluation-prompts", "prompts/none", code=2).output
     other = json.loads(run(registry, *given, "--set", "rejection_sampling.batch=mine", "--dry-run").stdout)["steps"][0]
     assert other["config"]["batch"] == "mine"
-
-
-class Idle(Progress):
-    """``begun`` counts the meters that were begun."""
-
-    begun = 0
-
-    def bound(self, log_folder: Path | None) -> Progress:
-        return self
-
-    def meter(self, *arguments: Any) -> AbstractContextManager[Any]:
-        self.begun += 1
-        return super().meter(*arguments)
 
 
 @pytest.mark.parametrize("place", ["drawn", "searched"])
@@ -239,12 +216,12 @@ def test_a_prompt_without_room_is_refused_before_anything_is_sampled(registry: R
         (seed, parts) for seed in range(99) if long in (parts := draw([*short, long], asked, seed))[place == "searched"]
     )
     assert (len(parts[0]), len(parts[1])) == (6, 3)
-    progress = Idle(quiet=True)
+    idle = Stopping()
     models = {role: [f"reward_model/{role}"] for role in ("helpfulness", "safety")}
     inputs = {"policy": ["policy/sft"], **models, "prompts": [f"prompts/one-long-{place}"]}
     with pytest.raises(ContextOverflow, match="it begins 'Why"):
-        run_stage(registry, REJECTION_SAMPLE, name="no-room", config=asked, inputs=inputs, seed=seed, progress=progress)
-    assert progress.begun == 0
+        make(registry, REJECTION_SAMPLE, asked, inputs, "no-room", idle, seed)
+    assert idle.labels == []
 
 
 ONE_TOKEN = ("rejection-sample", "--set", "rejection_sampling.max_new_tokens=1")

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from command_line import run_here
-from fakes import ConstantScorer, ScriptedPolicy, talking_policy, tiny_policy, tiny_tokenizer
-from stage_runs import make, put_policy, put_reward_model
+from fakes import ConstantScorer, LengthScorer, ScriptedPolicy, make_prompts, talking_policy, tiny_policy, tiny_tokenizer
+from stage_runs import REWARD_MODELS, make, put_models, put_policy
 from stopped_runs import Killed, Stopping, change_records, states_in
 
 from eval.consistency import ConsistencyDialogue, ConsistencyStats, consistency
@@ -23,7 +22,6 @@ from policy.generation import Response, TransformersSampler
 from preference_data.comparison import AXES
 from preference_data.messages import assistant, num_turns, user
 from preference_data.parquet import read_records
-from preference_data.prompt import make_prompt
 from registry.drafts import unfinished
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
@@ -37,15 +35,8 @@ from stages.engine.batches import AnsweredBatch, SavedBatches, answer
 from stages.measure import consistency as evaluate_consistency
 from stages.sections import AnnotationConfig, ConsistencyConfig, EvaluationConfig, ImportConfig, PromptsConfig, SamplingConfig
 
-PROMPTS = [
-    make_prompt([user(f"Question {number}?")], family="f", split="train", source="test", is_safety=True) for number in range(7)
-]
+PROMPTS = make_prompts([f"Question {number}?" for number in range(7)], is_safety=True)
 NAPOLEON = Constraint("figure", "Napoleon", "Act as Napoleon.", "Figure: Napoleon.")
-
-
-class LengthScorer:
-    def score(self, dialogues):
-        return torch.tensor([len(dialogue[-1]["content"]) / 3 for dialogue in dialogues])
 
 
 def answers(messages, position):
@@ -227,10 +218,8 @@ def test_what_was_kept_of_dialogues_is_saved_with_their_turns(turns: int, kept_t
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Two random policies, two random reward models, prompts, and the preferences that they lead to."""
     registry = Registry(tmp_path_factory.mktemp("stages") / "registry")
-    for seed, name in enumerate(("a", "b")):
-        put_policy(registry, name, policy=talking_policy(seed))
-    for seed, axis in enumerate(AXES):
-        put_reward_model(registry, axis, "policy/a", seed)
+    put_models(registry, "a", talking_policy(0))
+    put_policy(registry, "b", policy=talking_policy(1))
     for split in ("train", "test"):
         config = PromptsConfig(split=split, num_helpful=6, num_adversarial=6, num_borderline=0)
         make(registry, STAGES["prompts"], config, {}, split)
@@ -242,7 +231,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     return registry
 
 
-MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"], "prompts": ["prompts/test"]}
+MODELS = {**REWARD_MODELS, "prompts": ["prompts/test"]}
 ANNOTATE = (
     STAGES["annotate"],
     AnnotationConfig(num_helpful=4, num_safety=4, num_heldout=3, max_new_tokens=8),
@@ -277,7 +266,7 @@ REJECT = (
 RESCORE = (
     STAGES["rescore"],
     SelectionConfig(prompts_per_batch=2),
-    {"samples": ["samples/sampled"], **{axis: MODELS[axis] for axis in AXES}},
+    {"samples": ["samples/sampled"], **REWARD_MODELS},
 )
 
 

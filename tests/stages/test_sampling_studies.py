@@ -11,12 +11,11 @@ import pytest
 from command_line import run_here
 from fakes import talking_policy, tiny_policy, tiny_tokenizer
 from pydantic import ValidationError
-from stage_runs import cells, make, prompts_in, put_policy, put_prompts, put_reward_model, told
+from stage_runs import REWARD_MODELS, cells, make, prompts_in, put_models, put_policy, put_prompts, told
 from stopped_runs import Killed, Stopping, change_records, states_in
 
 from eval.intervals import Estimate
 from policy.generation import ContextOverflow, TransformersSampler
-from preference_data.comparison import AXES
 from preference_data.messages import assistant
 from preference_data.parquet import read_records
 from preference_data.prompt import Prompt
@@ -42,20 +41,24 @@ from stages.study_sections import SamplingStudyConfig
 BEST_OF_N = STUDIES["best-of-n"]
 TEMPERATURE = STUDIES["temperature"]
 
-MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"], "prompts": ["prompts/evaluation"]}
+MODELS = {**REWARD_MODELS, "prompts": ["prompts/evaluation"]}
 ONE, BOTH = {"policy": ["policy/sft"], **MODELS}, {"policy": ["policy/sft", "policy/v1"], **MODELS}
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(tmp_path_factory.mktemp("sampling") / "registry")
-    for seed, name in enumerate(("sft", "v1")):
-        put_policy(registry, name, policy=talking_policy(seed))
-    for seed, axis in enumerate(AXES):
-        put_reward_model(registry, axis, "policy/sft", seed, scale=40)
+    put_models(registry, "sft", talking_policy(0), scale=40)
+    put_policy(registry, "v1", policy=talking_policy(1))
     config = PromptsConfig(split="test", num_helpful=8, num_adversarial=4, num_borderline=0)
     make(registry, STAGES["prompts"], config, {}, "evaluation")
     return registry
+
+
+@pytest.fixture
+def whole(registry: Registry) -> Artifact:
+    """What best of N makes of both policies; the first test that asks for it makes it."""
+    return make(registry, BEST_OF_N, config(), BOTH, "whole")
 
 
 def config(**changed: Any) -> SamplingStudyConfig:
@@ -91,9 +94,8 @@ def by_prompt(responses: list[ScoredResponse], **which: Any) -> list[list[Scored
     return list(found.values())
 
 
-def test_every_response_is_the_samplers_own_and_scored_as_alone(registry: Registry) -> None:
-    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
-    asked, rows = prompts(registry), responses_of(study)
+def test_every_response_is_the_samplers_own_and_scored_as_alone(registry: Registry, whole: Artifact) -> None:
+    asked, rows = prompts(registry), responses_of(whole)
     assert len(rows) == 2 * 6 * 8 and len({each.prompt_id for each in rows}) == 6
     assert sum(asked[group[0].prompt_id].is_safety for group in by_prompt(rows, policy="policy/v1@1")) == 2
     scorers = {axis: RewardScorer.load(registry.resolve(f"reward_model/{axis}").path) for axis in ("helpfulness", "safety")}
@@ -118,10 +120,10 @@ def test_every_response_is_the_samplers_own_and_scored_as_alone(registry: Regist
     assert judged_by == {(True, True), (False, True), (False, False)}
 
 
-def test_gold_judges_on_the_axis_of_the_prompt(registry: Registry) -> None:
+def test_gold_judges_on_the_axis_of_the_prompt(registry: Registry, whole: Artifact) -> None:
     artifact = registry.resolve("prompts/evaluation")
     asked, world, cases = prompts(registry), world_of(artifact), cases_of(artifact)
-    for each in responses_of(make(registry, BEST_OF_N, config(), BOTH, "whole")):
+    for each in responses_of(whole):
         axis = "safety" if asked[each.prompt_id].is_safety else "helpfulness"
         assert each.gold == utility(judge(world, cases[each.prompt_id], each.response), axis)
     gold = gold_of(artifact)
@@ -135,10 +137,9 @@ def test_gold_judges_on_the_axis_of_the_prompt(registry: Registry) -> None:
     )
 
 
-def test_best_of_n_table_is_that_of_all_subsets(registry: Registry) -> None:
+def test_best_of_n_table_is_that_of_all_subsets(whole: Artifact) -> None:
     """Silence and the like count 0, and share their weight in the choice where all of a subset are such."""
-    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
-    rows, table = responses_of(study), cells(study, 0)
+    rows, table = responses_of(whole), cells(whole, 0)
     kinds = {each.unfit for each in rows}
     assert {None, "unfinished", "empty"} <= kinds
 
@@ -163,9 +164,8 @@ def test_best_of_n_table_is_that_of_all_subsets(registry: Registry) -> None:
     assert len(table) == 2 * len(statistics), "nothing else, such as a mean that is the same for every N"
 
 
-def test_best_of_n_says_the_mean_what_gold_likes_most_and_how_far_it_is_from_the_policy(registry: Registry) -> None:
-    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
-    rows, table, notes = responses_of(study), cells(study, 0), told(study)["notes"]
+def test_best_of_n_says_the_mean_what_gold_likes_most_and_how_far_it_is_from_the_policy(whole: Artifact) -> None:
+    rows, table, notes = responses_of(whole), cells(whole, 0), told(whole)["notes"]
     for policy in ("sft@1", "v1@1"):
         mean = fmean(worth(each) for each in rows if each.policy == f"policy/{policy}")
         assert sum(note.startswith(f"The mean reward of all responses of {policy} is {mean:.2f} [") for note in notes) == 1
@@ -228,32 +228,30 @@ def test_a_policy_without_room_for_an_answer_is_told_before_another_samples(regi
     assert not [found for folder in (registry.root / ".drafts").glob("*/states") for found in SavedStates(folder).numbers()]
 
 
-def test_the_share_that_cannot_be_selected(registry: Registry) -> None:
-    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
-    mine = [each for each in responses_of(study) if each.policy == "policy/sft@1"]
-    shares = cells(study, 1)["sft@1, T 1.1"]
+def test_the_share_that_cannot_be_selected(whole: Artifact) -> None:
+    mine = [each for each in responses_of(whole) if each.policy == "policy/sft@1"]
+    shares = cells(whole, 1)["sft@1, T 1.1"]
     assert shares["unfinished"] == pytest.approx(fmean(not each.finished for each in mine)) and shares["unfinished"] > 0
     silent = [each.finished and not each.response.strip() for each in mine]
     assert shares["empty"] == pytest.approx(fmean(silent)) and any(silent)
     assert shares["any"] == pytest.approx(fmean(worth(each) == 0 for each in mine)) and shares["any"] < 1
-    row = told(study)["tables"][1]["rows"][0]["measured"]["any"]
+    row = told(whole)["tables"][1]["rows"][0]["measured"]["any"]
     assert row["n"] == len(mine) == 48
 
 
-def test_best_of_n_judges_f9_and_draws(registry: Registry) -> None:
-    study = make(registry, BEST_OF_N, config(), BOTH, "whole")
-    assert study.manifest.metrics["findings"].keys() == {"F9"}
-    effects = told(study)["findings"][0]["effects"]
-    table = cells(study, 0)["v1@1, maximum"]
+def test_best_of_n_judges_f9_and_draws(whole: Artifact) -> None:
+    assert whole.manifest.metrics["findings"].keys() == {"F9"}
+    effects = told(whole)["findings"][0]["effects"]
+    table = cells(whole, 0)["v1@1, maximum"]
     x, y = [math.log2(size) for size in (1, 2, 4, 8)], [table[f"N = {size}"] for size in (1, 2, 4, 8)]
     slope = sum((a - fmean(x)) * b for a, b in zip(x, y, strict=True)) / sum((a - fmean(x)) ** 2 for a in x)
     assert effects[2]["name"].startswith("v1@1, maximum") and effects[2]["estimate"]["value"] == pytest.approx(slope)
-    assert told(study)["facts"]["kl_at_most"]["4"] == pytest.approx(math.log(4) - 0.75)
-    assert {path.name for path in study.path.glob("*.svg")} == {"best-of-n.svg", "gold.svg"}
-    assert "v1@1, maximum" in study.file("best-of-n.svg").read_text()
+    assert told(whole)["facts"]["kl_at_most"]["4"] == pytest.approx(math.log(4) - 0.75)
+    assert {path.name for path in whole.path.glob("*.svg")} == {"best-of-n.svg", "gold.svg"}
+    assert "v1@1, maximum" in whole.file("best-of-n.svg").read_text()
 
 
-def test_without_gold_its_rows_and_figure_are_left_out(registry: Registry) -> None:
+def test_without_gold_its_rows_and_figure_are_left_out(registry: Registry, whole: Artifact) -> None:
     put_prompts(registry, "no-facts", prompts_in(registry, "prompts/evaluation"))
     study = make(registry, BEST_OF_N, config(), ONE | {"prompts": ["prompts/no-facts"]}, "no-gold")
     assert {each.gold for each in responses_of(study)} == {None}
@@ -261,8 +259,7 @@ def test_without_gold_its_rows_and_figure_are_left_out(registry: Registry) -> No
     assert cells(study, 0).keys() == {"sft@1, maximum", "sft@1, median", kl}
     assert not [note for note in told(study)["notes"] if "Goodhart" in note or "By gold" in note]
     assert [path.name for path in study.path.glob("*.svg")] == ["best-of-n.svg"]
-    known = make(registry, BEST_OF_N, config(), BOTH, "whole")
-    assert cells(study, 0)["sft@1, maximum"] == cells(known, 0)["sft@1, maximum"]
+    assert cells(study, 0)["sft@1, maximum"] == cells(whole, 0)["sft@1, maximum"]
 
 
 TEMPERATURES = {"temperatures": (1.5, 0.4), "k": 52, "num_helpful": 6}
@@ -312,12 +309,8 @@ def test_temperature_judges_f10_on_the_prompts_it_did_not_choose_on(registry: Re
 # Stopped and started again
 
 
-LONG = {
-    "k": 400,
-    "num_helpful": 3,
-    "num_adversarial": 0,
-    "max_new_tokens": 3,
-}  # two prompts a batch: two batches from each policy
+LONG = {"k": 400, "num_helpful": 3, "num_adversarial": 0, "max_new_tokens": 3}
+"""Two prompts a batch: two batches from each policy."""
 
 
 def test_what_is_said_to_two_prompts_is_scored_for_each(registry: Registry) -> None:

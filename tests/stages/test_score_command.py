@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from command_line import rlhf_here
 from scored_files import TYPES, lines_of, write
-from stage_runs import put_policy, put_reward_model
+from stage_runs import put_models
 
 from commands.score import _default_name, default_output
-from preference_data.comparison import AXES
 from registry.store import Registry
 
 H, S = "reward_model/helpfulness@1", "reward_model/safety@1"
@@ -26,9 +25,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with a reward model of each axis."""
     folder = tmp_path_factory.mktemp("models")
     registry = Registry(folder / "registry")
-    put_policy(registry, "tiny")
-    for seed, axis in enumerate(AXES):
-        put_reward_model(registry, axis, "policy/tiny", seed, scale=-10, axis=axis)
+    put_models(registry, "tiny", scale=-10)
     return registry.root
 
 

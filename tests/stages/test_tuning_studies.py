@@ -15,12 +15,13 @@ from command_line import run_here
 from fakes import tiny_policy, tiny_tokenizer
 from safetensors.torch import load, save
 from stage_runs import (
+    REWARD_MODELS,
     by_arm,
     cells,
     opened,
     prompts_in,
     put_dialogues,
-    put_policy,
+    put_models,
     put_prompts,
     put_reward_model,
     put_rows,
@@ -97,9 +98,8 @@ def put_samples(registry: Registry, name: str, rows: list[Sample], models: tuple
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Random models, three rounds of samples by hand, and prompts of the sandbox, rhymes among them."""
     registry = Registry(tmp_path_factory.mktemp("versions") / "registry")
-    put_policy(registry, "base")
-    for seed, name in enumerate((*AXES, "other")):
-        put_reward_model(registry, name, "policy/base", seed)
+    put_models(registry, "base")
+    put_reward_model(registry, "other", "policy/base", seed=2)
     put_dialogues(registry, "demonstrations", said("demonstrations", "sandbox", 8))
     put_dialogues(registry, "distilled", said("distilled", "context_distillation", 3))
     put_dialogues(registry, "gatt", [*said("gatt", "gatt", 4), *said("replayed", "rejection_sampling", 2)])
@@ -114,7 +114,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 TUNING = TuningConfig(learning_rate=1e-2, batch_size=4, epochs=1, max_length=128, num_demonstrations=5)
 EVALUATION = EvaluationConfig(max_new_tokens=6, temperature=1.0)
-ANSWERED = {"prompts": ["prompts/evaluation"], "helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"]}
+ANSWERED = {"prompts": ["prompts/evaluation"], **REWARD_MODELS}
 MIX = {
     "policy": ["policy/base"], "demonstrations": ["dialogues/demonstrations"], "distilled": ["dialogues/distilled"],
     "gatt": ["dialogues/gatt"],
@@ -138,6 +138,12 @@ def arms_of(study: Artifact) -> dict[str, list[ArmAnswer]]:
 
 def last_words(dialogues: Any) -> list[str]:
     return [dialogue.messages[-1]["content"] for dialogue in dialogues]
+
+
+@pytest.fixture
+def pooled(registry: Registry) -> Artifact:
+    """What the study of pooling makes; the first test that asks for it makes it."""
+    return make(registry, POOLING, study_config(), POOLED, "pooled")
 
 
 # What a version learns from
@@ -175,10 +181,7 @@ def test_the_tune_stage_trains_on_what_its_targets_say(registry: Registry) -> No
     sources = {name: artifact.manifest.metrics["by_source"] for name, artifact in made.items()}
     assert sources["best"] == {"sandbox": 5, "rejection_sampling": 5, "context_distillation": 3, "gatt": 4}
     assert sources["random"] == {"sandbox": 5, "random_control": 5, "context_distillation": 3, "gatt": 4}
-    words = [sum(len(encode_dialogue(tiny_tokenizer(), dialogue.messages).ids) for dialogue in each) for each in (
-        tune.version_dialogues(TUNING.model_copy(update={"targets": name}), opened(registry, inputs)) for name in made
-    )]  # fmt: skip
-    assert words[0] > words[1] and made["best"].digest != made["random"].digest
+    assert made["best"].digest != made["random"].digest
 
 
 def test_pooling_compares_what_it_says(registry: Registry) -> None:
@@ -242,9 +245,8 @@ def test_an_arm_answers_as_the_version_that_the_stage_tunes(registry: Registry, 
     assert note in told(study)["notes"][2]
 
 
-def test_pooling_tables_by_hand(registry: Registry) -> None:
-    study = make(registry, POOLING, study_config(), POOLED, "pooled")
-    arms = arms_of(study)
+def test_pooling_tables_by_hand(pooled: Artifact) -> None:
+    arms = arms_of(pooled)
     assert [len(answers) for answers in arms.values()] == [70, 70, 70]
 
     def gold(arm: str, family: str | None = None) -> float:
@@ -253,7 +255,7 @@ def test_pooling_tables_by_hand(registry: Registry) -> None:
     def score(arm: str, axis: str, group: str) -> float:
         return fmean(1 / (1 + math.exp(-getattr(a, f"{axis}_score"))) for a in arms[arm] if a.group == group)
 
-    worth, by_family, selection = (cells(study, number) for number in range(3))
+    worth, by_family, selection = (cells(pooled, number) for number in range(3))
     for arm in ARMS:
         assert worth[arm]["gold helpfulness"] == pytest.approx(gold(arm))
         assert worth[arm]["helpfulness score"] == pytest.approx(score(arm, "helpfulness", "helpful"))
@@ -267,20 +269,20 @@ def test_pooling_tables_by_hand(registry: Registry) -> None:
     assert worth["all rounds - all rounds, random"]["gold helpfulness"] == pytest.approx(gain)
     (row,) = selection
     assert selection[row]["gold helpfulness"] == pytest.approx(gain)
-    interval = told(study)["tables"][2]["rows"][0]["measured"]["gold helpfulness"]
+    interval = told(pooled)["tables"][2]["rows"][0]["measured"]["gold helpfulness"]
     verdict = "holds" if interval["low"] > 0 else "fails" if interval["high"] < 0 else "inconclusive"
     assert row == "all rounds - all rounds, random"
-    assert told(study)["notes"][-1] == f"Selection beats the random control: {verdict}."
-    (finding,) = told(study)["findings"]
-    assert finding["id"] == "F11" and study.manifest.metrics["findings"] == {"F11": finding["verdict"]}
+    assert told(pooled)["notes"][-1] == f"Selection beats the random control: {verdict}."
+    (finding,) = told(pooled)["findings"]
+    assert finding["id"] == "F11" and pooled.manifest.metrics["findings"] == {"F11": finding["verdict"]}
     difference = gold("all rounds", "rhyme") - gold("last round", "rhyme")
     assert finding["effects"][0]["estimate"]["value"] == pytest.approx(difference)
     assert by_family["all rounds - last round"]["rhyme"] == pytest.approx(difference)
-    assert "The rounds are samples/v1@1, samples/v2@1, samples/v3@1." in told(study)["notes"]
+    assert "The rounds are samples/v1@1, samples/v2@1, samples/v3@1." in told(pooled)["notes"]
 
 
-def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry) -> None:
-    once = arms_of(make(registry, POOLING, study_config(), POOLED, "pooled"))
+def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry, pooled: Artifact) -> None:
+    once = arms_of(pooled)
     study = make(registry, POOLING, study_config(training_seeds=2), POOLED, "twice")
     twice = arms_of(study)
     for arm, answers in once.items():
@@ -288,10 +290,8 @@ def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry) -> N
         assert len({answer.training_seed for answer in twice[arm][70:]} - {SEED}) == 1
         assert [answer.prompt_id for answer in twice[arm][70:]] == [answer.prompt_id for answer in answers]
         assert [answer.helpfulness_score for answer in twice[arm][70:]] != [answer.helpfulness_score for answer in answers]
-    assert (
-        told(study)["findings"][0]["effects"][0]["estimate"]["n"]
-        == 2 * told(make(registry, POOLING, study_config(), POOLED, "pooled"))["findings"][0]["effects"][0]["estimate"]["n"]
-    )
+    numbers = [told(each)["findings"][0]["effects"][0]["estimate"]["n"] for each in (pooled, study)]
+    assert numbers[1] == 2 * numbers[0]
     assert told(study)["notes"][0].startswith("Each arm was trained 2 times, in other orders of the dialogues (as asked for).")
     assert [run["training_seed"] for run in told(study)["facts"]["runs"]] == [SEED, SEED + 1000] * 3
 
@@ -317,6 +317,7 @@ def test_arms_under_20_seconds_are_trained_three_times() -> None:
     dear, cheap = Cost("dear", 1_000_000, 250_000), Cost("cheap", 1_000_000, 249_999)
     assert dear.seconds == 20 and (trainings_at(dear, None).number, trainings_at(cheap, None).number) == (1, 3)
     assert (trainings_at(dear, 5).number, trainings_at(cheap, 1).number) == (5, 1)
+    assert "once (the dearest, dear, is reckoned at 20 s" in trainings_at(dear, None).note
 
 
 # Stopped
@@ -334,16 +335,17 @@ STEPS = {"last round": 5, "all rounds": 7, "all rounds, random": 7}  # of four d
         (6 + 8 + 8, {"run-2/training": [6, 7], "run-2/answers": [0]}, 2),
     ],
 )
-def test_a_stopped_study_goes_on_where_it_was(registry: Registry, stop: int, states: dict[str, list[int]], begun: int) -> None:
+def test_a_stopped_study_goes_on_where_it_was(
+    registry: Registry, pooled: Artifact, stop: int, states: dict[str, list[int]], begun: int
+) -> None:
     """Each arm is its steps and one batch of answers. What is done is not made again, and the result is equal bit for bit."""
-    expected = make(registry, POOLING, study_config(), POOLED, "pooled")
     with pytest.raises(Killed):
         make(registry, POOLING, study_config(), POOLED, f"stopped-{stop}", Stopping(stop), save_every=SaveEvery(steps=1))
     root = states_in(registry).root
     left = {str(path.relative_to(root)): SavedStates(path).numbers() for path in root.glob("run-*/*")}
     assert left == states
     again = Stopping()
-    assert make(registry, POOLING, study_config(), POOLED, f"stopped-{stop}", again).digest == expected.digest
+    assert make(registry, POOLING, study_config(), POOLED, f"stopped-{stop}", again).digest == pooled.digest
     assert again.labels == [
         label for number, arm in enumerate(STEPS, start=1)
         for label in (f"run {number} of 3, {arm}", f"run {number} of 3, {arm}, answers")
@@ -351,9 +353,9 @@ def test_a_stopped_study_goes_on_where_it_was(registry: Registry, stop: int, sta
     assert unfinished(registry.root) == ()
 
 
-def test_a_stopped_training_goes_on_from_what_it_had_saved(registry: Registry) -> None:
+def test_a_stopped_training_goes_on_from_what_it_had_saved(registry: Registry, pooled: Artifact) -> None:
     """What is changed by hand in a saved state turns up in the arm's answers, and in no other arm's."""
-    expected = arms_of(make(registry, POOLING, study_config(), POOLED, "pooled"))
+    expected = arms_of(pooled)
     with pytest.raises(Killed):
         make(registry, POOLING, study_config(), POOLED, "meddled", Stopping(3), save_every=SaveEvery(steps=1))
 
