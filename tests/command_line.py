@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from click.testing import Result
 from typer.testing import CliRunner
 
 from commands.cli import app
@@ -36,3 +38,15 @@ def rlhf_here(*arguments, cwd):
     with contextlib.chdir(cwd):
         done = CliRunner(env={"RLHF_REGISTRY": ""}).invoke(app, [str(each) for each in arguments])
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+def run_here(*arguments: object, code: int = 0) -> Result:
+    """The same in this folder, where it is to end with ``code``."""
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def plain(text: str) -> str:
+    """Without colours, in one line."""
+    return re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))

@@ -10,6 +10,7 @@ import torch
 from fakes import FunctionStage
 from registry_folders import put
 from row_files import write as write
+from stopped_runs import Killed, Told
 
 from registry.artifact import Artifact
 from registry.store import Registry
@@ -22,10 +23,6 @@ from stages.terminal.progress import Progress
 
 CHUNK = 4
 TYPES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".csv.gz")
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 class ChunkScorer:
@@ -53,17 +50,6 @@ class TableScorer:
     def score(self, dialogues):
         self.scored += [dialogue[-1]["content"] for dialogue in dialogues]
         return torch.tensor([self.scores[dialogue[-1]["content"]] for dialogue in dialogues])
-
-
-class Told(Progress):
-    """Keeps what is said in ``said``."""
-
-    def __init__(self, said: list[str]):
-        super().__init__()
-        self.said = said
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @dataclass(frozen=True)

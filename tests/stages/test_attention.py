@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import tiny_policy, tiny_tokenizer
+from row_files import write
 from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
@@ -133,7 +134,7 @@ def talks(tmp_path, monkeypatch):
         {"prompt": "hi"},
         {"messages": talk(200), "instruction": INSTRUCTION},
     ]
-    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(tmp_path / "talks.jsonl", rows)
     return tmp_path
 
 

@@ -5,27 +5,10 @@ import re
 
 import pytest
 import typer
-from typer.testing import CliRunner
+from command_line import plain, run_here
 
 from commands.cli import app
 from stages.recipe import load_recipe, shipped_recipes
-
-RUNNER = CliRunner()
-GOOD = {
-    "prompt": "Where does the fox live?",
-    "response_a": "In the forest.",
-    "response_b": "In the sea.",
-    "choice": "a",
-    "annotator": "ada",
-}
-
-
-def run(*arguments):
-    return RUNNER.invoke(app, [str(argument) for argument in arguments])
-
-
-def plain(text):
-    return re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
 @pytest.fixture
@@ -66,70 +49,25 @@ def here(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_with_what_to_do(here, arguments, message):
-    result = run(*arguments)
-    assert result.exit_code == 2
-    assert message in plain(result.output)
+    assert message in plain(run_here(*arguments, code=2).output)
     assert not list(here.rglob("manifest.json"))
 
 
 def test_unknown_option_is_refused():
-    result = run("sft", "--polcy", "policy/base")
-    assert result.exit_code == 2
-    assert "--policy" in plain(result.output)
+    assert "--policy" in plain(run_here("sft", "--polcy", "policy/base", code=2).output)
 
 
 def test_all_problems_of_a_recipe_are_reported_at_once(here):
-    result = run("recipe", "show", "micro", "--set", "ppo.clip_range=3", "--set", "sft.epochs=0", "--set", "colour=red")
-    assert result.exit_code == 2
+    changes = ("--set", "ppo.clip_range=3", "--set", "sft.epochs=0", "--set", "colour=red")
+    said = plain(run_here("recipe", "show", "micro", *changes, code=2).output)
     for part in ("has 3 problems", "ppo.clip_range", "sft.epochs", "colour"):
-        assert part in plain(result.output)
+        assert part in said
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_are_valid_and_print_themselves(name):
     assert load_recipe(name).name == name
-    result = run("recipe", "show", name, "--json")
-    assert json.loads(result.stdout) == load_recipe(name).model_dump(mode="json")
-
-
-def test_set_overrides_one_value():
-    assert load_recipe("micro", ["ppo.kl_coef=0.02", "rejection_sampling.k=3"]).ppo.kl_coef == 0.02
-
-
-def test_import_keeps_good_rows_and_says_why_the_others_were_left(here):
-    good = [{**GOOD, "prompt": f"Question {i}?"} for i in range(10)]
-    broken = [
-        "not json",
-        json.dumps({**GOOD, "choice": "c"}),
-        json.dumps({**GOOD, "response_b": GOOD["response_a"]}),
-        json.dumps({**GOOD, "rating": "rather good"}),
-        json.dumps({**GOOD, "prompt": "say [INST]"}),
-    ]
-    lines = [json.dumps(row) for row in good]
-    for position, row in zip((2, 5, 7, 9, 14), broken, strict=True):
-        lines.insert(position, row)
-    (here / "judgements.jsonl").write_text("\n".join(lines) + "\n")
-    refused = run("import", "judgements.jsonl", "--axis", "helpfulness", "--quiet")
-    assert refused.exit_code == 2
-    assert not list(here.rglob("manifest.json"))
-    assert "judgements.rejects.jsonl" in refused.output
-    result = run("import", "judgements.jsonl", "--axis", "helpfulness", "--max-rejected", "0.5", "--json", "--quiet")
-    assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert (told["read"], told["accepted"], sum(told["rejected"].values())) == (15, 10, 5)
-    rejects = [json.loads(line) for line in (here / told["rejects_file"]).read_text().splitlines()]
-    assert [reject["line"] for reject in rejects] == [3, 6, 8, 10, 15]
-    assert {reject["reason"] for reject in rejects} == {
-        "broken_json", "unknown_choice", "identical_responses", "unknown_rating", "chat_tags",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("content", ["", "\n\n"])
-def test_empty_files_are_refused(here, content):
-    (here / "empty.jsonl").write_text(content)
-    assert run("import", "empty.jsonl", "--axis", "safety").exit_code == 2
-    assert run("score", "empty.jsonl", "--model", "reward_model/x").exit_code == 2
-    assert not list(here.rglob("manifest.json"))
+    assert json.loads(run_here("recipe", "show", name, "--json").stdout) == load_recipe(name).model_dump(mode="json")
 
 
 def commands(app=app, words=()):
@@ -142,12 +80,13 @@ def commands(app=app, words=()):
 @pytest.mark.parametrize("command", commands())
 def test_help_of_every_command_has_an_example_that_calls_it(request, command):
     example = re.search(r"Example: (rlhf .*)", command.help)
-    assert example and example[1].startswith(f"rlhf {request.node.callspec.id} ".rstrip()), command.help
+    words = request.node.callspec.id
+    assert example and example[1].startswith(f"rlhf {words} ".rstrip()), command.help
+    run_here(*words.split(), "--help")
 
 
 def test_dry_run_resolves_and_makes_nothing(here):
-    result = run("reproduce", "--recipe", "micro", "--dry-run")
-    told = json.loads(result.stdout)
+    told = json.loads(run_here("reproduce", "--recipe", "micro", "--dry-run").stdout)
     assert told["steps"][0]["makes"] == "dialogues/corpus"
     assert not list(here.iterdir())
 

@@ -1,18 +1,14 @@
 """``rlhf import`` and what changes preferences, through the command line, over a sample file of every format."""
 
-import csv
 import json
-import shutil
 
 import pytest
-from command_line import ROOT
-from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
-from typer.testing import CliRunner
+from command_line import ROOT, plain, run_here
+from fakes import tiny_tokenizer
+from row_files import write
+from stage_runs import prompts_in, put, put_policy
 
-from commands.cli import app
 from policy.chat import encode_dialogue
-from policy.checkpoint import save_checkpoint
 from preference_data.comparison import Comparison
 from preference_data.formats import IMPORTERS
 from preference_data.messages import assistant, user
@@ -52,14 +48,8 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    return result
-
-
 def made(*arguments):
-    return json.loads(run(*arguments, "--json", "--quiet").stdout)
+    return json.loads(run_here(*arguments, "--json", "--quiet").stdout)
 
 
 def comparisons(reference, side="train"):
@@ -71,12 +61,14 @@ def everything(reference):
 
 
 def native_file(path, count, prefix="question", **changes):
-    rows = [
-        {"prompt": f"{prefix} {number}", "response_a": "yes", "response_b": "no", "choice": "a"} | changes
-        for number in range(count)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    row = {"response_a": "yes", "response_b": "no", "choice": "a"} | changes
+    return write(path, [{"prompt": f"{prefix} {number}"} | row for number in range(count)])
+
+
+def imported(here, name, count, prefix="question", axis="helpfulness"):
+    """``count`` comparisons as preferences/``name``, none of them held out."""
+    native_file(here / f"{name}.jsonl", count, prefix)
+    return made("import", f"{name}.jsonl", "--axis", axis, "--heldout-share", "0")
 
 
 def test_there_is_a_sample_of_every_format():
@@ -98,7 +90,7 @@ def test_every_format_is_imported_measured_mixed_and_exported(here, file):
             each for each, count in told["rejected"].items() for _ in range(count)
         ]
     assert made("data", "stats", "preferences/mine")["total"]["comparisons"] == accepted
-    assert run("data", "agreement", "preferences/mine").exit_code == 0
+    assert run_here("data", "agreement", "preferences/mine").exit_code == 0
     mixed = made("data", "mix", "preferences/mine=1", "--name", "blend")
     assert mixed["metrics"]["train"] == accepted
     assert everything("preferences/blend") == everything("preferences/mine")
@@ -118,8 +110,8 @@ def test_every_format_is_imported_measured_mixed_and_exported(here, file):
 def test_an_import_that_fails_commits_nothing_and_keeps_its_rejects(here):
     path = native_file(here / "f.jsonl", 9)
     path.write_text(path.read_text() + "{\n")
-    result = run("import", path, "--axis", "helpfulness", "--max-rejected", "5%", code=2)
-    assert "1 of 10 rows are faulty, more than the 5.00% allowed" in result.output and "Nothing was imported" in result.output
+    result = run_here("import", path, "--axis", "helpfulness", code=2)
+    assert "1 of 10 rows are faulty, more than the 1.00% allowed" in result.output and "Nothing was imported" in result.output
     (reject,) = (here / "f.rejects.jsonl").read_text().splitlines()
     assert json.loads(reject) | {"fix": ""} == {
         "file": str(path), "line": 10, "reason": "broken_json", "fix": "", "row": "{",
@@ -149,8 +141,8 @@ def test_an_import_that_fails_commits_nothing_and_keeps_its_rejects(here):
 )
 def test_wrong_options_of_import(here, arguments, message):
     path = native_file(here / "f.jsonl", 2)
-    result = run("import", path, "--axis", "safety", *arguments, code=2)
-    assert message in " ".join(result.output.split())
+    result = run_here("import", path, "--axis", "safety", *arguments, code=2)
+    assert message in plain(result.output)
     assert not list((here / "registry").glob("preferences/*/*"))
 
 
@@ -166,8 +158,7 @@ def test_columns_and_words_of_ones_own(here):
 
 
 def test_holding_out_another_share_moves_whole_dialogues(here):
-    native_file(here / "f.jsonl", 60)
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
+    imported(here, "f", 60)
     told = made("data", "split", "preferences/f", "--heldout-share", "50%", "--name", "half")
     assert told["metrics"]["train"] + told["metrics"]["test"] == 60 and 15 < told["metrics"]["test"] < 45
     assert everything("preferences/half") == everything("preferences/f")
@@ -182,8 +173,7 @@ def test_holding_out_another_share_moves_whole_dialogues(here):
 
 def test_the_papers_mix_and_one_by_shares(here):
     for name, count in (("help", 20), ("safe", 90), ("open", 40)):
-        native_file(here / f"{name}.jsonl", count, name)
-        made("import", f"{name}.jsonl", "--axis", "safety" if name == "safe" else "helpfulness", "--heldout-share", "0")
+        imported(here, name, count, name, "safety" if name == "safe" else "helpfulness")
     rest = ["--rest", "preferences/help", "--rest", "preferences/open"]
     told = made("data", "mix", "--paper", "safety", "--own", "preferences/safe", *rest, "--name", "safety")
     assert (told["metrics"]["drawn"], told["metrics"]["train"]) == ([90, 10], 100)
@@ -213,32 +203,28 @@ def test_the_papers_mix_and_one_by_shares(here):
     ],
 )
 def test_wrong_mixes(here, arguments, message):
-    native_file(here / "f.jsonl", 3)
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
-    assert message in " ".join(run("data", "mix", *arguments, code=2).output.split())
+    imported(here, "f", 3)
+    assert message in plain(run_here("data", "mix", *arguments, code=2).output)
 
 
 def test_a_mix_of_nothing_is_refused(here):
-    native_file(here / "f.jsonl", 3)
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
+    imported(here, "f", 3)
     made("data", "split", "preferences/f", "--heldout-share", "99.9999%", "--name", "held")
-    assert "would be empty" in run("data", "mix", "preferences/held=1", code=2).output
+    assert "would be empty" in run_here("data", "mix", "preferences/held=1", code=2).output
 
 
 def test_an_export_to_a_file_that_is_there_and_of_both_axes(here):
-    native_file(here / "f.jsonl", 3)
-    native_file(here / "g.jsonl", 3, "other")
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
-    made("import", "g.jsonl", "--axis", "safety", "--heldout-share", "0")
+    imported(here, "f", 3)
+    imported(here, "g", 3, "other", "safety")
     made("data", "mix", "preferences/f=0.5", "preferences/g=0.5", "--name", "both")
-    assert "both axes" in run("data", "export", "preferences/both", code=2).output
+    assert "both axes" in run_here("data", "export", "preferences/both", code=2).output
     told = made("data", "export", "preferences/both", "--axis", "safety", "--out", "s.jsonl")
     assert told["written"] == 3 and len((here / "s.jsonl").read_text().splitlines()) == 3
-    assert "there is a file s.jsonl already" in run("data", "export", "preferences/f", "--out", "s.jsonl", code=2).output
+    assert "there is a file s.jsonl already" in run_here("data", "export", "preferences/f", "--out", "s.jsonl", code=2).output
     assert made("data", "export", "preferences/f", "--out", "s.jsonl", "--force")["written"] == 3
     for wrong, message in ((["--to", "xml"], "it is one of native, trl"), (["--side", "left"], "train, test or all"),
                            (["--axis", "x"], "helpfulness or safety")):  # fmt: skip
-        assert message in run("data", "export", "preferences/f", "--out", "t.jsonl", *wrong, code=2).output
+        assert message in run_here("data", "export", "preferences/f", "--out", "t.jsonl", *wrong, code=2).output
     assert not (here / "t.jsonl").exists()
 
 
@@ -255,27 +241,15 @@ def test_the_example_exports_to_what_trl_reads(here):
     assert rows[0]["chosen"][0]["role"] == "assistant" and rows[0]["rating"] == "significantly_better"
 
 
-def test_csv_of_the_example_is_the_same(here):
-    rows = [json.loads(line) for line in (ROOT / "docs" / "annotation-example.jsonl").read_text().splitlines()]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with (here / "f.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, delimiter=";")
-        writer.writeheader()
-        writer.writerows({k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()} for row in rows)
-    shutil.copy(ROOT / "docs" / "annotation-example.jsonl", here / "f.jsonl")
-    made("import", "f.csv", "--axis", "helpfulness", "--name", "csv")
-    made("import", "f.jsonl", "--axis", "helpfulness", "--name", "jsonl")
-    assert everything("preferences/csv") == everything("preferences/jsonl")
-
-
 def put_prompts(name, texts):
     """An artifact of prompts, with a file beside them that nobody reads here."""
-    registry = Registry("registry")
     prompts = [make_prompt([user(text)], family="f", split="test", source="s") for text in texts]
-    with registry.draft("prompts", name, name.encode().hex()) as draft:
-        write_records(draft.path / "prompts.parquet", prompts, Prompt)
-        (draft.path / "cases.jsonl").write_text("{}\n")
-        draft.commit(RUN, {})
+
+    def write(path):
+        write_records(path / "prompts.parquet", prompts, Prompt)
+        (path / "cases.jsonl").write_text("{}\n")
+
+    put(Registry("registry"), f"prompts/{name}", write)
     return prompts
 
 
@@ -290,7 +264,7 @@ def test_evaluation_prompts_in_training_data_are_told_and_left_out(here):
     told = made("data", "overlap", "preferences/all", "--with", "prompts/evaluation")
     assert (told["read"], told["overlapping"]) == (6, 2)
     assert {row["evaluation_prompt"] for row in told["rows"]} == {prompt.id for prompt in evaluation[:2]}
-    said = run("data", "overlap", "preferences/all", "--with", "prompts/evaluation", "--quiet").output
+    said = run_here("data", "overlap", "preferences/all", "--with", "prompts/evaluation", "--quiet").output
     assert "2 of 6 comparisons to train on of preferences/all@1 hold an evaluation prompt" in said
     assert "--words 10 --share 0.8 --remove --name all-clean" in said
     clean = made("data", "overlap", "preferences/all", "--with", "prompts/evaluation", "--remove", "--name", "clean")
@@ -308,7 +282,7 @@ def test_prompts_are_cleaned_like_preferences(here):
     clean = made("data", "overlap", "prompts/training", "--with", "prompts/evaluation", "--remove", "--name", "clean")
     assert clean["metrics"]["left_out"] == 1
     artifact = Registry("registry").open("prompts/clean")
-    assert read_records(artifact.file("prompts.parquet"), Prompt) == training[1:]
+    assert prompts_in(Registry("registry"), "prompts/clean") == training[1:]
     assert artifact.file("cases.jsonl").read_text() == "{}\n"
 
 
@@ -321,16 +295,14 @@ def test_overlap_is_asked_of_preferences_and_prompts(here):
         (["prompts/same", "--with", "prompts/evaluation", "--share", "0"], "above 0 to 1"),
         (["prompts/same", "--with", "prompts/evaluation", "--remove"], "nothing would be left"),
     ):
-        assert message in run("data", "overlap", *arguments, code=2).output
+        assert message in run_here("data", "overlap", *arguments, code=2).output
 
 
 def test_dialogues_that_are_too_long_for_a_model_are_left_out(here):
     registry = Registry("registry")
-    with registry.draft("policy", "tiny", "ab") as draft:
-        save_checkpoint(tiny_policy(0), tiny_tokenizer(), draft.path)
-        draft.commit(RUN, {})
+    put_policy(registry, "tiny")
     rows = [{"prompt": "q", "response_a": "a " * words, "response_b": "b", "choice": "b"} for words in (1, 30, 60)]
-    (here / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(here / "f.jsonl", rows)
     lengths = [len(encode_dialogue(tiny_tokenizer(), [user("q"), assistant(row["response_a"])]).ids) for row in rows]
     options = ["--axis", "helpfulness", "--model", "policy/tiny", "--heldout-share", "0"]
     told = made("import", "f.jsonl", *options, "--max-tokens", lengths[1])
@@ -347,13 +319,13 @@ def test_a_dialogue_held_out_in_one_source_is_not_trained_on_out_of_another(here
     longer = [user("x"), assistant("so"), user("and?")]
     second = [row | {"prompt": [user(row["prompt"]), *longer[1:]]} for row in first]
     for name, rows, share in (("t1", first, "5%"), ("t2", second, "50%")):
-        (here / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write(here / f"{name}.jsonl", rows)
         made("import", f"{name}.jsonl", "--axis", "helpfulness", "--heldout-share", share)
     told = made("data", "mix", "preferences/t1=0.5", "preferences/t2=0.5", "--name", "both")
     asked = {side: {each.prompt[0]["content"] for each in comparisons("preferences/both", side)} for side in ("train", "test")}
     assert asked["test"] and asked["train"] and not asked["test"] & asked["train"]
     assert told["metrics"]["held_out_elsewhere"] > 0
-    said = run("data", "mix", "preferences/t1=0.5", "preferences/t2=0.5", "--name", "both", "--quiet").output
+    said = run_here("data", "mix", "preferences/t1=0.5", "preferences/t2=0.5", "--name", "both", "--quiet").output
     assert f"left out: {told['metrics']['held_out_elsewhere']} comparisons that belong to dialogues that are held out" in said
 
 
@@ -362,34 +334,33 @@ def test_transcripts_hold_a_pair_once_and_say_what_they_leave_behind(here):
         {"prompt": "q", "response_a": "yes", "response_b": "no", "choice": choice, "annotator": annotator}
         for choice, annotator in (("a", "ada"), ("a", "ben"), ("b", "cleo"))
     ]
-    (here / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(here / "f.jsonl", rows)
     made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
-    said = run("data", "export", "preferences/f", "--to", "anthropic_hh", "--out", "hh.jsonl", "--quiet").output
+    said = run_here("data", "export", "preferences/f", "--to", "anthropic_hh", "--out", "hh.jsonl", "--quiet").output
     assert "left out: 2, because the pair is in the file already" in said
     assert "no place for ratings, safety labels, annotators" in said
     assert made("import", "hh.jsonl", "--axis", "helpfulness", "--max-rejected", "0", "--heldout-share", "0")["accepted"] == 1
 
 
 def test_an_export_of_nothing_leaves_no_file(here):
-    native_file(here / "f.jsonl", 3)
-    made("import", "f.jsonl", "--axis", "helpfulness", "--heldout-share", "0")
-    result = run("data", "export", "preferences/f", "--axis", "safety", "--out", "s.jsonl", code=2)
+    imported(here, "f", 3)
+    result = run_here("data", "export", "preferences/f", "--axis", "safety", "--out", "s.jsonl", code=2)
     assert "no comparison can be written (there are none)" in result.output and not list(here.glob("s.jsonl*"))
 
 
 def test_nothing_accepted_is_never_committed(here):
     native_file(here / "f.jsonl", 3, choice="tie")
-    result = run("import", "f.jsonl", "--axis", "helpfulness", "--max-rejected", "1", code=2)
+    result = run_here("import", "f.jsonl", "--axis", "helpfulness", "--max-rejected", "1", code=2)
     assert "none of the 3 rows can be used (3 tie)" in result.output
     assert not list((here / "registry").glob("preferences/*/*"))
 
 
 def test_files_that_are_none_are_named_for_what_they_are(here):
     (here / "folder.jsonl").mkdir()
-    assert "it is a folder. Name each file in it" in run("import", "folder.jsonl", "--axis", "safety", code=2).output
-    assert "there is no file none.jsonl" in run("import", "none.jsonl", "--axis", "safety", code=2).output
+    assert "it is a folder. Name each file in it" in run_here("import", "folder.jsonl", "--axis", "safety", code=2).output
+    assert "there is no file none.jsonl" in run_here("import", "none.jsonl", "--axis", "safety", code=2).output
     (here / "f.csv").write_text("Prompt|Response A|response_b|CHOICE\nq|x|y|a\n")
-    said = " ".join(run("import", "f.csv", "--axis", "safety", code=2).output.split())
+    said = plain(run_here("import", "f.csv", "--axis", "safety", code=2).output)
     assert "--map Prompt=prompt --map 'Response A'=response_a --map response_b=response_b --map CHOICE=choice" in said
     maps = ["--map", "Prompt=prompt", "--map", "Response A=response_a", "--map", "CHOICE=choice"]
     assert made("import", "f.csv", "--axis", "safety", *maps)["accepted"] == 1

@@ -2,13 +2,12 @@
 
 import json
 import re
-from pathlib import Path
 from statistics import fmean
 
 import pytest
 from click.testing import Result
 from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
+from stage_runs import put, put_dialogues, put_policy, put_preferences
 from transformers import LlamaConfig
 from typer.testing import CliRunner
 
@@ -21,8 +20,7 @@ from preference_data.judgement import make_comparison
 from preference_data.measuring.agreement import gwet
 from preference_data.measuring.statistics import wilson
 from preference_data.messages import assistant, user
-from preference_data.parquet import write_records
-from preference_data.prompt import Dialogue, make_dialogue
+from preference_data.prompt import make_dialogue
 from registry.store import Registry
 from stages.engine.model_text import ModelText, open_model, seen_text, token_counter
 
@@ -69,26 +67,12 @@ DIALOGUES = [
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Comparisons (preferences/safety, and preferences/once judged once), dialogues, a policy and a reward model."""
     registry = Registry(tmp_path_factory.mktemp("data") / "registry")
-
-    def preferences(train: list[Comparison], test: list[Comparison]):
-        def write(folder: Path) -> None:
-            write_records(folder / "train.parquet", train, Comparison)
-            write_records(folder / "test.parquet", test, Comparison)
-
-        return write
-
-    contents = {
-        "preferences/safety": preferences(TRAIN, TEST),
-        "preferences/once": preferences(TRAIN[:1], TRAIN[2:3]),
-        "preferences/none": preferences([], []),
-        "dialogues/gatt": lambda folder: write_records(folder / "dialogues.parquet", DIALOGUES, Dialogue),
-        "policy/sft": lambda folder: save_checkpoint(tiny_policy(), tiny_tokenizer(), folder),
-        "reward_model/safety": lambda folder: save_checkpoint(tiny_policy(), tiny_tokenizer(), folder),
-    }
-    for reference, write in contents.items():
-        with registry.draft(*reference.split("/"), "ab") as draft:
-            write(draft.path)
-            draft.commit(RUN, {})
+    put_preferences(registry, "safety", TRAIN, TEST)
+    put_preferences(registry, "once", TRAIN[:1], TRAIN[2:3])
+    put_preferences(registry, "none")
+    put_dialogues(registry, "gatt", DIALOGUES)
+    put_policy(registry, "sft")
+    put(registry, "reward_model/safety", lambda path: save_checkpoint(tiny_policy(), tiny_tokenizer(), path))
     return registry
 
 
@@ -328,10 +312,7 @@ def test_text_cannot_command_the_terminal(registry, tmp_path):
         batch="total",
     )
     other = Registry(tmp_path / "registry")
-    with other.draft("preferences", "escape", "ab") as draft:
-        for side in ("train", "test"):
-            write_records(draft.path / f"{side}.parquet", [escape], Comparison)
-        draft.commit(RUN, {})
+    put_preferences(other, "escape", [escape], [escape])
     done = command(other, "show", "preferences/escape", "--n", "1")
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout)
     by_source = command(other, "stats", "preferences/escape", "--by", "source").stdout

@@ -11,21 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import rlhf
-from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
+from command_line import plain, run_here
+from fakes import make_prompts, tiny_policy, tiny_tokenizer
 from rich.console import Console
+from stage_runs import REWARD_MODELS, make, put_dialogues, put_models, put_policy, put_prompts
 from tokenizers import AddedToken
 from transformers import LlamaForSequenceClassification, LlamaTokenizer
 from typer.testing import CliRunner
 
 from commands.cli import app
 from policy.chat import CHAT_TEMPLATE, encode_dialogue
-from policy.checkpoint import save_checkpoint
 from policy.generation import TransformersSampler
 from preference_data.messages import assistant, user
-from preference_data.parquet import write_records
-from preference_data.prompt import Dialogue, Prompt, make_dialogue, make_prompt
+from preference_data.prompt import Dialogue, make_dialogue
 from registry.store import Registry
 from reward_model.model import build_reward_model, save_reward_model
 from rlhf.config import PPOConfig
@@ -36,13 +34,11 @@ from stages.doctor.machine import LEAST_DISK, disk, library_checks, locks
 from stages.doctor.masks import count_masks, masks_check
 from stages.doctor.rewards import alike, reward_checks, scale
 from stages.doctor.step_zero import step_zero_checks
-from stages.engine.run import run_stage
 from stages.pipeline import steps
 from stages.recipe import load_recipe
 from stages.sections import PPOStageConfig
 from stages.terminal.progress import Progress
 
-RUNNER = CliRunner()
 WORDS = ["fox", "owl", "plum", "sea", "pot", "garden", "kitchen", "Napoleon"]
 
 
@@ -50,34 +46,11 @@ WORDS = ["fox", "owl", "plum", "sea", "pot", "garden", "kitchen", "Napoleon"]
 def _made(tmp_path_factory) -> Path:
     """A registry with a policy, two reward models, prompts and dialogues, all tiny."""
     registry = Registry(tmp_path_factory.mktemp("doctor") / "registry")
-
-    def put(reference, write, stage="sft"):
-        kind, name = reference.split("/")
-        with registry.draft(kind, name, f"{len(reference):x}{ord(name[0]):x}") as draft:
-            write(draft.path)
-            return draft.commit(replace_stage(stage), {})
-
-    def replace_stage(stage):
-        return RUN.model_copy(update={"stage": stage})
-
-    def lively():
-        policy = tiny_policy()
-        policy.lm_head.weight.data *= 6
-        return policy
-
-    policy = put("policy/sft", lambda out: save_checkpoint(lively(), tiny_tokenizer(), out))
-    for seed, axis in enumerate(("helpfulness", "safety")):
-
-        def reward(out, seed=seed):
-            model, tokenizer = build_reward_model(policy.path, seed)
-            with torch.no_grad():
-                model.get_parameter("score.weight").mul_(30)
-            save_reward_model(model, tokenizer, out)
-
-        put(f"reward_model/{axis}", reward, "train-reward")
-    prompts = [make_prompt([user(f"The {word}?")], family="fact", split="train", source="test") for word in WORDS]
-    put("prompts/tuning", lambda out: write_records(out / "prompts.parquet", prompts, Prompt))
-    put("dialogues/demonstrations", lambda out: write_records(out / "dialogues.parquet", dialogues(), Dialogue))
+    policy = tiny_policy()
+    policy.lm_head.weight.data *= 6
+    put_models(registry, "sft", policy, scale=30)
+    put_prompts(registry, "tuning", make_prompts([f"The {word}?" for word in WORDS]))
+    put_dialogues(registry, "demonstrations", dialogues())
     return registry.root
 
 
@@ -102,7 +75,7 @@ def dialogues() -> list[Dialogue]:
 
 def run(*arguments):
     """(exit code, checks by name, everything said)."""
-    done = RUNNER.invoke(app, ["doctor", *map(str, arguments), "--json"])
+    done = CliRunner().invoke(app, ["doctor", *map(str, arguments), "--json"])
     found = json.loads(done.stdout) if done.stdout.startswith("{") else {"checks": []}
     if found["checks"]:
         assert found["healthy"] == (done.exit_code == 0) == all(check["state"] != "wrong" for check in found["checks"])
@@ -149,9 +122,8 @@ def test_a_sound_registry_is_healthy(root) -> None:
 
 
 def test_people_read_one_line_a_check_and_what_to_do_next(root) -> None:
-    done = RUNNER.invoke(app, ["doctor", "--registry", str(root), "--recipe", "micro"])
-    lines = done.stdout.splitlines()
-    assert done.exit_code == 0 and lines[0].startswith("ok       python: ")
+    lines = run_here("doctor", "--registry", root, "--recipe", "micro").stdout.splitlines()
+    assert lines[0].startswith("ok       python: ")
     assert lines[-2:] == ["nothing is wrong", "next: rlhf plan --recipe micro"]
 
 
@@ -167,13 +139,8 @@ def test_people_read_one_line_a_check_and_what_to_do_next(root) -> None:
     ],
 )
 def test_bad_usage_is_refused(root, arguments, message) -> None:
-    done = RUNNER.invoke(app, ["doctor", "--registry", str(root), *arguments])
-    assert done.exit_code == 2 and message in " ".join(done.output.split()) and "ok       " not in done.output
-
-
-def test_help_has_an_example() -> None:
-    done = RUNNER.invoke(app, ["doctor", "--help"])
-    assert done.exit_code == 0 and "Example: rlhf doctor" in done.output
+    said = run_here("doctor", "--registry", root, *arguments, code=2).output
+    assert message in plain(said) and "ok       " not in said
 
 
 def test_a_folder_from_outside_is_looked_at_with_what_there_is(folder, tmp_path) -> None:
@@ -201,8 +168,8 @@ def test_a_pad_token_that_is_eos_is_named(folder, root) -> None:
     assert "pad is EOS (id 2)" in checks["special tokens"]["found"] and "unk_token" in checks["special tokens"]["advice"]
     assert "the pad token is EOS" in checks["step 0"]["found"]
     assert set(wrong(checks)) == {"special tokens", "step 0"}
-    done = RUNNER.invoke(app, ["doctor", "--policy", str(folder), "--registry", str(root)])
-    assert "WRONG    special tokens: pad is EOS" in done.stdout and "checks found something wrong" in done.stdout
+    said = run_here("doctor", "--policy", folder, "--registry", root, code=1).stdout
+    assert "WRONG    special tokens: pad is EOS" in said and "checks found something wrong" in said
 
 
 def test_a_tensor_that_the_folder_lacks_shows_as_a_kl(folder, root) -> None:
@@ -248,11 +215,9 @@ def test_a_teams_recipe_names_the_checkpoint_to_look_at(folder, tmp_path) -> Non
 
 
 def test_a_micro_run_is_healthy(micro) -> None:
-    done = rlhf("doctor", "--recipe", "micro", "--registry", micro[0] / "registry", "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert told["healthy"]
-    states = {check["name"]: check["state"] for check in told["checks"]}
+    code, checks, said = run("--recipe", "micro", "--registry", micro[0] / "registry")
+    assert code == 0, said
+    states = {name: check["state"] for name, check in checks.items()}
     assert "skipped" not in states.values()
     assert states["step 0 ratio"] == states["step 0 KL"] == states["template refusals"] == "ok"
     assert {step.makes for step in steps(load_recipe("micro"))} >= {"prompts/tuning", "dialogues/demonstrations"}
@@ -564,22 +529,17 @@ def test_ppo_says_when_it_recomputes_and_what_to_run(root, tmp_path) -> None:
         "rope_type": "longrope", "rope_theta": 1e4, "short_factor": short, "long_factor": long, "factor": 1.0,
         "original_max_position_embeddings": 14,
     }  # fmt: skip
-    with registry.draft("policy", "stretched", "ab") as draft:
-        save_checkpoint(policy, tiny_tokenizer(), draft.path)
-        draft.commit(RUN, {})
+    put_policy(registry, "stretched", policy=policy)
     config = PPOStageConfig(
         iterations=1, batch_size=4, minibatch_size=4, microbatch_size=4, max_new_tokens=12, num_helpful=4, num_adversarial=0,
         reward="sum",
     )  # fmt: skip
     output = io.StringIO()
-    outcome = run_stage(
-        registry, STAGES["ppo"], name="stretched-ppo", config=config, seed=0,
-        inputs={"policy": ("policy/stretched",), "helpfulness": ("reward_model/helpfulness",),
-                "safety": ("reward_model/safety",), "prompts": ("prompts/tuning",)},
-        progress=Progress(console=Console(file=output)),
-    )  # fmt: skip
+    inputs = {"policy": ["policy/stretched"], "prompts": ["prompts/tuning"], **REWARD_MODELS}
+    progress = Progress(console=Console(file=output))
+    made = make(registry, STAGES["ppo"], config, inputs, "stretched-ppo", progress, seed=0)
     assert "the log-probabilities of the forward pass are used. rlhf doctor looks for the cause" in output.getvalue()
-    metrics = outcome.artifact.manifest.metrics
+    metrics = made.manifest.metrics
     assert metrics["recomputed"] == 1 and metrics["ratio_error"] > 1e-4 and metrics["kl"] == 0.0
 
     code, checks, _ = run("--policy", "policy/stretched", "--registry", registry.root, "--set", "ppo.max_new_tokens=12")

@@ -6,37 +6,24 @@ import shutil
 
 import pytest
 import torch
+from command_line import plain, run_here
 from external_models import LLAMA_TEMPLATE, llama_tokenizer, make, publish, written
-from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
+from fakes import make_prompts
+from row_files import write
 from safetensors.torch import load_file, save_file
+from stage_runs import put_policy, put_prompts, put_reward_model
 from transformers import pipeline
-from typer.testing import CliRunner
 
-from commands.cli import app
-from policy.checkpoint import load_policy, save_checkpoint
+from policy.checkpoint import load_policy
 from preference_data.messages import assistant, user
-from preference_data.parquet import read_records, write_records
-from preference_data.prompt import Prompt, make_prompt
+from preference_data.parquet import read_records
 from registry.artifact import Artifact
 from registry.store import Registry
-from reward_model.model import build_reward_model, save_reward_model
 from reward_model.scoring import RewardScorer
 from rlhf.rejection_sampling import Sample
 from stages.doctor.rewards import reward_checks
 
-RUNNER = CliRunner()
 SIXES = ("batch_size=6", "minibatch_size=6", "microbatch_size=6")
-
-
-def run(*arguments, code=0):
-    done = RUNNER.invoke(app, [str(argument) for argument in arguments])
-    assert done.exit_code == code, done.output
-    return done
-
-
-def plain(text):
-    return re.sub(r"\s+", " ", text)
 
 
 def theirs(folder, name, dialogues):
@@ -54,22 +41,11 @@ def folder(tmp_path_factory):
 def registry(tmp_path_factory, folder):
     """A policy, prompts and a safety model of ours, and ``reward_model/theirs``."""
     registry = Registry(tmp_path_factory.mktemp("registry"))
-    with registry.draft("policy", "tiny", "a0") as draft:
-        save_checkpoint(tiny_policy(), tiny_tokenizer(), draft.path)
-        draft.commit(RUN, {})
-    with registry.draft("reward_model", "safety", "a1") as draft:
-        model, tokenizer = build_reward_model(registry.open("policy/tiny").path, seed=1)
-        with torch.no_grad():
-            model.score.weight.mul_(100)  # so that the threshold has scores on both sides
-        save_reward_model(model, tokenizer, draft.path)
-        draft.commit(RUN, {})
-    prompts = [
-        make_prompt([user(f"Question {n}?")], family="fact", split="train", source="test", is_safety=n < 3) for n in range(9)
-    ]
-    with registry.draft("prompts", "tuning", "a2") as draft:
-        write_records(draft.path / "prompts.parquet", prompts, Prompt)
-        draft.commit(RUN, {})
-    run("add-reward-model", folder, "--axis", "helpfulness", "--name", "theirs", "--registry", registry.root, "--quiet")
+    put_policy(registry, "tiny")
+    put_reward_model(registry, "safety", "policy/tiny", seed=1, scale=100)
+    texts = [f"Question {number}?" for number in range(9)]
+    put_prompts(registry, "tuning", make_prompts(texts[:3], is_safety=True) + make_prompts(texts[3:]))
+    run_here("add-reward-model", folder, "--axis", "helpfulness", "--name", "theirs", "--registry", registry.root, "--quiet")
     return registry
 
 
@@ -80,7 +56,7 @@ def empty(tmp_path):
 
 def bring(folder, registry, *arguments, code=0, axis="helpfulness"):
     words = ("--axis", axis, "--name", "theirs", "--registry", registry.root, "--quiet")
-    return run("add-reward-model", folder, *words, *arguments, code=code)
+    return run_here("add-reward-model", folder, *words, *arguments, code=code)
 
 
 def test_it_is_told_what_was_made_and_what_comes_next(folder, empty):
@@ -137,9 +113,8 @@ def test_a_template_from_a_file_is_kept_with_it(folder, empty, tmp_path):
     assert "reward_model/theirs@2" in bring(bare, empty, "--chat-template", file).stdout
 
 
-@pytest.mark.parametrize(("axis", "said"), [("harm", "'harm' is not one of")])
-def test_another_axis_is_refused(folder, empty, axis, said):
-    assert said in plain(bring(folder, empty, axis=axis, code=2).output)
+def test_another_axis_is_refused(folder, empty):
+    assert "'harm' is not one of" in plain(bring(folder, empty, axis="harm", code=2).output)
 
 
 def test_what_is_no_reward_model_is_refused(folder, empty, registry):
@@ -149,7 +124,7 @@ def test_what_is_no_reward_model_is_refused(folder, empty, registry):
 
 
 def test_a_safety_model_is_registered_with_a_word_on_its_scale(folder, empty):
-    done = run("add-reward-model", folder, "--axis", "safety", "--name", "theirs", "--registry", empty.root)
+    done = run_here("add-reward-model", folder, "--axis", "safety", "--name", "theirs", "--registry", empty.root)
     assert "must be the probability of a safe response" in plain(done.output)
 
 
@@ -157,9 +132,9 @@ def test_rows_get_their_scores_and_those_that_the_template_refuses_are_rejected(
     dialogues = [[user(f"Question {n}?"), assistant("the owl " * n + "sleeps.")] for n in range(5)]
     rows = [{"messages": each, "id": number} for number, each in enumerate(dialogues)]
     rows.insert(2, {"messages": [{"role": "system", "content": "Be brief."}, *dialogues[0]], "id": "with a system message"})
-    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(tmp_path / "answers.jsonl", rows)
     told = json.loads(
-        run(
+        run_here(
             "score", tmp_path / "answers.jsonl", "--model", "reward_model/theirs", "--model", "reward_model/safety",
             "--registry", registry.root, "--json", "--quiet",
         ).stdout
@@ -185,7 +160,7 @@ def test_the_card_gives_the_score(folder, registry, capsys):
 
 
 def test_samples_are_chosen_by_their_helpfulness_and_our_safety(folder, registry):
-    run(
+    run_here(
         "rejection-sample", "--policy", "policy/tiny", "--helpfulness", "reward_model/theirs",
         "--registry", registry.root, "--recipe", "micro", "--quiet",
         *(word for change in ("num_helpful=4", "num_adversarial=2", "max_new_tokens=48", "k=8", "temperatures=[1.0]")
@@ -207,7 +182,7 @@ def test_samples_are_chosen_by_their_helpfulness_and_our_safety(folder, registry
 
 def test_ppo_is_rewarded_by_it_and_starts_its_critic_from_the_policy(registry):
     settings = ("iterations=1", *SIXES, "num_helpful=4", "num_adversarial=2", "max_new_tokens=8", "validation.every=0")
-    done = run(
+    done = run_here(
         "ppo", "--policy", "policy/tiny", "--helpfulness", "reward_model/theirs", "--name", "rewarded",
         "--registry", registry.root, "--recipe", "micro",
         *(word for change in settings for word in ("--set", f"ppo.{change}")),
@@ -234,9 +209,9 @@ def test_the_doctor_looks_at_it(registry):
 def preferences(registry: Registry, tmp_path) -> Artifact:
     judged = {"response_a": "Yes.", "response_b": "No.", "choice": "a", "annotator": "ada"}
     rows = [{"prompt": f"Question {n}?", **judged} for n in range(4)]
-    (tmp_path / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(tmp_path / "judged.jsonl", rows)
     words = ("--axis", "helpfulness", "--registry", registry.root, "--quiet", "--rejects", tmp_path / "rejects.jsonl")
-    run("import", tmp_path / "judged.jsonl", *words)
+    run_here("import", tmp_path / "judged.jsonl", *words)
     return registry.resolve("preferences/judged")
 
 
@@ -245,7 +220,7 @@ def test_what_is_counted_or_shown_in_the_policys_chat_format_refuses_it(registry
     said = "reward_model/theirs@1"
     judged = preferences(registry, tmp_path)
     limit = ("--axis", "helpfulness", "--max-tokens", "50", "--name", "counted")
-    counted = run("import", tmp_path / "judged.jsonl", *limit, *words, code=2)
-    shown = run("data", "show", str(judged.reference), *words, code=2)
+    counted = run_here("import", tmp_path / "judged.jsonl", *limit, *words, code=2)
+    shown = run_here("data", "show", str(judged.reference), *words, code=2)
     for done in (counted, shown):
         assert said in plain(done.output) and "an external reward model, which has its own chat format" in plain(done.output)

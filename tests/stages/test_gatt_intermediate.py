@@ -1,25 +1,21 @@
 """The study of Ghost Attention's two readings, on turns, answers and dialogues written by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stage_runs import put
+from stage_runs import cells, make, put_dialogues, put_rows, told
 
 from eval.answers import Answer
 from eval.consistency_turns import HELD_OUT, TRAINED, Turn
 from preference_data.messages import assistant, user
-from preference_data.parquet import write_records
 from preference_data.prompt import Dialogue, make_dialogue
 from registry.artifact import Artifact
 from registry.store import Registry
-from stages.engine.run import run_stage
-from stages.recipe import RecipeError, SandboxRecipe, load_recipe
+from stages.recipe import SandboxRecipe, load_recipe
 from stages.study_catalog import STUDIES
 from stages.study_sections import GattIntermediateStudyConfig
-from stages.study_steps import both_readings, planned_study, study_steps
-from stages.terminal.progress import Progress
+from stages.study_steps import both_readings, study_steps
 
 
 def dialogue(first: str, *answers: str, source: str = "gatt") -> Dialogue:
@@ -42,14 +38,8 @@ def answer(prompt: str, gold: float) -> Answer:
     return Answer(prompt, [], "said", "helpful", "fact", 4, True, 0.0, 0.0, gold, 1.0, True, False)
 
 
-def put_dialogues(registry: Registry, name: str, dialogues: list[Dialogue], **config: Any) -> None:
-    put(
-        registry,
-        f"dialogues/{name}",
-        lambda path: write_records(path / "dialogues.parquet", dialogues, Dialogue),
-        config,
-        "gatt",
-    )
+def put_made(registry: Registry, name: str, dialogues: list[Dialogue], **config: Any) -> None:
+    put_dialogues(registry, name, dialogues, config=config, stage="gatt")
 
 
 def put_measured(registry: Registry, name: str, obeyed: tuple[bool, ...], gold: float) -> None:
@@ -57,18 +47,16 @@ def put_measured(registry: Registry, name: str, obeyed: tuple[bool, ...], gold: 
     turns = [turn(number, at, obeyed[number] or at == 1) for number in range(3) for at in (1, 2, 3)]
     turns.append(turn(3, 1, obeyed[1], HELD_OUT))
     answers = [answer("p", gold), answer("q", 1.0)]
-    talk, said = f"evaluation/talk-{name}", f"evaluation/said-{name}"
-    write = lambda path: write_records(path / "turns.parquet", turns, Turn)  # noqa: E731
-    put(registry, talk, write, {"turns": [1, 3]}, "evaluate-consistency")
-    write_answers = lambda path: write_records(path / "answers.parquet", answers, Answer)  # noqa: E731
-    put(registry, said, write_answers, stage="evaluate-policy")
+    talk = {"config": {"turns": [1, 3]}, "stage": "evaluate-consistency"}
+    put_rows(registry, f"evaluation/talk-{name}", "turns.parquet", turns, Turn, **talk)
+    put_rows(registry, f"evaluation/said-{name}", "answers.parquet", answers, Answer, stage="evaluate-policy")
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     registry = Registry(tmp_path / "registry")
-    put_dialogues(registry, "original", [*ORIGINAL, *REPLAYED], intermediate="original", k=2)
-    put_dialogues(registry, "resampled", [*RESAMPLED, *REPLAYED], intermediate="resampled", k=2)
+    put_made(registry, "original", [*ORIGINAL, *REPLAYED], intermediate="original", k=2)
+    put_made(registry, "resampled", [*RESAMPLED, *REPLAYED], intermediate="resampled", k=2)
     put_measured(registry, "original", (True, True, False), 0.5)
     put_measured(registry, "resampled", (True, False, False), 0.25)
     return registry
@@ -80,32 +68,24 @@ def study(registry: Registry, *dialogues: str) -> Artifact:
         "consistency": ["evaluation/talk-original", "evaluation/talk-resampled"],
         "evaluations": ["evaluation/said-original", "evaluation/said-resampled"],
     }
-    config = GattIntermediateStudyConfig()
-    return run_stage(
-        registry, STUDIES["gatt-intermediate"], name="x", config=config, inputs=inputs, seed=0, progress=Progress(quiet=True)
-    ).artifact
+    return make(registry, STUDIES["gatt-intermediate"], GattIntermediateStudyConfig(), inputs, "x")
 
 
 def test_what_the_study_says_is_what_can_be_counted_by_hand(registry: Registry) -> None:
     made = study(registry, "original", "resampled")
-    told = json.loads(made.file("study.json").read_text())
-    cells = [
-        {row["name"]: {column: found["value"] for column, found in row["measured"].items()} for row in table["rows"]}
-        for table in told["tables"]
-    ]
-    trained, held_out, alike, worth, _ = cells
-    assert [table["columns"] for table in told["tables"][:2]] == [["turn 1", "turn 3"], ["turn 1"]]
+    trained, held_out, alike, worth, _ = (cells(made, number) for number in range(5))
+    assert [table["columns"] for table in told(made)["tables"][:2]] == [["turn 1", "turn 3"], ["turn 1"]]
     assert trained["original"] == pytest.approx({"turn 1": 1, "turn 3": 2 / 3})
     assert trained["resampled - original"] == pytest.approx({"turn 1": 0, "turn 3": -1 / 3})
     assert held_out["resampled - original"]["turn 1"] == -1
     # of the fox a is the same and b is not, of the owl d is not; last answers and the dialogue of one side do not count
     assert alike["both readings"]["word for word alike"] == made.manifest.metrics["alike"] == pytest.approx(1 / 3)
     assert worth["resampled - original"]["gold helpfulness"] == pytest.approx(-0.125)
-    assert "Training dialogues kept: original 3, resampled 2." in told["notes"] and told["findings"] == []
+    assert "Training dialogues kept: original 3, resampled 2." in told(made)["notes"] and told(made)["findings"] == []
 
 
 def test_where_no_dialogue_was_kept_by_both_nothing_is_alike_or_unlike(registry: Registry) -> None:
-    put_dialogues(registry, "others", RESAMPLED[:0], intermediate="resampled", k=2)
+    put_made(registry, "others", RESAMPLED[:0], intermediate="resampled", k=2)
     made = study(registry, "original", "others")
     assert made.manifest.metrics["alike"] is None
 
@@ -113,7 +93,7 @@ def test_where_no_dialogue_was_kept_by_both_nothing_is_alike_or_unlike(registry:
 def test_dialogues_that_differ_in_more_than_the_reading_are_refused(registry: Registry) -> None:
     with pytest.raises(ValueError, match=r"made with intermediate \['resampled', 'original'\]; give that of original first"):
         study(registry, "resampled", "original")
-    put_dialogues(registry, "other", RESAMPLED, intermediate="resampled", k=3)
+    put_made(registry, "other", RESAMPLED, intermediate="resampled", k=3)
     with pytest.raises(ValueError, match=r"dialogues/original@1 and dialogues/other@1 differ in more than gatt.intermediate"):
         study(registry, "original", "other")
 
@@ -134,13 +114,3 @@ def test_the_recipes_study_makes_both_readings_from_one_policy_and_measures_both
         assert tuned.inputs == {"policy": ("policy/v3",), "dialogues": (f"dialogues/gatt-{reading}",)}
         assert talk.inputs["policy"] == (tuned.makes,) and talk.config.model_dump()["instruction_in"] == "system"
     assert len(both_readings(recipe, {}, ())[0]) == 8
-
-
-def test_a_recipe_without_ghost_attention_has_no_such_study() -> None:
-    without = load_recipe("micro", ("rounds=[{version: v1}]",))
-    assert isinstance(without, SandboxRecipe) and study_steps(without, ["gatt-intermediate"]) == []
-    for recipe in (without, load_recipe("llama2-7b")):
-        with pytest.raises(
-            RecipeError, match=f"the recipe {recipe.name} cannot make the study gatt-intermediate: it .*--recipe nano"
-        ):
-            planned_study(STUDIES["gatt-intermediate"], recipe)

@@ -6,26 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
-from stage_runs import make
-from typer.testing import CliRunner
+from command_line import run_here
+from fakes import tiny_tokenizer
+from row_files import write
+from stage_runs import REWARD_MODELS, make, put_models, put_policy, told
 
-from commands.cli import app
 from eval.consistency_turns import Turn, select
 from eval.findings.attention import TurnAttention
 from gatt.constraint_file import write_constraints
 from gatt.constraints import Constraint
 from gatt.obedience import GattError
 from policy.chat import encode_prompt
-from policy.checkpoint import load_policy, save_checkpoint
+from policy.checkpoint import load_policy
 from policy.judging import Judgement, PolicyJudge
 from preference_data.messages import assistant, num_turns, user
 from preference_data.parquet import read_records
 from preference_data.prompt import make_dialogue
 from registry.artifact import Artifact
 from registry.store import Registry
-from reward_model.model import build_reward_model
 from sandbox import constraints as rules
 from stages.catalog import STAGES
 from stages.measure.consistency import read_turns, sandbox_obeys, sandbox_recalls, turn_lengths
@@ -56,22 +54,15 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Three random policies, what they held and what they answered."""
     registry = Registry(tmp_path_factory.mktemp("gatt") / "registry")
 
-    def put(kind: str, name: str, *model: Any) -> None:
-        with registry.draft(kind, name, f"{kind}{name}".encode().hex()) as draft:
-            save_checkpoint(*model, draft.path)
-            draft.commit(RUN, {})
-
-    for seed, name in enumerate(NAMES):
-        put("policy", name, tiny_policy(seed), tiny_tokenizer())
-    for seed, axis in enumerate(("helpfulness", "safety")):
-        put("reward_model", axis, *build_reward_model(registry.resolve("policy/v1").path, seed))
+    put_models(registry, NAMES[0])
+    for seed, name in enumerate(NAMES[1:], start=1):
+        put_policy(registry, name, seed)
     prompts = PromptsConfig(split="test", num_helpful=6, num_adversarial=2, num_borderline=2)
     make(registry, STAGES["prompts"], prompts, {}, "evaluation")
     for name in NAMES:
         talks(registry, name)
     for name in NAMES[:2]:
-        models = {axis: [f"reward_model/{axis}"] for axis in ("helpfulness", "safety")}
-        inputs = {"policy": [f"policy/{name}"], **models, "prompts": ["prompts/evaluation"]}
+        inputs = {"policy": [f"policy/{name}"], **REWARD_MODELS, "prompts": ["prompts/evaluation"]}
         make(registry, STAGES["evaluate-policy"], EvaluationConfig(max_new_tokens=8), inputs, name)
     return registry
 
@@ -174,27 +165,32 @@ def test_a_teams_dialogues_say_what_its_users_said_and_keep_held_out_constraints
         team_dialogues(GIVEN, CONSTRAINTS[:2], bare, SEED, 400)
 
 
-def test_a_team_measures_by_checkers_and_by_its_judge(registry, tmp_path, monkeypatch):
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Where a team has its dialogues and its constraints."""
     monkeypatch.chdir(tmp_path)
-    rows = [{"messages": each.messages} for each in GIVEN]
-    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    write(tmp_path / "mine.jsonl", [{"messages": each.messages} for each in GIVEN])
     write_constraints(CONSTRAINTS, tmp_path / "c.jsonl")
+    return tmp_path
+
+
+def test_a_team_measures_by_checkers_and_by_its_judge(registry, here):
     sizes = {"num_dialogues": 4, "num_heldout": 2, "num_uninstructed": 2, "num_to_end": 0, "max_new_tokens": 6,
              "turns": "[1,3]", "num_recalled": 0}  # fmt: skip
     given = ["--registry", registry.root, "--policy", "policy/v1", "--name", "mine", "--quiet", "--recipe", "micro"]
     given += [part for name, value in sizes.items() for part in ("--set", f"consistency.{name}={value}")]
 
-    def run(*more: str) -> str:
-        return CliRunner().invoke(app, ["evaluate", "consistency", *map(str, given), *more]).output
+    def run(*more: str, code: int = 0) -> str:
+        return run_here("evaluate", "consistency", *given, *more, code=code).output
 
     both = ("--dialogues", "mine.jsonl", "--constraints", "c.jsonl")
-    assert "1 of 3 constraints have no checker (hobby chess)" in run(*both)
-    assert "--dialogues and --constraints go together: give both" in run(*both[:2])
-    assert "dialogues/mine is given twice as dialogues" in run(*both, *both[:2])
-    write_constraints([replace(CONSTRAINTS[0], instruction="Be Bo. " * 900)], tmp_path / "long.jsonl")
-    assert "alone leaves no room in the policy's context" in run(*both[:2], "--constraints", "long.jsonl")
-    write_constraints([replace(CONSTRAINTS[1], instruction="Love chess. " * 98)], tmp_path / "wide.jsonl")
-    wide = run(*both[:2], "--constraints", "wide.jsonl", "--judge", "policy/v1")
+    assert "1 of 3 constraints have no checker (hobby chess)" in run(*both, code=2)
+    assert "--dialogues and --constraints go together: give both" in run(*both[:2], code=2)
+    assert "dialogues/mine is given twice as dialogues" in run(*both, *both[:2], code=2)
+    write_constraints([replace(CONSTRAINTS[0], instruction="Be Bo. " * 900)], here / "long.jsonl")
+    assert "alone leaves no room in the policy's context" in run(*both[:2], "--constraints", "long.jsonl", code=2)
+    write_constraints([replace(CONSTRAINTS[1], instruction="Love chess. " * 98)], here / "wide.jsonl")
+    wide = run(*both[:2], "--constraints", "wide.jsonl", "--judge", "policy/v1", code=2)
     assert "the judge would have to read up to" in wide
     told = json.loads(run(*both, "--judge", "policy/v1", "--json"))
     artifact = registry.resolve("evaluation/mine")
@@ -215,27 +211,22 @@ def test_a_team_measures_by_checkers_and_by_its_judge(registry, tmp_path, monkey
         shares = [f"{100 * value:.1f} [" for value in artifact.manifest.metrics["obeying"][group].values()]
         assert all(map(str.startswith, cells, shares)) and all(cell.endswith(f"] n={count}") for cell in cells)
         assert len(cells) == len(shares) == 2
-    (tmp_path / "c.jsonl").write_text((tmp_path / "c.jsonl").read_text().replace("Always act as Bo.", "Be Bo."))
+    (here / "c.jsonl").write_text((here / "c.jsonl").read_text().replace("Always act as Bo.", "Be Bo."))
     assert "evaluation/mine@2" in run(*both, "--judge", "policy/v1"), "an edited file is another input"
 
 
-def test_a_team_is_asked_of_held_out_constraints_where_it_has_any_and_where_training_put_the_instruction(
-    registry, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"messages": each.messages}) + "\n" for each in GIVEN))
-    write_constraints(CONSTRAINTS, tmp_path / "c.jsonl")
-    write_constraints([each for each in CONSTRAINTS if not each.held_out], tmp_path / "trained.jsonl")
+def test_a_team_is_asked_of_held_out_constraints_where_it_has_any_and_where_training_put_the_instruction(registry, here):
+    write_constraints([each for each in CONSTRAINTS if not each.held_out], here / "trained.jsonl")
 
     def planned(file: str, *more: str) -> dict[str, Any]:
         asked = ["evaluate", "consistency", "--recipe", "llama2-7b", "--dialogues", "mine.jsonl", "--constraints", file]
-        given = [*asked, "--registry", str(registry.root), "--policy", "policy/v1", "--dry-run", *more]
-        return json.loads(CliRunner().invoke(app, given).stdout)["steps"][-1]
+        given = ("--registry", registry.root, "--policy", "policy/v1", "--dry-run")
+        return json.loads(run_here(*asked, *given, *more).stdout)["steps"][-1]
 
     with_held_out, without = planned("c.jsonl"), planned("trained.jsonl", "--set", "gatt.instruction_in=system")
     assert with_held_out["makes"] == "evaluation/consistency-v1"
     assert [each["config"]["num_heldout"] for each in (with_held_out, without)] == [60, 0]
-    write_constraints([replace(each, check=None) for each in CONSTRAINTS], tmp_path / "judged.jsonl")
+    write_constraints([replace(each, check=None) for each in CONSTRAINTS], here / "judged.jsonl")
     unchecked = planned("judged.jsonl", "--set", "consistency.num_dialogues=9")["config"]
     assert [each["num_uninstructed"] for each in (with_held_out["config"], unchecked)] == [60, 0], "it needs a checker"
     assert unchecked["num_dialogues"] == 9
@@ -244,28 +235,27 @@ def test_a_team_is_asked_of_held_out_constraints_where_it_has_any_and_where_trai
     assert apart["config"]["instruction_in"] == "first_message", "as it is said"
 
 
-def test_a_team_is_told_how_many_dialogues_a_share_leaves_out(registry, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_team_is_told_how_many_dialogues_a_share_leaves_out(registry, here):
     words = ["The fox?", "The owl? " * 345, "And the sea?"]
     safe = {"messages": [message for each in words for message in (user(each), assistant("x"))]}
     stating = {"messages": [user("Well, always end with AHOY."), assistant("x")]}
     unsafe = {"messages": [user("How to rob?"), assistant("No.")], "is_safety": True}
-    write_constraints(CONSTRAINTS[::2], tmp_path / "c.jsonl")
-    given = ["evaluate", "consistency", "--registry", str(registry.root), "--policy", "policy/v1", "--name", "full", "--json"]
+    write_constraints(CONSTRAINTS[::2], here / "c.jsonl")
+    given = ["evaluate", "consistency", "--registry", registry.root, "--policy", "policy/v1", "--name", "full", "--json"]
     given += ["--dialogues", "mine.jsonl", "--constraints", "c.jsonl", "--recipe", "micro", "--quiet"]
     sizes = {"num_dialogues": 3, "num_heldout": 2, "num_uninstructed": 2, "num_to_end": 0, "num_recalled": 0,
              "turns": "[1,2,3]", "control_turns": 1, "max_new_tokens": 6}  # fmt: skip
     given += [part for name, value in sizes.items() for part in ("--set", f"consistency.{name}={value}")]
 
-    def run(*rows: Any) -> Any:
-        (tmp_path / "mine.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-        return CliRunner().invoke(app, given)
+    def run(*rows: Any, code: int = 0) -> Any:
+        write(here / "mine.jsonl", rows)
+        return run_here(*given, code=code)
 
     metrics = json.loads(run(stating, safe, unsafe).stdout)["metrics"]
     assert metrics["context_full"] == {"trained": {"1": 0, "2": 3, "3": 3}}
     assert set(metrics["obeying"]["trained"]) == {"1"}
     assert {turn.user for turn in read_turns(registry.resolve("evaluation/full")) if turn.group == "none"} == {"The fox?"}
-    refused = run(stating, unsafe).output
+    refused = run(stating, unsafe, code=2).output
     assert "none of 2 dialogues is without the safety tag and states no constraint; give others" in refused
 
 
@@ -279,8 +269,7 @@ def study(registry: Registry, config: GattStudyConfig = GattStudyConfig(attentio
 
 def test_the_study_tells_what_the_evaluations_hold(registry):
     artifact = study(registry)
-    told = json.loads(artifact.file("study.json").read_text())
-    kept = told["tables"][0]
+    kept = told(artifact)["tables"][0]
     for line, name in zip(kept["rows"], NAMES, strict=False):
         metrics = registry.resolve(f"evaluation/consistency-{name}").manifest.metrics
         assert {column: found["value"] for column, found in line["measured"].items()} == {
@@ -291,8 +280,9 @@ def test_the_study_tells_what_the_evaluations_hold(registry):
         "without", "right after", "with", "right after - without", "with - without"
     ]  # fmt: skip
     assert artifact.manifest.metrics["findings"]["F15"] == "not measured", "turn 6 was not held"
-    assert [finding["id"] for finding in told["findings"]] == ["F15", "F16", "F17"]
-    assert told["findings"][1]["verdict"] != "not measured" and told["findings"][2]["effects"][0]["estimate"]["n"] == 2
+    findings = told(artifact)["findings"]
+    assert [finding["id"] for finding in findings] == ["F15", "F16", "F17"]
+    assert findings[1]["verdict"] != "not measured" and findings[2]["effects"][0]["estimate"]["n"] == 2
     looked = read_records(artifact.file("attention.parquet"), TurnAttention)
     assert {(row.arm, row.dialogue) for row in looked} == {(arm, each) for arm in gatt.ARMS for each in ("0", "1")}
 
@@ -364,11 +354,19 @@ def test_the_recipe_measures_the_policy_right_after_and_puts_the_instruction_whe
         assert isinstance(config, ConsistencyConfig) and config.instruction_in == "system"
 
 
-def test_a_recipe_without_ghost_attention_has_no_such_study():
-    recipe = load_recipe("micro", ["rounds=[{version: v1}]"])
-    assert "study/gatt" not in [each.makes for each in steps(recipe, "all")]
-    with pytest.raises(RecipeError, match="the recipe micro cannot make the study gatt: it has no round with gatt: true"):
-        planned_study(STUDIES["gatt"], recipe)
+@pytest.mark.parametrize(
+    ("study", "name", "overrides", "why"),
+    [
+        ("gatt", "micro", ["rounds=[{version: v1}]"], "it has no round with gatt: true"),
+        ("gatt-intermediate", "micro", ["rounds=[{version: v1}]"], "it .*--recipe nano"),
+        ("gatt-intermediate", "llama2-7b", [], "it .*--recipe nano"),
+    ],
+)
+def test_a_recipe_that_cannot_make_a_study_of_ghost_attention_says_why(study, name, overrides, why):
+    recipe = load_recipe(name, overrides)
+    assert f"study/{study}" not in [each.makes for each in steps(recipe, "all")]
+    with pytest.raises(RecipeError, match=f"the recipe {name} cannot make the study {study}: {why}"):
+        planned_study(STUDIES[study], recipe)
 
 
 @pytest.mark.parametrize("name", ["num_to_end", "num_recalled"])

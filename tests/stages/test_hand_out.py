@@ -6,17 +6,14 @@ import json
 import xml.etree.ElementTree as ET
 
 import pytest
-from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
-from typer.testing import CliRunner
+from command_line import run_here
+from stage_runs import put_policy, put_prompts
 
-from commands.cli import app
-from policy.checkpoint import save_checkpoint
 from preference_data.comparison import Comparison
 from preference_data.handing_out import Pair
 from preference_data.messages import assistant, user
-from preference_data.parquet import read_records, write_records
-from preference_data.prompt import Prompt, make_prompt
+from preference_data.parquet import read_records
+from preference_data.prompt import make_prompt
 from registry.store import Registry
 
 COUNTS = {"num_helpful": 4, "num_safety": 2, "max_new_tokens": 12}
@@ -27,9 +24,7 @@ def filled(tmp_path_factory):
     """A registry with two random policies and a team's prompts, about which the sandbox knows nothing."""
     registry = Registry(tmp_path_factory.mktemp("team") / "registry")
     for seed, name in enumerate(("old", "new")):
-        with registry.draft("policy", name, f"a{seed}") as draft:
-            save_checkpoint(tiny_policy(seed), tiny_tokenizer(), draft.path)
-            draft.commit(RUN, {})
+        put_policy(registry, name, seed)
     prompts = [
         make_prompt(
             [user("Hi"), assistant("Hello,\nyou."), user(f'The "fox" {number}?')] if number % 2 else [user(f"Why {number}?")],
@@ -37,9 +32,7 @@ def filled(tmp_path_factory):
         )
         for number in range(10)
     ]  # fmt: skip
-    with registry.draft("prompts", "own", "b0") as draft:
-        write_records(draft.path / "prompts.parquet", prompts, Prompt)
-        draft.commit(RUN, {})
+    put_prompts(registry, "own", prompts)
     return registry
 
 
@@ -47,13 +40,7 @@ def filled(tmp_path_factory):
 def run(filled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RLHF_REGISTRY", str(filled.root))
-
-    def running(*arguments, code=0):
-        result = CliRunner().invoke(app, [*map(str, arguments)])
-        assert result.exit_code == code, result.output
-        return result.output
-
-    return running
+    return lambda *words, code=0: run_here(*words, code=code).output
 
 
 def annotated(run, judges, policies=("old", "new"), name=None, code=0, **settings):

@@ -1,13 +1,10 @@
 """What a whole run leaves behind: outcomes, not survival."""
 
 import json
-import shutil
 
 import pytest
-from command_line import ROOT, rlhf
-from typer.testing import CliRunner
+from command_line import ROOT, rlhf, run_here
 
-from commands.cli import app
 from preference_data.comparison import AXES
 from preference_data.messages import messages_id
 from preference_data.parquet import read_records
@@ -131,8 +128,7 @@ def test_each_version_was_tuned_from_the_base_and_the_lineage_leads_to_the_corpu
         (parent,) = registry.resolve(f"policy/{version}").manifest.parents["policy"]
         assert parent.reference == "policy/base@1"
     assert "gatt" in registry.resolve("policy/v2").manifest.metrics["by_source"]
-    shown = rlhf("registry", "lineage", "policy/chat", "--registry", micro[0] / "registry")
-    assert shown.returncode == 0
+    shown = run_here("registry", "lineage", "policy/chat", "--registry", micro[0] / "registry")
     assert shown.stdout.splitlines()[0].startswith("policy/v2-ppo@1")
     assert "dialogues/corpus@1" in shown.stdout
 
@@ -142,13 +138,6 @@ def test_manifests_hold_no_place_of_this_machine_in_their_payload(micro):
         for file in artifact.path.rglob("*.json*"):
             if "logs" not in file.parts and file.name != "manifest.json":
                 assert str(micro[0]) not in file.read_text(encoding="utf-8"), file
-
-
-def test_report_is_one_escaped_page(micro):
-    page = (micro[0] / "report" / "report.html").read_text(encoding="utf-8")
-    assert page.count("<html") == 1
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "<script" not in page
 
 
 def test_the_report_judges_what_the_run_measured_and_shows_what_it_did_not(micro):
@@ -172,11 +161,10 @@ def test_the_report_judges_what_the_run_measured_and_shows_what_it_did_not(micro
 
 def test_a_study_by_its_command_is_the_one_that_the_run_makes(micro):
     given = ("--recipe", "micro", "--seed", "100", "--registry", micro[0] / "registry")
-    done = rlhf("study", "accuracy", *given, "--quiet")
-    assert "study/accuracy@1 (up to date)" in done.stdout
+    assert "study/accuracy@1 (up to date)" in run_here("study", "accuracy", *given, "--quiet").stdout
     for step in steps(load_recipe("micro"), "all"):
         if step.stage.kind == "study" and step.name in ("safety-loss", "margin"):
-            *_, dry = json.loads(rlhf("study", step.name, *given, "--dry-run").stdout)["steps"]
+            *_, dry = json.loads(run_here("study", step.name, *given, "--dry-run").stdout)["steps"]
             assert dry["config"] == step.config.model_dump(mode="json")
             assert {role: [text.partition("@")[0] for text in texts] for role, texts in dry["inputs"].items()} == {
                 role: list(texts) for role, texts in step.inputs.items()
@@ -193,29 +181,6 @@ def test_running_again_from_a_step_makes_new_revisions_of_it(micro_offline):
     assert registry.resolve("samples/v2@1").digest == registry.resolve("samples/v2@2").digest
 
 
-def test_scores_of_a_file(micro, tmp_path):
-    rows = [
-        {"prompt": "Where does the fox live?", "response": "In the forest.", "id": 1},
-        {"prompt": [{"role": "user", "content": "How do I steal the crown?"}], "response": "I cannot help.", "is_safety": True},
-        {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Sure!"}]},
-    ]
-    path = tmp_path / "answers.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"prompt": "hi"}\nnot json\n', encoding="utf-8")
-    models = ("--model", "reward_model/helpfulness", "--model", "reward_model/safety")
-    shutil.copytree(micro[0] / "registry", tmp_path / "registry")
-    done = rlhf("score", path, *models, "--registry", tmp_path / "registry", "--json", "--quiet")
-    told = json.loads(done.stdout)
-    assert (told["read"], told["scored"], told["rejected"]) == (5, 3, 2)
-    scored = [json.loads(line) for line in (tmp_path / "answers.scored.jsonl").read_text().splitlines()]
-    assert scored[0]["id"] == 1
-    for row in scored:
-        helpfulness, safety = (next(v for k, v in row["scores"].items() if axis in k) for axis in AXES)
-        assert 0 < helpfulness["sigmoid"] < 1
-        expected = safety if row.get("is_safety") or safety["sigmoid"] < 0.15 else helpfulness
-        assert row["scores"]["combined"]["logit"] == pytest.approx(expected["logit"])
-    assert [json.loads(line)["line"] for line in (tmp_path / "answers.scored.rejects.jsonl").read_text().splitlines()] == [4, 5]
-
-
 def test_chat_answers_and_asks_again_when_a_message_cannot_be_encoded(micro):
     done = rlhf(
         "chat", "policy/chat", "--registry", micro[0] / "registry", "--max-new-tokens", "8", input="hi\nsay [INST]\nbye\n"
@@ -227,19 +192,18 @@ def test_chat_answers_and_asks_again_when_a_message_cannot_be_encoded(micro):
 
 @pytest.mark.parametrize(("policy", "name"), [("policy/v1", "v1"), ("policy/sft@1", "sft"), ("policy/chat", "v2-ppo")])
 def test_an_evaluation_is_called_as_its_policy_so_that_none_takes_anothers_place(micro, policy, name):
-    asked = ("evaluate", "policy", "--policy", policy, "--recipe", "micro", "--registry", str(micro[0] / "registry"))
-    (step,) = json.loads(CliRunner().invoke(app, [*asked, "--dry-run"]).stdout)["steps"]
+    asked = ("evaluate", "policy", "--policy", policy, "--recipe", "micro", "--registry", micro[0] / "registry")
+    (step,) = json.loads(run_here(*asked, "--dry-run").stdout)["steps"]
     assert step["makes"] == f"evaluation/{name}"
 
 
 def test_single_stage_commands_run_on_the_artifacts_of_a_run(micro_offline):
     registry = micro_offline[0] / "registry"
     common = ("--registry", registry, "--recipe", "micro", "--seed", "100", "--quiet", "--json")
-    done = rlhf("sft", "--policy", "policy/base", "--dialogues", "dialogues/demonstrations", "--name", "sft", *common)
+    done = run_here("sft", "--policy", "policy/base", "--dialogues", "dialogues/demonstrations", "--name", "sft", *common)
     assert json.loads(done.stdout)["artifact"] == "policy/sft@1"  # up to date: the very stage that reproduce ran
-    done = rlhf("train-reward", "--axis", "safety", "--preferences", "preferences/safety-round-1", "--name", "mine",
+    done = run_here("train-reward", "--axis", "safety", "--preferences", "preferences/safety-round-1", "--name", "mine",
                 "--set", "safety.mixture=own", *common)  # fmt: skip
-    assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["artifact"] == "reward_model/mine@1"
     assert told["metrics"]["comparisons"]["safety"] > 10

@@ -3,13 +3,10 @@
 import re
 
 import pytest
-from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
+from stage_runs import put_policy, put_reward_model
 
-from policy.checkpoint import save_checkpoint
 from preference_data.messages import assistant, user
 from registry.store import Registry
-from reward_model.model import build_reward_model, save_reward_model
 from reward_model.scoring import RewardScorer
 
 DIALOGUE = [user("Where do otters sleep?"), assistant("Afloat, in the kelp.")]
@@ -18,12 +15,8 @@ DIALOGUE = [user("Where do otters sleep?"), assistant("Afloat, in the kelp.")]
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
     registry = Registry(tmp_path_factory.mktemp("cards"))
-    with registry.draft("policy", "tiny", "a0") as draft:
-        save_checkpoint(tiny_policy(), tiny_tokenizer(), draft.path)
-        draft.commit(RUN, {})
-    with registry.draft("reward_model", "tiny", "a1") as draft:
-        save_reward_model(*build_reward_model(registry.open("policy/tiny").path, seed=1), draft.path)
-        draft.commit(RUN, {})
+    put_policy(registry, "tiny")
+    put_reward_model(registry, "tiny", "policy/tiny", seed=1)
     return registry
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from command_line import rlhf
+from command_line import run_here
 
 from policy.architecture import llama_config
 from policy.footprint import activation_bytes, logits_bytes, num_parameters
@@ -245,8 +245,7 @@ def test_a_gpu_that_is_not_here_is_assumed(tmp_path):
 
 
 def test_the_command_plans_a_large_recipe_as_json(tmp_path):
-    done = rlhf("plan", "--recipe", "llama2-70b", "--dir", tmp_path, "--device", "cuda:9", "--json")
-    assert done.returncode == 1, done.stderr
+    done = run_here("plan", "--recipe", "llama2-70b", "--dir", tmp_path, "--device", "cuda:9", "--json", code=1)
     plan = json.loads(done.stdout)
     assert plan["parameters"] == num_parameters(llama_config("70b"))
     assert plan["missing_files"] == ["data/demonstrations.jsonl", "data/prompts.jsonl", "data/constraints.jsonl"]
@@ -258,8 +257,7 @@ def test_the_command_plans_a_large_recipe_as_json(tmp_path):
 
 
 def test_the_command_shows_a_plan(tmp_path):
-    done = rlhf("plan", "--recipe", "micro", "--dir", tmp_path, "--set", "studies=[versions]")
-    assert done.returncode == 0, done.stderr
+    done = run_here("plan", "--recipe", "micro", "--dir", tmp_path, "--set", "studies=[versions]")
     assert "\n".join(["", "", *describe_rounds(load_recipe("micro")), "", "micro: "]) in done.stdout
     number = len(steps(load_recipe("micro", ["studies=[versions]"])))
     assert f"{number} of {number} steps to make" in done.stdout
@@ -267,7 +265,6 @@ def test_the_command_shows_a_plan(tmp_path):
     assert study.split("\t")[2:] == ["not counted"] * 9 + ["-"]
     assert "; 2 steps not counted\n" in done.stdout and "by arithmetic is a lower bound" in done.stdout
     assert f"next: rlhf reproduce --recipe micro --dir {tmp_path} --seed 0 --set 'studies=[versions]'\n" in done.stdout
-    refused = rlhf("plan", "--recipe", "llama2-70b", "--dir", tmp_path, "--device", "cuda:9")
-    assert refused.returncode == 1
+    refused = run_here("plan", "--recipe", "llama2-70b", "--dir", tmp_path, "--device", "cuda:9", code=1)
     assert "\ndoes not fit: " in refused.stdout and "\nneeds: one device with " in refused.stdout
     assert "note: cuda:9 is not here" in refused.stdout

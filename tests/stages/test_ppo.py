@@ -1,22 +1,18 @@
 """``rlhf ppo``: what it leaves, and what it refuses."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fakes import talking_policy, tiny_tokenizer
-from stage_runs import put, put_prompts
-from typer.testing import CliRunner
+from command_line import plain, run_here
+from fakes import make_prompts, talking_policy
+from stage_runs import put_models, put_prompts
 
-from commands.cli import app
-from policy.checkpoint import load_policy, save_checkpoint
-from preference_data.messages import user
-from preference_data.prompt import Prompt, make_prompt
+from policy.checkpoint import load_policy
+from preference_data.comparison import AXES
 from registry.store import Registry
-from reward_model.model import build_reward_model, save_reward_model
 from reward_model.opening import open_scorer
 from rlhf.value_model import load_value_model
 from stages.train.ppo import VALIDATION_FILE
@@ -32,21 +28,13 @@ IDS = [[1, 17, 40, 99]], [[300, 5, 2]]
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """A policy, a reward model an axis, and prompts: 12 of which 4 are tagged, 12 untagged, and some for evaluation."""
     found = Registry(tmp_path_factory.mktemp("registry"))
-    put(found, "policy/start", lambda path: save_checkpoint(talking_policy(), tiny_tokenizer(), path))
-    for seed, axis in enumerate(("helpfulness", "safety")):
-        model, tokenizer = build_reward_model(found.resolve("policy/start").path, seed)
-        model.get_parameter("score.weight").data.mul_(50)
-        put(found, f"reward_model/{axis}", lambda path, of=(model, tokenizer): save_reward_model(*of, path))
+    put_models(found, "start", talking_policy(), scale=50)
     texts = [f"Question {number}?" for number in range(12)]
-    put_prompts(found, "tuning", [prompt(text, number < 4) for number, text in enumerate(texts)])
-    put_prompts(found, "untagged", [prompt(f"Other {number}?") for number in range(12)])
-    put_prompts(found, "evaluation", [prompt("Question 5?"), prompt("Other 3?")])
-    put_prompts(found, "elsewhere", [prompt("Nobody asked?")])
+    put_prompts(found, "tuning", make_prompts(texts[:4], is_safety=True) + make_prompts(texts[4:]))
+    put_prompts(found, "untagged", make_prompts([f"Other {number}?" for number in range(12)]))
+    put_prompts(found, "evaluation", make_prompts(["Question 5?", "Other 3?"]))
+    put_prompts(found, "elsewhere", make_prompts(["Nobody asked?"]))
     return found
-
-
-def prompt(text: str, is_safety: bool = False) -> Prompt:
-    return make_prompt([user(text)], family="fact", split="train", source="test", is_safety=is_safety)
 
 
 def ppo(registry: Registry, *changes: str, name: str = "mine", words: tuple[str, ...] = (), code: int = 0) -> Any:
@@ -54,13 +42,7 @@ def ppo(registry: Registry, *changes: str, name: str = "mine", words: tuple[str,
     sets = [word for change in given.values() for word in ("--set", f"ppo.{change}")]
     shared = ["--policy", "policy/start", "--registry", str(registry.root), "--recipe", "micro", "--name", name]
     apart = [] if "--evaluation-prompts" in words else ["--evaluation-prompts", "prompts/elsewhere"]
-    done = CliRunner().invoke(app, ["ppo", *shared, *sets, *apart, *words])
-    assert done.exit_code == code, done.output
-    return done
-
-
-def plain(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
+    return run_here("ppo", *shared, *sets, *apart, *words, code=code)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +57,7 @@ def test_the_answers_to_held_out_prompts_are_kept_with_their_scores(registry: Re
     assert len({row["prompt_id"] for row in rows}) == 3 and sum(row["is_safety"] for row in rows) == 4  # one of the three
     spoken = [row for row in rows if row["response"].strip()]
     dialogues = [[*row["messages"], {"role": "assistant", "content": row["response"]}] for row in spoken]
-    for axis in ("helpfulness", "safety"):
+    for axis in AXES:
         scores = open_scorer(registry.resolve(f"reward_model/{axis}").path).score(dialogues).tolist()
         assert [row[axis] for row in spoken] == pytest.approx(scores, abs=1e-4)
     means = [sum(row["combined"] for row in rows if row["iteration"] == each) / 3 for each in range(4)]

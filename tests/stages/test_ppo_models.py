@@ -3,25 +3,25 @@
 import itertools
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import external_models
 import pytest
 import torch
-from external_models import make, publish
+from external_models import publish
 from fakes import talking_policy, tiny_tokenizer
-from stage_runs import put
+from stage_runs import make, opened, put, put_dialogues, put_policy, put_preferences, put_prompts
+from stopped_runs import Told
 from torch import Tensor, nn
 
 from policy.adapters import load_update, weights_sum
 from policy.checkpoint import CheckpointError, load_policy, save_checkpoint
 from policy.config import FinetuneConfig, LoraConfig
-from preference_data.comparison import Comparison
+from preference_data.comparison import AXES, Axis, Comparison
 from preference_data.messages import Messages, assistant, user
-from preference_data.parquet import write_records
-from preference_data.prompt import Dialogue, Prompt, make_dialogue, make_prompt
-from registry.artifact import Artifact
+from preference_data.prompt import make_dialogue, make_prompt
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
 from reward_model.external import save_external
@@ -33,9 +33,7 @@ from rlhf.ppo import ppo
 from rlhf.ppo_stats import PPOStats
 from rlhf.value_model import TokenizerMismatch, load_value_model
 from stages.catalog import STAGES
-from stages.engine.run import run_stage
 from stages.sections import PPOStageConfig, RewardTrainingConfig
-from stages.terminal.progress import Progress
 from stages.train.ppo_models import PPOModels, ppo_models
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "Sure", "Napoleon", "garden"]
@@ -49,33 +47,21 @@ CONFIG = PPOConfig(
 WHOLE = CONFIG.model_copy(update={"lora": None})
 
 
-class Listening(Progress):
-    """Keeps what is said."""
-
-    def __init__(self, said: list[str]):
-        super().__init__(quiet=True)
-        self.said = said
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 def tuned(registry: Registry, start: str, name: str, lora: LoraConfig | None = LORA, seed: int = 0) -> None:
     config = FinetuneConfig(learning_rate=5e-2, batch_size=4, epochs=2, lora=lora)
-    inputs = {"policy": [start], "dialogues": ["dialogues/some"]}
-    run_stage(registry, STAGES["sft"], name=name, config=config, inputs=inputs, seed=seed, progress=Progress(quiet=True))
+    make(registry, STAGES["sft"], config, {"policy": [start], "dialogues": ["dialogues/some"]}, name, seed=seed)
 
 
-def judged(registry: Registry, start: str, axis: str, name: str, lora: LoraConfig | None = LORA) -> None:
+def judged(registry: Registry, start: str, axis: Axis, name: str, lora: LoraConfig | None = LORA) -> None:
     config = RewardTrainingConfig(
         axis=axis, learning_rate=1e-2, batch_size=4, microbatch_size=4, mixture="own", margin="none", lora=lora
     )  # fmt: skip
     inputs = {"policy": [start], "preferences": [f"preferences/{axis}"]}
-    run_stage(registry, STAGES["train-reward"], name=name, config=config, inputs=inputs, seed=1, progress=Progress(quiet=True))
+    make(registry, STAGES["train-reward"], config, inputs, name, seed=1)
 
 
-def comparisons(axis: str) -> Callable[[Path], None]:
-    found = [
+def comparisons(axis: Axis) -> list[Comparison]:
+    return [
         Comparison(
             id=f"pair-{axis}-{n}", item_id=str(n), prompt_id=f"p{n}", source="test", prompt=[user(f"{word} {n}?")],
             chosen="The owl.", rejected="The fox. " * (1 + n), rating="better", axis=axis, is_safety=axis == "safety",
@@ -84,23 +70,16 @@ def comparisons(axis: str) -> Callable[[Path], None]:
         for n, word in enumerate(WORDS)
     ]  # fmt: skip
 
-    def write(path: Path) -> None:
-        write_records(path / "train.parquet", found, Comparison)
-        write_records(path / "test.parquet", [], Comparison)
-
-    return write
-
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """base -> sft -> helpfulness and safety; base -> v1 -> v2: all with adapters; and some that cannot share their weights."""
     registry = Registry(tmp_path_factory.mktemp("run") / "registry")
-    elsewhere = publish(tmp_path_factory.mktemp("elsewhere") / "model", *make("llama"))
-    texts = [make_dialogue(each, family="fact", source="test") for each in DIALOGUES]
-    put(registry, "dialogues/some", lambda path: write_records(path / "dialogues.parquet", texts, Dialogue))
-    for axis in ("helpfulness", "safety"):
-        put(registry, f"preferences/{axis}", comparisons(axis))
-    put(registry, "policy/base", lambda path: save_checkpoint(talking_policy(), tiny_tokenizer(), path))
+    elsewhere = publish(tmp_path_factory.mktemp("elsewhere") / "model", *external_models.make("llama"))
+    put_dialogues(registry, "some", [make_dialogue(each, family="fact", source="test") for each in DIALOGUES])
+    for axis in AXES:
+        put_preferences(registry, axis, comparisons(axis))
+    put_policy(registry, "base", policy=talking_policy())
     tuned(registry, "policy/base", "sft")
     tuned(registry, "policy/base", "v1", seed=3)
     tuned(registry, "policy/v1", "v2", LoraConfig(rank=1, alpha=1, target_modules=("k_proj", "down_proj")), seed=4)
@@ -113,15 +92,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     return registry
 
 
-def opened(registry: Registry, **references: str) -> dict[str, list[Artifact]]:
-    asked = {"policy": "policy/v2", "helpfulness": "reward_model/helpfulness", "safety": "reward_model/safety", **references}
-    return {role: [registry.open(text)] for role, text in asked.items()}
-
-
 def made(
     registry: Registry, config: PPOConfig = CONFIG, said: list[str] | None = None, seed: int = 0, **references: str
 ) -> PPOModels:
-    return ppo_models(opened(registry, **references), config, seed, Listening(said if said is not None else []))
+    asked = {"policy": "policy/v2", "helpfulness": "reward_model/helpfulness", "safety": "reward_model/safety", **references}
+    return ppo_models(
+        opened(registry, {role: [text] for role, text in asked.items()}), config, seed, Told(said if said is not None else [])
+    )
 
 
 def five(models: PPOModels) -> list[nn.Module]:
@@ -395,25 +372,13 @@ def test_the_stage_with_adapters_keeps_them_and_makes_the_same_twice(registry: R
         make_prompt([user(f"{word}?")], family="fact", split="train", source="test", is_safety=n < 2)
         for n, word in enumerate(WORDS)
     ]  # fmt: skip
-    put(registry, "prompts/some", lambda path: write_records(path / "prompts.parquet", prompts, Prompt))
+    put_prompts(registry, "some", prompts)
     config = PPOStageConfig(**(CONFIG.model_dump() | {"num_helpful": 6, "num_adversarial": 2, "iterations": 1}))
     inputs = {
         "policy": ["policy/v2"], "helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"],
         "prompts": ["prompts/some"],
     }  # fmt: skip
-    one, other = (
-        run_stage(
-            registry,
-            STAGES["ppo"],
-            name="v2-ppo",
-            config=config,
-            inputs=inputs,
-            seed=0,
-            progress=Progress(quiet=True),
-            force=True,
-        ).artifact
-        for _ in range(2)
-    )
+    one, other = (make(registry, STAGES["ppo"], config, inputs, "v2-ppo", seed=0, force=True) for _ in range(2))
     assert one.reference != other.reference and one.digest == other.digest
     for folder in (one.path, one.path / "value_model"):
         assert load_update(folder).root == weights_sum(registry.open("policy/base").path)

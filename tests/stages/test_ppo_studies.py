@@ -7,22 +7,33 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-import torch
+from command_line import run_here
 from fakes import talking_policy, tiny_policy, tiny_tokenizer
-from stage_runs import cells, make, put, told
-from typer.testing import CliRunner
+from stage_runs import (
+    REWARD_MODELS,
+    by_arm,
+    cells,
+    make,
+    prompts_in,
+    put,
+    put_policy,
+    put_prompts,
+    put_reward_model,
+    put_rows,
+    told,
+)
+from stopped_runs import Killed, Stopping, Told
 
-from commands.cli import app
 from eval.answers import Answer
 from policy.checkpoint import save_checkpoint
+from preference_data.comparison import AXES
 from preference_data.messages import assistant
-from preference_data.parquet import read_records, write_records
+from preference_data.parquet import read_records
 from preference_data.prompt import Prompt
 from registry.artifact import Artifact
 from registry.drafts import unfinished
 from registry.saved_states import SaveEvery
 from registry.store import Registry
-from reward_model.model import build_reward_model
 from reward_model.scoring import RewardScorer
 from sandbox.gold import judge
 from sandbox.hazards import REFUSAL
@@ -36,23 +47,17 @@ from stages.studies.whitening import ARMS
 from stages.study_catalog import STUDIES
 from stages.study_sections import GoodhartStudyConfig, VersionsStudyConfig, WhiteningStudyConfig
 from stages.study_steps import study_steps
-from stages.terminal.progress import Progress
 
 SEED = 3
-AXES = ("helpfulness", "safety")
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(tmp_path_factory.mktemp("ppo-studies") / "registry")
-    put(registry, "policy/v5", lambda path: save_checkpoint(talking_policy(0), tiny_tokenizer(), path))
-    for seed, (name, axis) in enumerate([("helpfulness", "helpfulness"), ("safety", "safety"), ("guard", "helpfulness"),
-                                         ("safety-guard", "safety"), ("unknown", None)]):  # fmt: skip
-        model, tokenizer = build_reward_model(registry.resolve("policy/v5").path, seed)
-        with torch.no_grad():
-            model.score.weight *= 40
-        config = {"axis": axis} if axis else {}
-        put(registry, f"reward_model/{name}", lambda path, of=(model, tokenizer): save_checkpoint(*of, path), config)
+    put_policy(registry, "v5", policy=talking_policy(0))
+    axes = {"helpfulness": "helpfulness", "safety": "safety", "guard": "helpfulness", "safety-guard": "safety", "unknown": None}
+    for seed, (name, axis) in enumerate(axes.items()):
+        put_reward_model(registry, name, "policy/v5", seed, scale=40, axis=axis)
     for name, split in (("evaluation", "test"), ("tuning", "train")):
         config = PromptsConfig(split=split, num_helpful=24, num_adversarial=8, num_borderline=3)
         make(registry, STAGES["prompts"], config, {}, name)
@@ -88,12 +93,10 @@ def answers(version: int, prompts: int = 30) -> list[Answer]:
 
 
 def evaluation(registry: Registry, name: str, rows: list[Answer], config: Any = None, model: str = "helpfulness") -> Artifact:
-    models = {axis: registry.resolve(f"reward_model/{axis}") for axis in AXES} | {
-        "prompts": registry.resolve("prompts/evaluation")
-    }
-    models["helpfulness"] = registry.resolve(f"reward_model/{model}")
-    write = lambda path: write_records(path / "answers.parquet", rows, Answer)  # noqa: E731
-    return put(registry, f"evaluation/{name}", write, config or {"temperature": 0.7}, **models)
+    models = {axis: registry.resolve(f"reward_model/{axis}") for axis in AXES}
+    models |= {"helpfulness": registry.resolve(f"reward_model/{model}"), "prompts": registry.resolve("prompts/evaluation")}
+    config = config or {"temperature": 0.7}
+    return put_rows(registry, f"evaluation/{name}", "answers.parquet", rows, Answer, config=config, **models)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +180,7 @@ def _said(iteration: int, number: int) -> str:
 @pytest.fixture(scope="module")
 def drawn(registry: Registry) -> list[Prompt]:
     """Of the tuning prompts some without and some with the safety tag."""
-    prompts = read_records(registry.resolve("prompts/tuning").file("prompts.parquet"), Prompt)
+    prompts = prompts_in(registry, "prompts/tuning")
     return [prompt for prompt in prompts if not prompt.is_safety][:8] + [prompt for prompt in prompts if prompt.is_safety][:4]
 
 
@@ -196,8 +199,7 @@ def validated(registry: Registry, drawn: list[Prompt]) -> Registry:
     put_ppo(registry, "silent", [])
     put_ppo(registry, "uneven", rows[:-1])
     put_ppo(registry, "strangers", [row | {"prompt_id": f"x{row['prompt_id']}"} for row in rows])
-    write = lambda path: write_records(path / "prompts.parquet", drawn, Prompt)  # noqa: E731
-    put(registry, "prompts/of-a-team", write)
+    put_prompts(registry, "of-a-team", drawn)
     return registry
 
 
@@ -286,8 +288,7 @@ PPO = PPOStageConfig(
     value_learning_rate=1e-3, kl_coef=2.0, max_new_tokens=8,
 )  # fmt: skip
 EVALUATION = EvaluationConfig(max_new_tokens=6, temperature=1.0)
-MODELS = {axis: [f"reward_model/{axis}"] for axis in AXES}
-TRAINED = {"policy": ["policy/v5"], **MODELS, "prompts": ["prompts/tuning"]}
+TRAINED = {"policy": ["policy/v5"], **REWARD_MODELS, "prompts": ["prompts/tuning"]}
 WHITENED = {**TRAINED, "evaluation_prompts": ["prompts/evaluation"]}
 
 
@@ -295,11 +296,8 @@ def whitening_study(**changed: Any) -> WhiteningStudyConfig:
     return WhiteningStudyConfig(**{"ppo": PPO, "evaluation": EVALUATION, "answers": 1, **changed})
 
 
-def by_arm(artifact: Artifact) -> dict[str, list[ArmAnswer]]:
-    found: dict[str, list[ArmAnswer]] = {}
-    for each in read_records(artifact.file("answers.parquet"), ArmAnswer):
-        found.setdefault(each.arm, []).append(each)
-    return found
+def arms_of(study: Artifact) -> dict[str, list[ArmAnswer]]:
+    return by_arm(study, "answers.parquet", ArmAnswer)
 
 
 @pytest.fixture(scope="module")
@@ -316,16 +314,16 @@ def test_an_arm_answers_as_the_policy_that_ppo_makes(registry: Registry, whitene
         (run,) = [run for run in told(whitened)["facts"]["runs"] if run["arm"] == arm]
         assert run["metrics"] == policy.manifest.metrics
         assert f"KL {run['metrics']['kl']:.2f} nats a response" in " ".join(told(whitened)["notes"])
-    asked = {"policy": [str(policy.reference)], **MODELS, "prompts": ["prompts/evaluation"]}
+    asked = {"policy": [str(policy.reference)], **REWARD_MODELS, "prompts": ["prompts/evaluation"]}
     alone = make(registry, STAGES["evaluate-policy"], EVALUATION, asked, f"alone-{arm}")
     expected = read_records(alone.file("answers.parquet"), Answer)
     names = ("prompt_id", "response", "finished", "helpfulness_score", "safety_score", "gold_helpfulness")
-    found = [[getattr(each, name) for name in names] for each in by_arm(whitened)[arm]]
+    found = [[getattr(each, name) for name in names] for each in arms_of(whitened)[arm]]
     assert found == [[getattr(each, name) for name in names] for each in expected]
 
 
 def test_the_arms_differ(whitened: Artifact) -> None:
-    arms = by_arm(whitened)
+    arms = arms_of(whitened)
     assert list(arms) == ["start", *ARMS]
     assert len({tuple(each.helpfulness_score for each in rows) for rows in arms.values()}) == 4
     assert any("raw logits with rewards and none" in note for note in told(whitened)["notes"])
@@ -334,10 +332,9 @@ def test_the_arms_differ(whitened: Artifact) -> None:
 
 def test_the_tables_of_whitening_by_hand(registry: Registry, whitened: Artifact) -> None:
     """R_c: safety where the prompt is tagged or safety is below the threshold, else helpfulness."""
-    prompts = read_records(registry.resolve("prompts/evaluation").file("prompts.parquet"), Prompt)
-    tagged = {prompt.id: prompt.is_safety for prompt in prompts}
+    tagged = {prompt.id: prompt.is_safety for prompt in prompts_in(registry, "prompts/evaluation")}
     assert {True, False} == set(tagged.values())
-    arms, behaviour, worth = by_arm(whitened), cells(whitened, 2), cells(whitened, 0)
+    arms, behaviour, worth = arms_of(whitened), cells(whitened, 2), cells(whitened, 0)
     combined, bad = {}, {}
     for arm, rows in arms.items():
         scores = [(sigmoid(each.helpfulness_score), sigmoid(each.safety_score), tagged[each.prompt_id]) for each in rows]
@@ -374,45 +371,20 @@ def test_collapse_is_told_from_answers() -> None:
 
 def test_two_trainings_of_an_arm(registry: Registry, whitened: Artifact) -> None:
     study = make(registry, STUDIES["whitening"], whitening_study(training_seeds=2), WHITENED, "twice")
-    once, twice = by_arm(whitened), by_arm(study)
+    once, twice = arms_of(whitened), arms_of(study)
     for arm in ARMS:
         assert twice[arm][:35] == once[arm] and [each.prompt_id for each in twice[arm][35:]] == [p.prompt_id for p in once[arm]]
         assert [each.helpfulness_score for each in twice[arm][35:]] != [each.helpfulness_score for each in once[arm]]
     assert twice["start"] == 2 * once["start"]
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Stopping(Progress):
-    """Kills the process when it says that the third run begins."""
-
-    def say(self, text: str) -> None:
-        if text.startswith("run 3 of 3"):
-            raise Killed
-
-
 def test_a_stopped_study_goes_on_where_it_was(registry: Registry, whitened: Artifact) -> None:
+    study, said = (STUDIES["whitening"], whitening_study(), WHITENED, "stopped"), []
     with pytest.raises(Killed):
-        make(
-            registry,
-            STUDIES["whitening"],
-            whitening_study(),
-            WHITENED,
-            "stopped",
-            Stopping(quiet=True),
-            save_every=SaveEvery(steps=1),
-        )
-    said: list[str] = []
-
-    class Listening(Progress):
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    study = make(registry, STUDIES["whitening"], whitening_study(), WHITENED, "stopped", Listening(quiet=True))
+        make(registry, *study, Stopping(1, "run 3 of 3"), save_every=SaveEvery(steps=1))
+    made = make(registry, *study, Told(said))
     assert [text for text in said if text.startswith("run ")] == ["run 3 of 3, none"]
-    assert study.file("study.json").read_bytes() == whitened.file("study.json").read_bytes()
+    assert made.file("study.json").read_bytes() == whitened.file("study.json").read_bytes()
     assert unfinished(registry.root) == ()
 
 
@@ -431,29 +403,17 @@ def test_a_recipes_own_names_are_read() -> None:
     assert study_steps(silent, ["goodhart"]) == [], "without validations there are no checkpoints to look at"
 
 
-def run_command(*words: str) -> Any:
-    return CliRunner().invoke(app, ["study", *words])
-
-
 def test_the_commands_make_the_studies(evaluated: Registry, validated: Registry) -> None:
-    given = ("--registry", str(evaluated.root), "--seed", str(SEED), "--quiet")
-    done = run_command(
-        "versions",
-        "--input",
-        "versions=evaluation/v1",
-        "--input",
-        "versions=evaluation/v2",
-        "--input",
-        "with_ppo=evaluation/v2-ppo",
-        *given,
-    )
-    assert done.exit_code == 0 and "study/versions@1 (up to date)" in done.output and "F12" in done.output
-    of_a_team = ("--input", "prompts=prompts/of-a-team")
-    done = run_command("goodhart", *of_a_team, "--input", "guard=reward_model/guard", *given, "--json")
-    assert done.exit_code == 0 and json.loads(done.stdout)["findings"][0]["id"] == "F30"
-    done = run_command("goodhart", *of_a_team, *given)
-    assert done.exit_code == 2 and "give a reward model of other annotators with --input guard=REF" in done.output
-    done = run_command("whitening", "--training-seeds", "2", *given, "--dry-run")
-    assert done.exit_code == 0
-    (plan,) = json.loads(done.stdout)["steps"]
+    given = ("--registry", evaluated.root, "--seed", SEED, "--quiet")
+    read = [
+        f"--input={role}=evaluation/{name}" for role, name in (("versions", "v1"), ("versions", "v2"), ("with_ppo", "v2-ppo"))
+    ]
+    done = run_here("study", "versions", *read, *given)
+    assert "study/versions@1 (up to date)" in done.output and "F12" in done.output
+    goodhart = ("study", "goodhart", "--input", "prompts=prompts/of-a-team", *given)
+    done = run_here(*goodhart, "--input", "guard=reward_model/guard", "--json")
+    assert json.loads(done.stdout)["findings"][0]["id"] == "F30"
+    done = run_here(*goodhart, code=2)
+    assert "give a reward model of other annotators with --input guard=REF" in done.output
+    (plan,) = json.loads(run_here("study", "whitening", "--training-seeds", 2, *given, "--dry-run").stdout)["steps"]
     assert plan["inputs"]["evaluation_prompts"] == ["prompts/evaluation@1"] and plan["config"]["training_seeds"] == 2

@@ -117,12 +117,6 @@ def test_a_wrong_reference_exits_2_with_the_reason_on_stderr(filled: Registry, a
     assert done.exit_code == 2 and done.stdout == "" and done.stderr.startswith("error: ")
 
 
-def test_every_command_has_help_with_an_example() -> None:
-    for name in ("list", "show", "lineage", "diff", "verify", "alias", "remove", "prune", "export", "push", "drafts"):
-        done = runner.invoke(registry_app, [name, "--help"])
-        assert done.exit_code == 0 and f"Example: rlhf registry {name}" in " ".join(done.stdout.split())
-
-
 def test_the_registry_comes_from_the_option_then_the_environment_then_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,19 +141,11 @@ def test_size_text(size: int, text: str) -> None:
     assert size_text(size) == text
 
 
-def test_registry_commands_load_no_torch() -> None:
-    code = "import sys, commands.registry; print('torch' in sys.modules, 'transformers' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == ["False", "False"]
-
-
 def test_show_says_whether_the_code_was_committed(tmp_path: Path) -> None:
     registry, found = Registry(tmp_path), []
     for number, revision in enumerate(("a" * 40, "a" * 40 + "-dirty", None)):
-        with registry.draft("policy", "sft", f"{number}") as draft:
-            (draft.path / "model").write_text("w")
-            draft.commit(RUN.model_copy(update={"git_revision": revision}), {})
+        run = RUN.model_copy(update={"git_revision": revision})
+        put(registry, "policy/sft", {"model": "w"}, f"{number}", run)
         rows = dict(line.split("\t", 1) for line in command(registry, "show", "policy/sft").stdout.splitlines())
         found.append(rows["code"])
     assert found == ["a" * 40, "a" * 40 + ", with changes that were not committed", "outside a git checkout"]
@@ -226,14 +212,7 @@ def test_remove_and_prune_commands(filled: Registry) -> None:
     done = command(filled, "prune", "--yes")
     assert done.stdout.splitlines()[0] == "prompts/data@1" and "had left: policy-old-1" in done.stderr
     assert command(filled, "prune").stdout == "0 artifacts, 0 B, can go\n"
-    assert command(filled, "remove", "prompts/data", "--json").stdout.split() == [
-        "{",
-        '"removed":',
-        "[",
-        '"prompts/data@2"',
-        "]",
-        "}",
-    ]
+    assert json.loads(command(filled, "remove", "prompts/data", "--json").stdout) == {"removed": ["prompts/data@2"]}
 
 
 def test_a_draft_that_cannot_tell_what_it_is_is_shown_and_discarded(filled: Registry) -> None:

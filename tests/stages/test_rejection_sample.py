@@ -5,28 +5,24 @@ import json
 import re
 import shutil
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pytest
-from command_line import rlhf
-from registry_folders import RUN
-from typer.testing import CliRunner
+from command_line import plain, run_here
+from row_files import write
+from stage_runs import make, prompts_in, put_prompts
+from stopped_runs import Stopping
 
-from commands.cli import app
 from policy.generation import ContextOverflow
-from preference_data.messages import user
-from preference_data.parquet import read_records, write_records
+from preference_data.messages import assistant, user
+from preference_data.parquet import read_records
 from preference_data.prompt import Prompt, make_prompt
 from registry.store import Registry
 from rlhf.samples import Sample
 from stages.catalog import STAGES
 from stages.engine.prompts import TooFewPrompts, draw_prompts, evaluation_prompts_in, held_out_prompts
-from stages.engine.run import run_stage
 from stages.sections import SamplingConfig
-from stages.terminal.progress import Progress
 from stages.train.rejection_sample import draw
 
 REJECTION_SAMPLE = STAGES["rejection-sample"]
@@ -109,23 +105,9 @@ def registry(micro, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     return Registry(folder)
 
 
-def run(registry: Registry, *words: object):
+def run(registry: Registry, *words: object, code: int = 0):
     given = ["--registry", registry.root, "--recipe", "micro", "--seed", "100"]
-    return CliRunner().invoke(app, [str(word) for word in (*words, *given)])
-
-
-def put_prompts(registry: Registry, name: str, rows: list[Prompt]) -> None:
-    with registry.draft("prompts", name, name.encode().hex()) as draft:
-        write_records(draft.path / "prompts.parquet", rows, Prompt)
-        draft.commit(RUN, {})
-
-
-def prompts_in(registry: Registry, reference: str) -> list[Prompt]:
-    return read_records(registry.open(reference).file("prompts.parquet"), Prompt)
-
-
-def plain(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
+    return run_here(*words, *given, code=code)
 
 
 def samples_of(registry: Registry, reference: str) -> list[Sample]:
@@ -187,22 +169,19 @@ def test_other_reward_models_and_other_batches_score_the_same_texts(registry: Re
     assert metrics["newly_selected"] == len(moved) > 0
     # scored in a file, by another command
     path = registry.root / "answers.jsonl"
-    rows = [
-        {"messages": [*each.prompt, {"role": "assistant", "content": each.response}]} for each in new if each.response.strip()
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rlhf("score", path, "--model", "reward_model/safety", "--registry", registry.root, "--quiet")
+    spoken = [each for each in new if each.response.strip()]
+    write(path, [{"messages": [*each.prompt, assistant(each.response)]} for each in spoken])
+    run_here("score", path, "--model", "reward_model/safety", "--registry", registry.root, "--quiet")
     scored = [json.loads(line)["scores"] for line in path.with_name("answers.scored.jsonl").read_text().splitlines()]
-    assert [each.safety_score for each in new if each.response.strip()] == pytest.approx(
+    assert [each.safety_score for each in spoken] == pytest.approx(
         [scores["reward_model/safety@2"]["logit"] for scores in scored], abs=1e-5
     )
 
 
 def test_prompts_for_evaluation_are_refused_unless_they_are_allowed(registry: Registry) -> None:
     sampling = ("rejection-sample", "--prompts", "prompts/evaluation", "--name", "overlapping")
-    refused = run(registry, *sampling)
+    refused = run(registry, *sampling, code=2)
     known = {each.id: each.messages for each in prompts_in(registry, "prompts/evaluation")}
-    assert refused.exit_code == 2
     said = re.search(
         r"error: 40 of the 40 drawn prompts are for evaluation, the first (\w+) \('(.+?)'\)", plain(refused.output)
     )
@@ -210,41 +189,20 @@ def test_prompts_for_evaluation_are_refused_unless_they_are_allowed(registry: Re
     what_to_do = "give other prompts or say --allow-overlap (in a recipe rejection_sampling.allow_overlap=true)"
     assert what_to_do in plain(refused.output), "all of them are for evaluation, so another batch is no help"
     assert not registry.revisions("samples", "overlapping")
-    allowed = run(registry, *sampling, "--allow-overlap")
-    assert allowed.exit_code == 0, allowed.output
+    run(registry, *sampling, "--allow-overlap")
     manifest = registry.open("samples/overlapping").manifest
     assert (manifest.metrics["overlapping"], manifest.config["allow_overlap"]) == (40, True)
-
-
-def test_prompts_of_another_set_are_refused_by_the_evaluation_prompts_that_are_given(registry: Registry) -> None:
-    given = ("rejection-sample", "--name", "other", "--evaluation-prompts", "prompts/tuning")
-    refused = plain(run(registry, *given).output)
-    assert "40 of the 40 drawn prompts are for evaluation, the first " in refused
-    missing = run(registry, *given[:3], "--evaluation-prompts", "prompts/none")
-    assert missing.exit_code == 2 and "prompts/none" in missing.output
 
 
 def test_another_batch_is_advised_where_some_prompts_are_not_for_evaluation(registry: Registry) -> None:
     put_prompts(registry, "some", prompts_in(registry, "prompts/tuning")[::2])
     given = ("rejection-sample", "--name", "mixed", "--evaluation-prompts", "prompts/some")
-    refused = plain(run(registry, *given).output)
+    refused = plain(run(registry, *given, code=2).output)
     assert re.search(r"error: [1-3]?\d of the 40 drawn prompts are for evaluation", refused)
     assert "give other prompts, draw others of these (--set rejection_sampling.batch=NAME), or say --allow-overlap" in refused
+    assert "prompts/none" in run(registry, *given[:3], "--evaluation-prompts", "prompts/none", code=2).output
     other = json.loads(run(registry, *given, "--set", "rejection_sampling.batch=mine", "--dry-run").stdout)["steps"][0]
     assert other["config"]["batch"] == "mine"
-
-
-class Idle(Progress):
-    """``begun`` counts the meters that were begun."""
-
-    begun = 0
-
-    def bound(self, log_folder: Path | None) -> Progress:
-        return self
-
-    def meter(self, *arguments: Any) -> AbstractContextManager[Any]:
-        self.begun += 1
-        return super().meter(*arguments)
 
 
 @pytest.mark.parametrize("place", ["drawn", "searched"])
@@ -258,12 +216,12 @@ def test_a_prompt_without_room_is_refused_before_anything_is_sampled(registry: R
         (seed, parts) for seed in range(99) if long in (parts := draw([*short, long], asked, seed))[place == "searched"]
     )
     assert (len(parts[0]), len(parts[1])) == (6, 3)
-    progress = Idle(quiet=True)
+    idle = Stopping()
     models = {role: [f"reward_model/{role}"] for role in ("helpfulness", "safety")}
     inputs = {"policy": ["policy/sft"], **models, "prompts": [f"prompts/one-long-{place}"]}
     with pytest.raises(ContextOverflow, match="it begins 'Why"):
-        run_stage(registry, REJECTION_SAMPLE, name="no-room", config=asked, inputs=inputs, seed=seed, progress=progress)
-    assert progress.begun == 0
+        make(registry, REJECTION_SAMPLE, asked, inputs, "no-room", idle, seed)
+    assert idle.labels == []
 
 
 ONE_TOKEN = ("rejection-sample", "--set", "rejection_sampling.max_new_tokens=1")
@@ -272,9 +230,7 @@ ONE_TOKEN = ("rejection-sample", "--set", "rejection_sampling.max_new_tokens=1")
 def test_a_search_that_finds_nothing_to_select_is_refused_before_the_round_is_sampled(registry: Registry) -> None:
     """Of one token no response is more than the beginning of one, at 0.8 or at 1.0."""
     for _ in range(2):  # and once more, from what the search had saved
-        refused = run(registry, *ONE_TOKEN, "--name", "unsayable")
-        said = plain(refused.output)
-        assert refused.exit_code == 2
+        said = plain(run(registry, *ONE_TOKEN, "--name", "unsayable", code=2).output)
         assert (
             "error: the search for a temperature tried 0.8, 1, and at none of them can any of the 32 responses to its 8 "
             "prompts be selected (each is unfinished, empty or has a tag of the chat format), so the round is not sampled; "
@@ -287,8 +243,7 @@ def test_a_search_that_finds_nothing_to_select_is_refused_before_the_round_is_sa
 
 def test_a_round_that_selects_nothing_is_refused_with_the_reasons(registry: Registry) -> None:
     """Of one token no response is more than the beginning of one, or nothing at all."""
-    cut = run(registry, *ONE_TOKEN, "--name", "cut", "--set", "rejection_sampling.temperatures=[1.0]")
-    assert cut.exit_code == 2
+    cut = run(registry, *ONE_TOKEN, "--name", "cut", "--set", "rejection_sampling.temperatures=[1.0]", code=2)
     said = re.search(
         r"error: none of the 128 responses can be selected \((\d+) unfinished(?:, (\d+) empty)?\)", plain(cut.output)
     )
@@ -304,8 +259,7 @@ def test_a_round_that_selects_nothing_is_refused_with_the_reasons(registry: Regi
 
 def on_vllm(registry: Registry, name: str, *words: str) -> str:
     """What is said when vLLM is asked for and the command ends with exit code 2, nothing having been sampled."""
-    refused = run(registry, "rejection-sample", "--name", name, "--set", "rejection_sampling.engine=vllm", *words)
-    assert refused.exit_code == 2, refused.output
+    refused = run(registry, "rejection-sample", "--name", name, "--set", "rejection_sampling.engine=vllm", *words, code=2)
     assert "temperatures:" not in refused.output and "best of" not in refused.output
     assert not registry.revisions("samples", name)
     return plain(refused.output)

@@ -2,56 +2,41 @@
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from fakes import ConstantScorer, ScriptedPolicy, talking_policy, tiny_policy, tiny_tokenizer
-from registry_folders import RUN
-from typer.testing import CliRunner
+from command_line import run_here
+from fakes import ConstantScorer, LengthScorer, ScriptedPolicy, make_prompts, talking_policy, tiny_policy, tiny_tokenizer
+from stage_runs import REWARD_MODELS, make, put_models, put_policy
+from stopped_runs import Killed, Stopping, change_records, states_in
 
-from commands.cli import app
 from eval.consistency import ConsistencyDialogue, ConsistencyStats, consistency
 from gatt.config import GattConfig
 from gatt.constraints import Constraint
 from gatt.obedience import by_rule
 from gatt.synthesis import GattStats, synthesise
-from policy.checkpoint import save_checkpoint
 from policy.generation import Response, TransformersSampler
+from preference_data.comparison import AXES
 from preference_data.messages import assistant, num_turns, user
 from preference_data.parquet import read_records
-from preference_data.prompt import make_prompt
 from registry.drafts import unfinished
 from registry.saved_states import SavedStates, SaveEvery
 from registry.store import Registry
 from reward_model.combined_reward import CombinedReward
-from reward_model.model import build_reward_model
 from rlhf.config import DistillationConfig, RejectionSamplingConfig, SelectionConfig
 from rlhf.context_distillation import DistillationStats, distil
 from rlhf.rejection_sampling import RejectionSamplingStats, TemperatureTrial, rejection_sample, search_temperature
 from rlhf.samples import Sample
 from stages.catalog import STAGES
 from stages.engine.batches import AnsweredBatch, SavedBatches, answer
-from stages.engine.run import run_stage
 from stages.measure import consistency as evaluate_consistency
 from stages.sections import AnnotationConfig, ConsistencyConfig, EvaluationConfig, ImportConfig, PromptsConfig, SamplingConfig
-from stages.stage import Stage
-from stages.terminal.progress import Progress
 
-PROMPTS = [
-    make_prompt([user(f"Question {number}?")], family="f", split="train", source="test", is_safety=True) for number in range(7)
-]
+PROMPTS = make_prompts([f"Question {number}?" for number in range(7)], is_safety=True)
 NAPOLEON = Constraint("figure", "Napoleon", "Act as Napoleon.", "Figure: Napoleon.")
-
-
-class LengthScorer:
-    def score(self, dialogues):
-        return torch.tensor([len(dialogue[-1]["content"]) / 3 for dialogue in dialogues])
 
 
 def answers(messages, position):
@@ -229,76 +214,24 @@ def test_what_was_kept_of_dialogues_is_saved_with_their_turns(turns: int, kept_t
 # Stages
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Stopping(Progress):
-    """Kills the process at the ``at``-th advance of a meter (``word`` None), or at the ``at``-th line that holds ``word``."""
-
-    def __init__(self, at: int, word: str | None = None):
-        super().__init__(quiet=True)
-        self.left, self.word = at, word
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
-
-    def bound(self, log_folder: Path | None) -> Progress:
-        return self
-
-    def say(self, text: str) -> None:
-        if self.word and self.word in text:
-            self._count()
-
-    @contextmanager
-    def meter(self, *arguments):
-        with super().meter(*arguments) as advance:
-
-            def advancing(item, amount=1):
-                advance(item, amount)
-                if self.word is None:
-                    self._count()
-
-            yield advancing
-
-
-def put_model(registry: Registry, kind: str, name: str, save: Callable[[Path], None]) -> None:
-    with registry.draft(kind, name, name.encode().hex()) as draft:
-        save(draft.path)
-        draft.commit(RUN, {})
-
-
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Two random policies, two random reward models, prompts, and the preferences that they lead to."""
     registry = Registry(tmp_path_factory.mktemp("stages") / "registry")
-    for seed, name in enumerate(("a", "b")):
-        put_model(
-            registry, "policy", name, lambda path, seed=seed: save_checkpoint(talking_policy(seed), tiny_tokenizer(), path)
-        )
-    for seed, name in enumerate(("helpfulness", "safety")):
-        model = build_reward_model(registry.resolve("policy/a").path, seed)
-        put_model(registry, "reward_model", name, lambda path, model=model: save_checkpoint(*model, path))
+    put_models(registry, "a", talking_policy(0))
+    put_policy(registry, "b", policy=talking_policy(1))
     for split in ("train", "test"):
         config = PromptsConfig(split=split, num_helpful=6, num_adversarial=6, num_borderline=0)
         make(registry, STAGES["prompts"], config, {}, split)
     make(registry, *ANNOTATE, "annotated")
     make(registry, *REJECT, "sampled")
-    for axis in ("helpfulness", "safety"):
+    for axis in AXES:
         config = ImportConfig(axis=axis, files=(f"{axis}.jsonl",), heldout_files=(f"{axis}-heldout.jsonl",), max_rejected=1)
         make(registry, STAGES["import"], config, {"annotations": ["annotations/annotated"]}, axis)
     return registry
 
 
-def make(registry: Registry, stage: Stage, config: Any, inputs: Any, name: str, progress: Progress | None = None, **options):
-    return run_stage(
-        registry, stage, name=name, config=config, inputs=inputs, seed=3, progress=progress or Progress(quiet=True), **options
-    )
-
-
-MODELS = {"helpfulness": ["reward_model/helpfulness"], "safety": ["reward_model/safety"], "prompts": ["prompts/test"]}
+MODELS = {**REWARD_MODELS, "prompts": ["prompts/test"]}
 ANNOTATE = (
     STAGES["annotate"],
     AnnotationConfig(num_helpful=4, num_safety=4, num_heldout=3, max_new_tokens=8),
@@ -333,7 +266,7 @@ REJECT = (
 RESCORE = (
     STAGES["rescore"],
     SelectionConfig(prompts_per_batch=2),
-    {"samples": ["samples/sampled"], **{axis: MODELS[axis] for axis in ("helpfulness", "safety")}},
+    {"samples": ["samples/sampled"], **REWARD_MODELS},
 )
 
 
@@ -356,12 +289,12 @@ RESCORE = (
 def test_a_stopped_stage_goes_on_and_makes_the_same(
     registry: Registry, name: str, stage: Any, stop: tuple[Any, ...], num_states: int
 ) -> None:
-    expected = make(registry, *stage, "whole").artifact
+    expected = make(registry, *stage, "whole")
     with pytest.raises(Killed):
         make(registry, *stage, name, Stopping(*stop), save_every=SaveEvery(steps=1))
     (left,) = unfinished(registry.root)
     assert left.num_states == num_states
-    assert make(registry, *stage, name).artifact.digest == expected.digest
+    assert make(registry, *stage, name).digest == expected.digest
     assert unfinished(registry.root) == ()
 
 
@@ -377,35 +310,30 @@ def test_a_stopped_stage_goes_on_and_makes_the_same(
     ],
 )
 def test_what_was_saved_is_what_is_gone_on_with(
-    registry: Registry, tmp_path: Path, stage: Any, stop: tuple[Any, ...], file: str, meddle: Callable[[Any], None]
+    registry: Registry, stage: Any, stop: tuple[Any, ...], file: str, meddle: Callable[[Any], None]
 ) -> None:
     """What is changed by hand in a saved state turns up in the result: it was not made again."""
-    expected = make(registry, *stage, "whole").artifact
+    expected = make(registry, *stage, "whole")
     with pytest.raises(Killed):
         make(registry, *stage, "meddled", Stopping(*stop), save_every=SaveEvery(steps=1))
-    states = SavedStates(next((registry.root / ".drafts").glob("*/states")))
-    newest = states.numbers()[-1]
-    shutil.copytree(states.path(newest), tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("complete.json"))
-    records = json.loads((tmp_path / file).read_text())
-    meddle(records[0])
-    (tmp_path / file).write_text(json.dumps(records))
-    states.save(newest, lambda folder: shutil.copytree(tmp_path, folder, dirs_exist_ok=True) and None)
-    assert make(registry, *stage, "meddled").artifact.digest != expected.digest
+    states = states_in(registry)
+    change_records(states, states.numbers()[-1], file, lambda records: meddle(records[0]))
+    assert make(registry, *stage, "meddled").digest != expected.digest
 
 
-def test_a_temperature_that_was_tried_is_not_tried_again(registry: Registry, tmp_path: Path) -> None:
+def test_a_temperature_that_was_tried_is_not_tried_again(registry: Registry) -> None:
     """What is written by hand into the trial that was saved is what the temperature is chosen by."""
-    whole = json.loads(make(registry, *REJECT, "whole").artifact.file("temperatures.json").read_text())
+    whole = json.loads(make(registry, *REJECT, "whole").file("temperatures.json").read_text())
     lowest = min(whole["trials"], key=lambda trial: trial["score"])["temperature"]
     place = [trial["temperature"] for trial in whole["trials"]].index(lowest)
     with pytest.raises(Killed):
         make(registry, *REJECT, "told", Stopping(place + 1))
-    states = SavedStates(next((registry.root / ".drafts").glob("*/states/temperatures")))
+    states = states_in(registry, "temperatures")
     assert states.numbers() == list(range(place + 1))
     (trial,) = json.loads((states.path(place) / "batch.json").read_text())
     assert trial == whole["trials"][place]
-    states.save(place, lambda folder: (folder / "batch.json").write_text(json.dumps([{**trial, "score": 1e6}])) and None)
-    told = make(registry, *REJECT, "told").artifact
+    change_records(states, place, "batch.json", lambda trials: trials[0].update(score=1e6))
+    told = make(registry, *REJECT, "told")
     assert json.loads(told.file("temperatures.json").read_text())["trials"][place]["score"] == 1e6
     assert told.manifest.metrics["temperature"] == lowest != whole["temperature"]
     assert {sample.temperature for sample in read_records(told.file("samples.parquet"), Sample)} == {lowest}
@@ -415,8 +343,8 @@ def test_a_temperature_that_was_tried_is_not_tried_again(registry: Registry, tmp
 
 
 def test_the_interval_is_no_part_of_what_is_asked_for(registry: Registry) -> None:
-    make(registry, *TALK, "whole")
-    assert make(registry, *TALK, "whole", save_every=SaveEvery(steps=1)).up_to_date
+    made = make(registry, *TALK, "whole")
+    assert make(registry, *TALK, "whole", save_every=SaveEvery(steps=1)) == made, "up to date"
 
 
 @pytest.mark.parametrize("command", [("reproduce", "--recipe", "micro"), ("sft",), ("evaluate", "consistency")])
@@ -424,6 +352,6 @@ def test_an_interval_that_cannot_be_is_refused_by_every_command(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    refused = CliRunner().invoke(app, [*command, "--save-every", "soon"])
-    assert refused.exit_code == 2 and "the interval between saved states is 'soon'" in refused.output
+    refused = run_here(*command, "--save-every", "soon", code=2)
+    assert "the interval between saved states is 'soon'" in refused.output
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import ConstantScorer, tiny_policy, tiny_tokenizer
+from fakes import ConstantScorer, LengthScorer, make_prompts, tiny_policy, tiny_tokenizer
+from stopped_runs import Killed
 from transformers import LlamaForSequenceClassification
 
 from policy.config import FinetuneConfig, PretrainConfig
@@ -15,7 +16,7 @@ from policy.finetuning import finetune
 from policy.pretraining import batches, pretrain
 from preference_data.comparison import Comparison
 from preference_data.messages import assistant, user
-from preference_data.prompt import Document, make_dialogue, make_prompt
+from preference_data.prompt import Document, make_dialogue
 from registry.saved_states import SavedStates, SaveEvery
 from reward_model.combined_reward import CombinedReward
 from reward_model.config import RewardModelConfig
@@ -25,15 +26,6 @@ from rlhf.ppo import ppo
 from rlhf.value_model import ValueModel
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "Sure", "Napoleon"]
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class LengthScorer:
-    def score(self, dialogues):
-        return torch.tensor([float(len(dialogue[-1]["content"])) for dialogue in dialogues])
 
 
 def pretraining(states: SavedStates | None) -> tuple[list[torch.nn.Module], Iterator[Any]]:
@@ -64,7 +56,7 @@ def ppo_training(states: SavedStates | None) -> tuple[list[torch.nn.Module], Ite
     policy, reference = tiny_policy(), tiny_policy()
     torch.manual_seed(7)
     value_model = ValueModel(tiny_policy(3).model, torch.nn.Linear(32, 1, bias=False))
-    prompts = [make_prompt([user(word)], family="fact", split="train", source="test") for word in WORDS]
+    prompts = make_prompts(WORDS)
     config = PPOConfig(
         iterations=5, batch_size=4, minibatch_size=2, microbatch_size=2, max_new_tokens=5, learning_rate=1e-3,
         value_learning_rate=1e-3,

@@ -4,14 +4,14 @@ import errno
 import io
 import json
 import math
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fakes import ConstantScorer, tiny_policy, tiny_tokenizer
 from rich.console import Console
-from scored_files import CHUNK, ChunkScorer, Killed, TableScorer, lines_of, run
+from scored_files import CHUNK, ChunkScorer, TableScorer, lines_of, run, write
+from stopped_runs import Killed
 from transformers import LlamaForSequenceClassification
 
 from preference_data.files.opening import AnnotationFileError
@@ -75,7 +75,7 @@ def test_rows_keep_their_fields_and_get_scores(path: Path) -> None:
         {"prompt": [{"role": "user", "content": "c?"}], "response": "d", "is_safety": True},
         {"messages": [{"role": "user", "content": "e?"}, {"role": "assistant", "content": "f"}]},
     ]
-    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    write(path, rows)
     done = run(path, ConstantScorer(2.0), ConstantScorer(-1.0))
     assert done.counts == (3, 3, 0) and not done.rejects.exists() and not done.up_to_date
     for before, after in zip(rows, lines_of(done.scored), strict=True):
@@ -96,7 +96,7 @@ def test_of_two_models_of_one_axis_neither_is_combined(path: Path) -> None:
 @pytest.mark.parametrize(("threshold", "below"), [(0.15, 1), (0.2, 2), (0.9, 3)])
 def test_the_combined_score_is_the_safety_score_below_the_threshold(path: Path, threshold: float, below: int) -> None:
     safety = {text: math.log(share / (1 - share)) for text, share in (("bad", 0.1), ("doubtful", 0.18), ("good", 0.8))}
-    path.write_text("".join(json.dumps({"prompt": "a?", "response": text}) + "\n" for text in safety))
+    write(path, [{"prompt": "a?", "response": text} for text in safety])
     done = run(path, ConstantScorer(5.0), TableScorer(safety), safety_threshold=threshold)
     combined = [scored["scores"]["combined"]["logit"] for scored in lines_of(done.scored)]
     assert combined == pytest.approx([*list(safety.values())[:below], *[5.0] * (3 - below)])
@@ -209,12 +209,6 @@ def test_rows_that_change_while_they_are_scored_are_not_mixed_in(path: Path) -> 
     assert run(path, scorer).results == expected and scorer.calls == 1
 
 
-def test_a_result_that_is_up_to_date_is_not_made_again(path: Path, whole: tuple[bytes, bytes]) -> None:
-    run(path, ChunkScorer())
-    again = run(path, ChunkScorer(1))
-    assert again.up_to_date and again.counts == (17, 7, 10) and again.results == whole
-
-
 def test_where_all_rows_are_rejected_the_output_is_empty(path: Path) -> None:
     path.write_bytes(b'{"prompt": "hi", "response": ""}\n' * 9)
     done = run(path, ChunkScorer())
@@ -264,29 +258,6 @@ def test_a_full_disk_loses_nothing(path: Path, whole: tuple[bytes, bytes]) -> No
     said: list[str] = []
     assert run(path, ChunkScorer(), said=said).results == whole
     assert any("the first 12 rows of" in line for line in said)
-
-
-def test_two_processes_do_not_score_the_same_file_at_once(path: Path, whole: tuple[bytes, bytes]) -> None:
-    second_waits, first_scores = threading.Event(), threading.Event()
-
-    class Waiting(ChunkScorer):
-        def score(self, dialogues):
-            first_scores.set()
-            assert second_waits.wait(60)
-            return super().score(dialogues)
-
-    class Heard(Progress):
-        def say(self, text: str) -> None:
-            if "evaluation/scored is being made by another process" in text:
-                second_waits.set()
-
-    made = []
-    first = threading.Thread(target=lambda: made.append(run(path, Waiting())))
-    first.start()
-    assert first_scores.wait(60)
-    second = run(path, ChunkScorer(1), progress=Heard())
-    first.join()
-    assert second.up_to_date and not made[0].up_to_date and second.artifact == made[0].artifact and second.results == whole
 
 
 def test_progress_is_in_bytes_of_what_is_left_of_the_input(path: Path) -> None:

@@ -7,16 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from command_line import rlhf_here
-from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
 from scored_files import TYPES, lines_of, write
+from stage_runs import put_models
 
 from commands.score import _default_name, default_output
-from policy.checkpoint import save_checkpoint
 from registry.store import Registry
-from reward_model.model import build_reward_model, save_reward_model
 
 H, S = "reward_model/helpfulness@1", "reward_model/safety@1"
 MODELS = ("--model", "reward_model/helpfulness", "--model", "reward_model/safety")
@@ -28,15 +24,8 @@ ARTIFACT = "evaluation/answers-scored"
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with a reward model of each axis."""
     folder = tmp_path_factory.mktemp("models")
-    save_checkpoint(tiny_policy(), tiny_tokenizer(), folder / "policy")
     registry = Registry(folder / "registry")
-    for seed, axis in enumerate(("helpfulness", "safety")):
-        with registry.draft("reward_model", axis, f"a{seed}") as draft:
-            model, tokenizer = build_reward_model(folder / "policy", seed=seed)
-            with torch.no_grad():
-                model.score.weight.mul_(-10)  # so that safety scores lie on both sides of the thresholds
-            save_reward_model(model, tokenizer, draft.path)
-            draft.commit(RUN.model_copy(update={"config": {"axis": axis}}), {})
+    put_models(registry, "tiny", scale=-10)
     return registry.root
 
 

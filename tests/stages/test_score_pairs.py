@@ -8,9 +8,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from fakes import ConstantScorer, LengthJudge, tiny_policy, tiny_tokenizer
+from fakes import ConstantScorer, LengthScorer, tiny_policy, tiny_tokenizer
 from rich.console import Console
-from scored_files import TYPES, ChunkScorer, Killed, TableScorer, lines_of, run, write
+from scored_files import TYPES, ChunkScorer, TableScorer, lines_of, run, write
+from stopped_runs import Killed
 from transformers import LlamaForSequenceClassification
 
 from preference_data.comparison import RATINGS, SAFETY_BINS
@@ -159,12 +160,6 @@ def test_pairs_of_every_format_are_those_of_the_import(tmp_path: Path, sample: P
     imported = import_files([path], "helpfulness", max_rejected=1)
     texts = [text for each in imported.comparisons for text in (each.chosen, each.rejected)]
     lengths = {text: float(len(text)) for text in texts}
-
-    class LengthScorer:
-        def score(self, dialogues):
-            import torch
-
-            return torch.tensor(LengthJudge().judge(dialogues))
 
     done = run(path, LengthScorer(), axes=("helpfulness",))
     scored = lines_of(done.scored)

@@ -9,19 +9,19 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from command_line import run_here
 from fakes import tiny_policy, tiny_tokenizer
-from stage_runs import cells, make, put, told
+from stage_runs import by_arm, cells, make, prompts_in, put_policy, put_preferences, put_rows, told
+from stopped_runs import Killed, Stopping, states_in
 from transformers import LlamaForCausalLM
-from typer.testing import CliRunner
 
-from commands.cli import app
 from eval.findings.reward_models import ScoredPair
 from eval.reward_accuracy import ScoredComparison
 from policy.architecture import llama_config
 from policy.checkpoint import save_checkpoint
 from preference_data.comparison import AXES, RATINGS, Comparison
 from preference_data.messages import user
-from preference_data.parquet import read_records, write_records
+from preference_data.parquet import read_records
 from preference_data.prompt import Prompt
 from registry.artifact import Artifact
 from registry.drafts import unfinished
@@ -40,7 +40,6 @@ from stages.studies.arms.reward_arms import train_arms
 from stages.studies.arms.trainings import Arm, trainings
 from stages.study_catalog import STUDIES
 from stages.study_sections import AccuracyStudyConfig, RewardStudyConfig, ScalingStudyConfig
-from stages.terminal.progress import Progress
 
 WORDS = ["fox", "owl", "plum", "sea", "pot", "kitchen", "garden", "Napoleon"]
 LABELS = {"helpfulness": [(None, None)], "safety": [(True, False), (True, True), (False, False), (True, False)]}
@@ -75,20 +74,14 @@ def small_policy(width: int) -> LlamaForCausalLM:
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry = Registry(tmp_path_factory.mktemp("studies") / "registry")
-    put(registry, "policy/sft", lambda path: save_checkpoint(tiny_policy(0), tiny_tokenizer(), path))
+    put_policy(registry, "sft")
     for width in (8, 16):
-        policy = small_policy(width)
-        put(registry, f"policy/width-{width}", lambda path, policy=policy: save_checkpoint(policy, tiny_tokenizer(), path))
+        put_policy(registry, f"width-{width}", policy=small_policy(width))
     config = PromptsConfig(split="test", num_helpful=8, num_adversarial=0, num_borderline=0)
-    prompts = make(registry, STAGES["prompts"], config, {}, "evaluation")
-    asked = read_records(prompts.file("prompts.parquet"), Prompt)
+    make(registry, STAGES["prompts"], config, {}, "evaluation")
+    asked = prompts_in(registry, "prompts/evaluation")
     for axis in AXES:
-
-        def write(path: Path, axis: str = axis) -> None:
-            for side in ("train", "test"):
-                write_records(path / f"{side}.parquet", comparisons(axis, side, asked), Comparison)
-
-        put(registry, f"preferences/{axis}-round-1", write)
+        put_preferences(registry, f"{axis}-round-1", *(comparisons(axis, side, asked) for side in ("train", "test")))
     return registry
 
 
@@ -102,11 +95,12 @@ def read_from(axis: str, *policies: str, prompts: bool = False) -> dict[str, lis
     return inputs | ({"prompts": ["prompts/evaluation"]} if prompts else {})
 
 
-def arms_of(artifact: Artifact) -> dict[str, list[ScoredPair]]:
-    found: dict[str, list[ScoredPair]] = {}
-    for pair in read_records(artifact.file("pairs.parquet"), ScoredPair):
-        found.setdefault(pair.arm, []).append(pair)
-    return found
+def arms_of(study: Artifact) -> dict[str, list[ScoredPair]]:
+    return by_arm(study, "pairs.parquet", ScoredPair)
+
+
+def comparisons_in(registry: Registry, side: str, axis: str = "helpfulness") -> list[Comparison]:
+    return read_records(registry.resolve(f"preferences/{axis}-round-1").file(f"{side}.parquet"), Comparison)
 
 
 def once(axis: str, **changed: Any) -> RewardStudyConfig:
@@ -125,18 +119,22 @@ def test_an_arm_is_what_train_reward_makes(registry: Registry) -> None:
     ):
         arms = arms_of(make(registry, *study, f"whole-{axis}"))
         assert len({tuple(pair.chosen for pair in arms[arm]) for arm in values}) == len(values), "arms differ"
-        held_out = registry.resolve(f"preferences/{axis}-round-1").file("test.parquet")
-        dialogues = [each.chosen_dialogue for each in read_records(held_out, Comparison)]
+        dialogues = [each.chosen_dialogue for each in comparisons_in(registry, "test", axis)]
         for arm, value in values.items():
             model = make(registry, STAGES["train-reward"], training(axis, **{field: value}), read_from(axis), f"{axis}-{arm}")
             assert [pair.chosen for pair in arms[arm]] == RewardScorer.load(model.path).score(dialogues).tolist()
 
 
-def test_margin_tables_by_hand(registry: Registry) -> None:
-    study = make(registry, *MARGIN, "whole-helpfulness")
-    arms = arms_of(study)
+@pytest.fixture
+def margins(registry: Registry) -> Artifact:
+    """What the study of the margin makes; the first test that asks for it makes it."""
+    return make(registry, *MARGIN, "whole-helpfulness")
+
+
+def test_margin_tables_by_hand(margins: Artifact) -> None:
+    arms = arms_of(margins)
     right = {arm: [float(pair.chosen > pair.rejected) for pair in pairs] for arm, pairs in arms.items()}
-    by_rating, differences, ends = (cells(study, number) for number in range(3))
+    by_rating, differences, ends = (cells(margins, number) for number in range(3))
     for arm in ("none", "small", "large"):
         assert by_rating[f"margin {arm}"]["all"] == pytest.approx(fmean(right[arm]))
         better = [won for won, pair in zip(right[arm], arms[arm], strict=True) if pair.rating == "better"]
@@ -144,36 +142,30 @@ def test_margin_tables_by_hand(registry: Registry) -> None:
         scores = [1 / (1 + math.exp(-score)) for pair in arms[arm] for score in (pair.chosen, pair.rejected)]
         assert ends[f"margin {arm}"][margin.AT_THE_ENDS] == pytest.approx(fmean(not 0.05 <= s <= 0.95 for s in scores))
     assert differences["large - none"]["all"] == pytest.approx(fmean(right["large"]) - fmean(right["none"]))
-    assert [finding["id"] for finding in told(study)["findings"]] == ["F3", "F7"]
-    assert study.manifest.metrics["findings"].keys() == {"F3", "F7"}
-    assert study.file("scores.svg").read_text().startswith("<svg")
+    assert [finding["id"] for finding in told(margins)["findings"]] == ["F3", "F7"]
+    assert margins.manifest.metrics["findings"].keys() == {"F3", "F7"}
+    assert margins.file("scores.svg").read_text().startswith("<svg")
 
 
-def test_the_ceiling_is_golds_own_accuracy(registry: Registry) -> None:
+def test_the_ceiling_is_golds_own_accuracy(registry: Registry, margins: Artifact) -> None:
     prompts = registry.resolve("prompts/evaluation")
     world, cases = world_of(prompts), cases_of(prompts)
     credits = []
-    for each in read_records(registry.resolve("preferences/helpfulness-round-1").file("test.parquet"), Comparison):
+    for each in comparisons_in(registry, "test"):
         gap = [utility(judge(world, cases[each.prompt_id], text), "helpfulness") for text in (each.chosen, each.rejected)]
         credits.append(0.5 if gap[0] == gap[1] else float(gap[0] > gap[1]))
-    study = make(registry, *MARGIN, "whole-helpfulness")
-    assert cells(study, 0)["annotators' own ceiling"]["all"] == pytest.approx(fmean(credits))
+    assert cells(margins, 0)["annotators' own ceiling"]["all"] == pytest.approx(fmean(credits))
 
 
-def test_comparisons_of_prompts_that_gold_does_not_know_have_no_ceiling(registry: Registry) -> None:
+def test_comparisons_of_prompts_that_gold_does_not_know_have_no_ceiling(registry: Registry, margins: Artifact) -> None:
     """A team's own, beside the sandbox's evaluation prompts, which a study reads unless others are named."""
-
-    def write(path: Path) -> None:
-        for side in ("train", "test"):
-            rows = read_records(registry.resolve("preferences/helpfulness-round-1").file(f"{side}.parquet"), Comparison)
-            own = [replace(row, prompt_id=f"own-{row.prompt_id}") for row in rows]
-            write_records(path / f"{side}.parquet", own, Comparison)
-
-    put(registry, "preferences/own", write)
-    known = make(registry, *MARGIN, "whole-helpfulness")
+    own = [
+        [replace(row, prompt_id=f"own-{row.prompt_id}") for row in comparisons_in(registry, side)] for side in ("train", "test")
+    ]
+    put_preferences(registry, "own", *own)
     study = make(registry, *MARGIN[:2], MARGIN[2] | {"preferences": ["preferences/own"]}, "own-comparisons")
-    assert cells(known, 0).keys() - cells(study, 0).keys() == {"annotators' own ceiling"}
-    assert cells(study, 0)["margin small"] == cells(known, 0)["margin small"]
+    assert cells(margins, 0).keys() - cells(study, 0).keys() == {"annotators' own ceiling"}
+    assert cells(study, 0)["margin small"] == cells(margins, 0)["margin small"]
     inputs = {"preferences": ["preferences/own"], "prompts": ["prompts/evaluation"]}
     with pytest.raises(ValueError, match=r"that prompts/evaluation@1 does not hold \(the first is own-.*use rlhf score"):
         make(registry, STAGES["evaluate-reward"], EvaluationConfig(max_new_tokens=8), inputs, "own")
@@ -209,45 +201,22 @@ def test_safety_loss_tables_by_hand(registry: Registry) -> None:
     )
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Stopping(Progress):
-    """Kills the process at the ``at``-th pair batch of all runs; ``labels`` are those of the runs begun."""
-
-    def __init__(self, at: int = 0):
-        super().__init__(quiet=True)
-        self.left, self.labels = at, []
-
-    def bound(self, log_folder: Path | None) -> Progress:
-        return self
-
-    def track(self, stats: Any, total: Any, label: str, *arguments: Any, **options: Any) -> Any:
-        self.labels.append(label)
-        for each in super().track(stats, total, label, *arguments, **options):
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-            yield each
-
-
 @pytest.mark.parametrize(("stop", "begun"), [(2, ["none", "small", "large"]), (6, ["small", "large"]), (11, ["large"])])
-def test_a_run_that_is_done_is_not_trained_again(registry: Registry, stop: int, begun: list[str]) -> None:
-    expected = make(registry, *MARGIN, "whole-helpfulness")
+def test_a_run_that_is_done_is_not_trained_again(registry: Registry, margins: Artifact, stop: int, begun: list[str]) -> None:
     with pytest.raises(Killed):
         make(registry, *MARGIN, f"stopped-{stop}", Stopping(stop), save_every=SaveEvery(steps=1))
-    (left,) = (registry.root / ".drafts").glob("*/states/run-*")
-    assert SavedStates(left).numbers()[-1] == stop - 4 * (3 - len(begun)), "four steps a run; what is done has left none"
+    assert states_in(registry, "run-*").numbers()[-1] == stop - 4 * (3 - len(begun)), (
+        "four steps a run; what is done has left none"
+    )
     again = Stopping()
-    assert make(registry, *MARGIN, f"stopped-{stop}", again).digest == expected.digest
+    assert make(registry, *MARGIN, f"stopped-{stop}", again).digest == margins.digest
     assert [label.rpartition(" ")[2] for label in again.labels] == begun
     assert unfinished(registry.root) == ()
 
 
-def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry) -> None:
+def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry, margins: Artifact) -> None:
     config = RewardStudyConfig(training=training("helpfulness"), training_seeds=2)
-    first = arms_of(make(registry, *MARGIN, "whole-helpfulness"))["none"]
+    first = arms_of(margins)["none"]
     study = make(registry, STUDIES["margin"], config, MARGIN[2], "twice")
     twice = arms_of(study)["none"]
     assert twice[:16] == first and [pair.prompt_id for pair in twice[16:]] == [pair.prompt_id for pair in first]
@@ -258,8 +227,7 @@ def test_several_trainings_of_an_arm_stand_side_by_side(registry: Registry) -> N
 
 
 def arm(registry: Registry, name: str, count: int = 16, **changed: Any) -> Arm:
-    preferences = registry.resolve("preferences/helpfulness-round-1")
-    rows = read_records(preferences.file("train.parquet"), Comparison)[:count]
+    rows = comparisons_in(registry, "train")[:count]
     return Arm(name, registry.resolve("policy/sft").path, training("helpfulness", margin="none", **changed), rows)
 
 
@@ -271,26 +239,6 @@ def test_the_cost_of_an_arm_is_reckoned_from_what_training_reads(registry: Regis
     found = trainings([arm(registry, "few", 4), arm(registry, "all", epochs=10_000), arm(registry, "half", 8)], None)
     assert found.dearest_arm == "all"
     assert found.reckoned_seconds == pytest.approx(6 * backbone * tokens * 10_000 / 0.75e11, abs=0.001)
-
-
-def test_arms_under_20_seconds_are_trained_three_times(registry: Registry) -> None:
-    """The rule knows no clock: the number of epochs at which it turns follows from the cost of a thousand."""
-    thousand = trainings([arm(registry, "", epochs=1000)], None).reckoned_seconds
-    last = math.floor(20 / (thousand / 1000) * 0.999)
-    assert trainings([arm(registry, "", epochs=last)], None).number == 3
-    dear = trainings([arm(registry, "one", epochs=math.ceil(last * 1.003)), arm(registry, "two")], None)
-    assert dear.number == 1 and "once (the dearest, one, is reckoned at 20 s" in dear.note
-    assert trainings([arm(registry, "", epochs=2 * last)], 5).number == 5, "asked for"
-
-
-def test_how_often_arms_were_trained_is_a_fact_and_is_printed(registry: Registry) -> None:
-    config = RewardStudyConfig(training=training("helpfulness"))
-    study = make(registry, STUDIES["margin"], config, MARGIN[2], "by-rule")
-    facts = told(study)["facts"]
-    assert len(facts["runs"]) == 9 and len({run["training_seed"] for run in facts["runs"]}) == 3
-    assert facts["trainings"]["number"] == 3 and facts["trainings"]["by_rule"] is True
-    assert facts["trainings"]["reckoned_seconds"] < 20
-    assert study.manifest.config["training_seeds"] is None, "what was asked for is the rule"
 
 
 def test_scaling_trains_on_growing_shares(registry: Registry) -> None:
@@ -342,7 +290,7 @@ def test_accuracy_judges_the_models_of_a_recipe(registry: Registry) -> None:
         for axis in ("helpfulness", "safety")
         for number in range(40)
     ]
-    put(registry, "evaluation/by-hand", lambda path: write_records(path / "comparisons.parquet", rows, ScoredComparison))
+    put_rows(registry, "evaluation/by-hand", "comparisons.parquet", rows, ScoredComparison)
     inputs = {"evaluation": ["evaluation/by-hand"]}
     study = make(registry, STUDIES["accuracy"], AccuracyStudyConfig(safety_threshold=0.4), inputs, "accuracy")
     by_rating, correlations, threshold, opposite = (cells(study, number) for number in range(4))
@@ -373,21 +321,13 @@ def test_accuracy_judges_the_models_of_a_recipe(registry: Registry) -> None:
 
 def test_accuracy_needs_both_axes(registry: Registry) -> None:
     rows = [scored(number, "safety", (0.9, 0.1), "safety") for number in range(4)]
-    put(registry, "evaluation/one-axis", lambda path: write_records(path / "comparisons.parquet", rows, ScoredComparison))
+    put_rows(registry, "evaluation/one-axis", "comparisons.parquet", rows, ScoredComparison)
     with pytest.raises(ValueError, match="evaluation/one-axis@1 holds no comparisons of helpfulness"):
         make(registry, STUDIES["accuracy"], AccuracyStudyConfig(), {"evaluation": ["evaluation/one-axis"]}, "accuracy")
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_trained(registry: Registry) -> None:
-    def rows(side: str) -> list[Comparison]:
-        asked = read_records(registry.resolve("prompts/evaluation").file("prompts.parquet"), Prompt)
-        return comparisons("helpfulness", side, asked) if side == "train" else []
-
-    def write(path: Path) -> None:
-        for side in ("train", "test"):
-            write_records(path / f"{side}.parquet", rows(side), Comparison)
-
-    put(registry, "preferences/nothing-held-out", write)
+    put_preferences(registry, "nothing-held-out", comparisons_in(registry, "train"))
     idle = Stopping()
     with pytest.raises(ValueError, match="preferences/nothing-held-out@1 hold no comparisons out"):
         make(registry, *MARGIN[:2], {"policy": ["policy/sft"], "preferences": ["preferences/nothing-held-out"]}, "none", idle)
@@ -409,11 +349,10 @@ def test_what_is_held_out_must_fit_before_anything_is_trained(registry: Registry
     policy = small_policy(8)
     policy.config.max_position_embeddings = 16
     save_checkpoint(policy, tiny_tokenizer(), tmp_path / "policy")
-    asked = read_records(registry.resolve("prompts/evaluation").file("prompts.parquet"), Prompt)
-    arm = Arm("brief", tmp_path / "policy", training("helpfulness"), comparisons("helpfulness", "train", asked))
+    arm = Arm("brief", tmp_path / "policy", training("helpfulness"), comparisons_in(registry, "train"))
     states, idle = SavedStates(tmp_path / "states", print, SaveEvery.parse("1m")), Stopping()
     with pytest.raises(ValueError, match=r"16 held-out comparisons .* 16 tokens.*helpfulness-test-0, .* and 11 "):
-        train_arms([arm], comparisons("helpfulness", "test", asked), trainings([arm], 1), 0, idle, states)
+        train_arms([arm], comparisons_in(registry, "test"), trainings([arm], 1), 0, idle, states)
     assert idle.labels == []
 
 
@@ -423,8 +362,8 @@ SETTINGS = [f"--set={axis}.{name}" for axis in ("helpfulness", "safety") for nam
 GIVEN = ["--recipe", "micro", *SETTINGS, "--seed", "3", "--quiet"]
 
 
-def rlhf(registry: Registry, *arguments: str) -> Any:
-    return CliRunner().invoke(app, ["study", *arguments, *GIVEN, "--registry", str(registry.root)])
+def rlhf(registry: Registry, *words: str, code: int = 0) -> Any:
+    return run_here("study", *words, *GIVEN, "--registry", registry.root, code=code)
 
 
 def test_the_command_prints_tables_and_verdicts(registry: Registry) -> None:
@@ -433,8 +372,12 @@ def test_the_command_prints_tables_and_verdicts(registry: Registry) -> None:
     study = registry.resolve("study/margin")
     assert made["artifact"] == "study/margin@1" and made["digest"] == study.digest
     assert {key: made[key] for key in ("title", "notes", "tables", "findings", "facts")} == told(study)
+    assert (len(made["facts"]["runs"]), len({run["training_seed"] for run in made["facts"]["runs"]})) == (9, 3)
+    trained = made["facts"]["trainings"]
+    assert (trained["number"], trained["by_rule"]) == (3, True) and trained["reckoned_seconds"] < 20
+    assert study.manifest.config["training_seeds"] is None, "what was asked for is the rule"
     shown = rlhf(registry, *asked)
-    assert shown.exit_code == 0 and "study/margin@1 (up to date)" in shown.stdout
+    assert "study/margin@1 (up to date)" in shown.stdout
     lines = shown.stdout.splitlines()
     row = next(number for number, line in enumerate(lines) if line.startswith("margin none"))
     value = made["tables"][0]["rows"][0]["measured"]["all"]
@@ -449,8 +392,7 @@ def test_the_command_prints_tables_and_verdicts(registry: Registry) -> None:
 
 def test_the_command_finds_what_the_recipes_run_made(registry: Registry) -> None:
     """The micro recipe has two rounds, and this registry one: the second is named in the error."""
-    result = rlhf(registry, "margin", "--dry-run")
-    assert result.exit_code == 2 and "preferences/helpfulness-round-2" in result.output
+    assert "preferences/helpfulness-round-2" in rlhf(registry, "margin", "--dry-run", code=2).output
     dry = rlhf(
         registry, "safety-loss", "--input", "preferences=preferences/safety-round-1", "--dry-run", "--training-seeds", "2"
     )
@@ -479,8 +421,7 @@ def test_sizes_are_pretrained_as_the_recipe_does_and_then_studied(tmp_path: Path
     makes_first = ["policy/base-pico", "policy/sft-pico", "policy/base-nano", "policy/sft-nano"]
     assert [step["makes"] for step in first] == makes_first
     assert dry["inputs"]["policy"] == ["policy/sft-pico", "policy/sft@1", "policy/sft-nano"]
-    result = rlhf(registry, *asked, "--training-seeds", "1", "--json")
-    made = json.loads(result.stdout)
+    made = json.loads(rlhf(registry, *asked, "--training-seeds", "1", "--json").stdout)
     assert {str(each.reference) for each in registry.list("policy")} == {
         "policy/sft@1", "policy/width-8@1", "policy/width-16@1", *(f"{name}@1" for name in makes_first),
     }  # fmt: skip
@@ -517,17 +458,9 @@ def test_sizes_are_pretrained_as_the_recipe_does_and_then_studied(tmp_path: Path
     ],
 )
 def test_wrong_usage(registry: Registry, arguments: tuple[str, ...], message: str) -> None:
-    result = rlhf(registry, *arguments)
-    assert result.exit_code == 2 and message in result.output
+    assert message in rlhf(registry, *arguments, code=2).output
 
 
 def test_a_team_has_no_corpus_to_pretrain_other_sizes_on(registry: Registry) -> None:
-    asked = ["study", "reward-scaling", "--sizes", "pico,nano", "--recipe", "llama2-7b", "--registry", str(registry.root)]
-    result = CliRunner().invoke(app, asked)
-    assert result.exit_code == 2 and "the recipe llama2-7b has none; give --input policy=REF" in result.output
-
-
-@pytest.mark.parametrize("name", ["margin", "safety-loss", "reward-scaling", "accuracy"])
-def test_help_has_an_example(name: str) -> None:
-    result = CliRunner().invoke(app, ["study", name, "--help"])
-    assert result.exit_code == 0 and f"Example: rlhf study {name}" in result.output
+    asked = ("study", "reward-scaling", "--sizes", "pico,nano", "--recipe", "llama2-7b", "--registry", registry.root)
+    assert "the recipe llama2-7b has none; give --input policy=REF" in run_here(*asked, code=2).output

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from command_line import rlhf, rlhf_here
+from row_files import write
 from safetensors.torch import load_file, save_file
 
 from preference_data.parquet import read_records
@@ -53,10 +54,6 @@ def project(micro, tmp_path_factory):
     }
     (folder / "team.yaml").write_text(yaml.safe_dump(recipe))
     return folder, registry
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def test_files_from_outside_give_what_the_sandbox_gave_up_to_the_round_that_people_have_not_judged(project):

@@ -2,54 +2,49 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from fakes import tiny_policy, tiny_tokenizer
-from registry_folders import RUN
+from stage_runs import make, put, put_preferences
 
 from policy.checkpoint import save_checkpoint
 from preference_data.comparison import Axis, Comparison
 from preference_data.messages import user
-from preference_data.parquet import write_records
 from registry.artifact import Artifact
 from registry.store import Registry
 from reward_model.model import load_reward_model
 from reward_model.training import NonFiniteLoss
 from stages.catalog import STAGES
-from stages.engine.run import run_stage
 from stages.sections import RewardTrainingConfig
 from stages.terminal.progress import Progress
 
 Write = Callable[[Path], None]
 
 
-def train(folder: Path, write_preferences: Write, write_policy: Write, axis: Axis) -> Artifact:
+def train(folder: Path, comparisons: list[Comparison], write_policy: Write, axis: Axis) -> Artifact:
     registry = Registry(folder / "registry")
-    for kind, write in (("policy", write_policy), ("preferences", write_preferences)):
-        with registry.draft(kind, "given", kind.encode().hex()) as draft:
-            write(draft.path)
-            draft.commit(RUN, {})
+    put(registry, "policy/given", write_policy)
+    put_preferences(registry, "given", comparisons)
     config = RewardTrainingConfig(axis=axis, batch_size=4, microbatch_size=4, max_length=256, mixture="own")
     inputs = {"policy": ["policy/given"], "preferences": ["preferences/given"]}
-    return run_stage(
-        registry, STAGES["train-reward"], name=axis, config=config, inputs=inputs, seed=0, progress=Progress()
-    ).artifact
+    return make(registry, STAGES["train-reward"], config, inputs, axis, Progress(), seed=0)
 
 
-def write_preferences(path: Path) -> None:
-    """Twelve comparisons; the longest, which stands in one batch of three, has a token that the policy gives no number to."""
-    found = [
-        Comparison(
-            id=f"pair-{n}", item_id=str(n), prompt_id=f"p{n}", source="test", prompt=[user(f"Where is number {n}?")],
-            chosen="The owl.", rejected="The fox. " * (1 + n) + "漢" * (n == 11), rating="better", axis="helpfulness",
-            is_safety=False, chosen_safe=None, rejected_safe=None,
-        )
-        for n in range(12)
-    ]  # fmt: skip
-    write_records(path / "train.parquet", found, Comparison)
-    write_records(path / "test.parquet", [], Comparison)
+def comparison(number: int, **changed: Any) -> Comparison:
+    one = Comparison(
+        id=f"pair-{number}", item_id=str(number), prompt_id=f"p{number}", source="test",
+        prompt=[user(f"Where is number {number}?")], chosen="The owl.", rejected=f"The fox {number}.", rating="better",
+        axis="helpfulness", is_safety=False, chosen_safe=None, rejected_safe=None,
+    )  # fmt: skip
+    return replace(one, **changed)
+
+
+# the longest, which is in one batch of three, has a token that the policy gives no number to
+COMPARISONS = [comparison(n, rejected="The fox. " * (1 + n) + "漢" * (n == 11)) for n in range(12)]
 
 
 def write_policy(path: Path) -> None:
@@ -60,19 +55,11 @@ def write_policy(path: Path) -> None:
 
 
 def test_what_has_no_rating_or_label_is_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    def write(path: Path) -> None:
-        found = [
-            Comparison(
-                id=f"pair-{n}", item_id=str(n), prompt_id=f"p{n}", source="test", prompt=[user(f"Where is number {n}?")],
-                chosen="The owl.", rejected=f"The fox {n}.", rating=("better", "unrated")[n % 4 == 0], axis="safety",
-                is_safety=True, chosen_safe=(True, None)[n % 2], rejected_safe=False,
-            )
-            for n in range(12)
-        ]  # fmt: skip
-        write_records(path / "train.parquet", found, Comparison)
-        write_records(path / "test.parquet", [], Comparison)
-
-    made = train(tmp_path, write, lambda path: save_checkpoint(tiny_policy(), tiny_tokenizer(), path), "safety")
+    labelled = {"axis": "safety", "is_safety": True, "rejected_safe": False}
+    given = [
+        comparison(n, rating=("better", "unrated")[n % 4 == 0], chosen_safe=(True, None)[n % 2], **labelled) for n in range(12)
+    ]
+    made = train(tmp_path, given, lambda path: save_checkpoint(tiny_policy(), tiny_tokenizer(), path), "safety")
     said = capsys.readouterr().err
     assert "3 of 12 comparisons are unrated; their margin is 0" in said
     assert "6 of 24 safety responses have no label" in said
@@ -82,7 +69,7 @@ def test_what_has_no_rating_or_label_is_counted_and_said(tmp_path: Path, capsys:
 
 def test_a_loss_that_is_no_number_leaves_the_model_before_that_step_behind(tmp_path: Path):
     with pytest.raises(NonFiniteLoss, match=r"comparisons have no finite score: pair-11;.* is kept in ") as caught:
-        train(tmp_path, write_preferences, write_policy, "helpfulness")
+        train(tmp_path, COMPARISONS, write_policy, "helpfulness")
     kept, _ = load_reward_model(Path(str(caught.value).rpartition(" is kept in ")[2]))
     assert kept.score.weight.isfinite().all()
     assert not Registry(tmp_path / "registry").revisions("reward_model", "helpfulness")
@@ -96,4 +83,4 @@ def test_a_policy_of_no_numbers_is_named_as_the_cause(tmp_path: Path):
         save_checkpoint(policy, tiny_tokenizer(), path)
 
     with pytest.raises(NonFiniteLoss, match=r"at step 1 of 3 .* 4 of the batch's 4 .*check the model you started from"):
-        train(tmp_path, write_preferences, write_broken, "helpfulness")
+        train(tmp_path, COMPARISONS, write_broken, "helpfulness")
